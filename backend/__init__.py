@@ -1,0 +1,1 @@
+"""The process that turns a prompt into views and splats; it has its own Python and never imports Blender."""

@@ -1,0 +1,111 @@
+"""How Blender and the backend talk: one JSON object a line, errors as values, one version number."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+VERSION = (1, 0)  # the host refuses another major version, and ignores notifications it does not know
+MAX_LINE_BYTES = 1 << 20  # everything large is a file; a longer line is a defect or garbage
+ALIVE_EVERY_S = 2.0
+
+Message = dict[str, Any]
+
+REMEDIES = {
+    "E_REQUEST": "Correct the setting that is named and try again.",
+    "E_PROMPT_EMPTY": "Type what should be made, for example: a red mushroom.",
+    "E_PROMPT_TOO_LONG": "Shorten the prompt: name the object, its colour and one or two details.",
+    "E_MODEL_UNKNOWN": "Choose one of the models that are listed.",
+    "E_WEIGHTS_MISSING": "Install the extension again; its zip contains the starter's weights.",
+    "E_WEIGHTS_CORRUPT": "Install the extension again; the damaged weights will be replaced.",
+    "E_OUTPUT_UNWRITABLE": "Choose an output folder that exists or can be made, and that you may write to.",
+    "E_ENVIRONMENT": "Press Install Backend in the add-on's preferences, or choose a Python that has torch.",
+    "E_CANCELLED": "Nothing is wrong: the job was cancelled.",
+    "E_WORKER_DIED": "Try again; if it happens again, read the log lines that come with this error.",
+    "E_OUT_OF_MEMORY": "Close other programs, or ask for fewer views.",
+    "E_DISK_FULL": "Free some disk space, or choose an output folder on another disk.",
+    "E_PROTOCOL": "The add-on and its backend do not fit together: install the extension again.",
+    "E_ASSET": "The asset folder is incomplete or was changed: generate it again.",
+    "E_PLY": "Use a binary little-endian 3D Gaussian splatting PLY file.",
+    "E_INTERNAL": "This is a defect: please report it with the detail text.",
+}
+"""Every error code that a user can meet, with what to do unless the error itself knows better."""
+
+
+class DioramaError(Exception):
+    """A failure in words: a stable code, what happened, what to do about it, and detail for the log.
+
+    Example:
+        raise DioramaError("E_PROMPT_EMPTY", "the prompt is empty")
+    """
+
+    def __init__(self, code: str, message: str, hint: str = "", detail: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.hint = hint or REMEDIES[code]
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.message} ({self.hint})"
+
+    def to_dict(self) -> dict[str, str]:
+        """The error as it crosses the process boundary."""
+        return {"code": self.code, "message": self.message, "hint": self.hint, "detail": self.detail}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, str]) -> DioramaError:
+        """The error that `to_dict` wrote; a code this version does not know becomes E_INTERNAL."""
+        code = data.get("code", "")
+        detail = data.get("detail", "")
+        if code not in REMEDIES:
+            code, detail = "E_INTERNAL", f"{code} {detail}".strip()
+        return cls(code, data.get("message", ""), data.get("hint", ""), detail)
+
+
+def encode(message: Message) -> bytes:
+    """One message as one ASCII line; NaN and objects that are not JSON raise, here and not at the reader."""
+    return json.dumps(message, ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+
+
+def decode(line: bytes) -> Message:
+    """The message in a line.
+
+    Raises:
+        DioramaError: E_PROTOCOL if the line is not a JSON-RPC object.
+    """
+    try:
+        if len(line) > MAX_LINE_BYTES:
+            raise ValueError(f"a line of more than {MAX_LINE_BYTES} bytes")
+        message = json.loads(line)
+        if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
+            raise ValueError("not a JSON-RPC 2.0 object")
+    except (ValueError, RecursionError) as error:  # json's own errors are ValueErrors
+        shown = line[:200].decode("ascii", "backslashreplace")
+        raise DioramaError("E_PROTOCOL", f"a line that is no message: {error}", detail=shown) from error
+    return message
+
+
+def call(number: int, method: str, params: dict[str, Any]) -> Message:
+    """A call that will be answered with the same number."""
+    return {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
+
+
+def notification(method: str, params: dict[str, Any]) -> Message:
+    """A message that is not answered."""
+    return {"jsonrpc": "2.0", "method": method, "params": params}
+
+
+def answer(number: int | None, result: dict[str, Any]) -> Message:
+    """The result of a call."""
+    return {"jsonrpc": "2.0", "id": number, "result": result}
+
+
+def failure(number: int | None, error: DioramaError) -> Message:
+    """The failure of a call: JSON-RPC's own error object, with ours as its data."""
+    number_in_rpc = -32800 if error.code == "E_CANCELLED" else -32000
+    return {
+        "jsonrpc": "2.0",
+        "id": number,
+        "error": {"code": number_in_rpc, "message": error.message, "data": error.to_dict()},
+    }
