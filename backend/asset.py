@@ -1,0 +1,297 @@
+"""The asset folder: everything one generation made, checked and complete, as plain files.
+
+    asset.json            what was asked and made, sizes and sha256 of every file; written last
+    splats/0000.ply …     one 3DGS PLY per animation frame
+    views/v00_f0000.png   the generated views, straight alpha
+    transforms.json       their cameras in nerfstudio's format
+    preview.png           contact sheet
+
+A folder without asset.json is unfinished, whatever else it holds.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import math
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from .ply import GaussianCloud, read_ply, write_ply
+from .protocol import DioramaError
+
+__all__ = ["Asset", "GaussianCloud", "read_asset", "read_ply", "write_asset", "write_ply"]
+
+SCHEMA = 1
+MANIFEST = "asset.json"
+BLENDINGS = ("linear", "display")
+
+
+@dataclass(frozen=True)
+class Asset:
+    """A finished asset folder whose files were found complete and unchanged."""
+
+    directory: Path
+    request: dict[str, Any]
+    model: str
+    seed: int
+    blending: str  # the space its splats are composited in: "linear" | "display"
+    front: str  # the axis the object faces: "+X" | "-Y"
+    splats: tuple[Path, ...]  # one per animation frame
+    views: tuple[tuple[Path, ...], ...]  # [V][F]
+    cameras: np.ndarray  # [V, 4, 4] camera-to-world, Blender's axes, metres
+    fov_deg: float  # horizontal
+    width: int
+    height: int
+    timings: dict[str, float]  # seconds per stage
+    preview: Path
+
+    @property
+    def prompt(self) -> str:
+        return str(self.request.get("prompt", ""))
+
+
+def write_asset(
+    directory: Path | str,
+    *,
+    request: dict[str, Any],
+    model: str,
+    clouds: list[GaussianCloud],
+    views: np.ndarray,  # [V, F, H, W, 3|4] sRGB, straight alpha, 0..1
+    cameras: np.ndarray,  # [V, 4, 4] camera-to-world
+    fov_deg: float,  # horizontal
+    blending: str,
+    timings: dict[str, float],
+    preview: np.ndarray | None = None,  # [h, w, 3] sRGB; a contact sheet of the views if None
+    front: str = "+X",
+) -> Path:
+    """Write an asset folder; an earlier asset in the same folder is replaced once the new one is complete.
+
+    Raises:
+        DioramaError: E_OUTPUT_UNWRITABLE or E_DISK_FULL, with nothing half-written left behind; E_PLY if a
+            cloud holds values that are not finite.
+    """
+    directory = Path(directory)
+    staging = None
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=".partial-", dir=directory))
+        _write_files(staging, clouds, views, cameras, fov_deg, preview)
+        files = {
+            path.relative_to(staging).as_posix(): {"size": path.stat().st_size, "sha256": _sha256(path)}
+            for path in sorted(staging.rglob("*"))
+            if path.is_file()
+        }
+        manifest = {
+            "schema": SCHEMA,
+            "request": request,
+            "model": model,
+            "seed": int(request.get("seed", 0)),
+            "blending": blending,
+            "front": front,
+            "splat_counts": [len(cloud) for cloud in clouds],
+            "timings": {stage: round(float(seconds), 3) for stage, seconds in timings.items()},
+            "files": files,
+        }
+        (staging / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        _replace(directory, staging, list(files))
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DioramaError(
+                "E_DISK_FULL", f"no space left for {directory}", "Free some space or choose another folder."
+            ) from error
+        raise DioramaError(
+            "E_OUTPUT_UNWRITABLE",
+            f"{directory} cannot be written: {error.strerror or error}",
+            "Choose a folder you may write to.",
+        ) from error
+    finally:
+        if staging is not None:
+            shutil.rmtree(staging, ignore_errors=True)
+    return directory
+
+
+def read_asset(directory: Path | str) -> Asset:
+    """Read an asset folder and check that every file of its manifest is there, complete and unchanged.
+
+    Raises:
+        DioramaError: E_ASSET naming the first thing that is wrong.
+    """
+    directory = Path(directory)
+    manifest = _read_manifest(directory)
+    try:
+        if manifest["schema"] > SCHEMA:
+            raise _error(f"{directory} was made by a newer Diorama", "Update the extension.")
+        for name, expected in manifest["files"].items():
+            _check_file(directory, name, expected["size"], expected["sha256"])
+        if manifest["blending"] not in BLENDINGS:
+            raise _error(f"{directory}: blending {manifest['blending']!r} is not one of {BLENDINGS}")
+        if manifest["front"] not in ("+X", "-Y"):
+            raise _error(f"{directory}: front {manifest['front']!r} is neither +X nor -Y")
+        splats = tuple(directory / name for name in sorted(manifest["files"]) if name.startswith("splats/"))
+        if not splats:
+            raise _error(f"{directory} holds no splats")
+        transforms = json.loads((directory / "transforms.json").read_text("utf-8"))
+        frames: dict[int, list[dict[str, Any]]] = {}
+        for frame in transforms["frames"]:
+            if frame["file_path"] not in manifest["files"]:
+                raise _error(f"{directory}: transforms.json names {frame['file_path']}, asset.json does not")
+            frames.setdefault(frame["view"], []).append(frame)
+        cameras = np.array([frames[view][0]["transform_matrix"] for view in sorted(frames)], np.float64)
+        if cameras.shape[1:] != (4, 4) or not np.isfinite(cameras).all():
+            raise _error(f"{directory}: transforms.json holds cameras that are no finite 4×4 matrices")
+        return Asset(
+            directory=directory,
+            request=manifest["request"],
+            model=str(manifest["model"]),
+            seed=int(manifest["seed"]),
+            blending=manifest["blending"],
+            front=manifest["front"],
+            splats=splats,
+            views=tuple(
+                tuple(directory / frame["file_path"] for frame in frames[view]) for view in sorted(frames)
+            ),
+            cameras=cameras,
+            fov_deg=math.degrees(transforms["camera_angle_x"]),
+            width=int(transforms["w"]),
+            height=int(transforms["h"]),
+            timings=manifest["timings"],
+            preview=directory / "preview.png",
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OSError) as error:
+        raise _error(f"{directory} is damaged: {type(error).__name__} {error}") from error
+
+
+def view_name(view: int, frame: int) -> str:
+    return f"views/v{view:02d}_f{frame:04d}.png"
+
+
+def contact_sheet(views: np.ndarray) -> np.ndarray:
+    """First frames of all views over white, in a grid as square as possible.
+
+    Args:
+        views: [V, F, H, W, 3|4] sRGB, straight alpha.
+
+    Returns:
+        [rows * H, columns * W, 3]
+    """
+    first = views[:, 0]
+    if first.shape[-1] == 4:
+        first = first[..., :3] * first[..., 3:] + (1 - first[..., 3:])
+    count, height, width, _ = first.shape
+    columns = math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    sheet = np.ones((rows * columns, height, width, 3), np.float32)
+    sheet[:count] = first
+    sheet = sheet.reshape(rows, columns, height, width, 3).transpose(0, 2, 1, 3, 4)
+    return sheet.reshape(rows * height, columns * width, 3)
+
+
+def _write_files(
+    folder: Path,
+    clouds: list[GaussianCloud],
+    views: np.ndarray,
+    cameras: np.ndarray,
+    fov_deg: float,
+    preview: np.ndarray | None,
+) -> None:
+    view_count, frame_count, height, width, _ = views.shape
+    (folder / "splats").mkdir()
+    (folder / "views").mkdir()
+    for frame, cloud in enumerate(clouds):
+        write_ply(folder / f"splats/{frame:04d}.ply", cloud)
+    for view in range(view_count):
+        for frame in range(frame_count):
+            _write_png(folder / view_name(view, frame), views[view, frame])
+    _write_png(folder / "preview.png", contact_sheet(views) if preview is None else preview)
+    angle = math.radians(fov_deg)
+    focal = width / (2 * math.tan(angle / 2))
+    transforms = {
+        "camera_model": "OPENCV",
+        "camera_angle_x": angle,
+        "fl_x": focal,
+        "fl_y": focal,
+        "cx": width / 2,
+        "cy": height / 2,
+        "w": width,
+        "h": height,
+        "ply_file_path": "splats/0000.ply",
+        "frames": [
+            {
+                "file_path": view_name(view, frame),
+                "transform_matrix": np.asarray(cameras[view], np.float64).tolist(),
+                "view": view,
+                "time": frame / max(frame_count - 1, 1),
+            }
+            for view in range(view_count)
+            for frame in range(frame_count)
+        ],
+    }
+    (folder / "transforms.json").write_text(json.dumps(transforms, indent=1) + "\n", "utf-8")
+
+
+def _write_png(path: Path, image: np.ndarray) -> None:
+    from PIL import Image  # the backend has it; Blender, which only reads assets, does not
+
+    Image.fromarray(np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)).save(path)
+
+
+def _replace(directory: Path, staging: Path, names: list[str]) -> None:
+    """Move finished files into place, the manifest last; files of an earlier asset go, others stay."""
+    if (directory / MANIFEST).exists():
+        try:
+            old_names = [name for name in _read_manifest(directory).get("files", {}) if _is_inside(name)]
+        except DioramaError:
+            old_names = []
+        (directory / MANIFEST).unlink()
+        for name in old_names:
+            (directory / name).unlink(missing_ok=True)
+    for name in [*names, MANIFEST]:
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        os.replace(staging / name, directory / name)
+
+
+def _read_manifest(directory: Path) -> dict[str, Any]:
+    path = directory / MANIFEST
+    if not path.is_file():
+        raise _error(f"{directory} holds no finished asset: {MANIFEST} is missing")
+    try:
+        manifest = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise _error(f"{path} cannot be read: {error}") from error
+    if not isinstance(manifest, dict):
+        raise _error(f"{path} is not a manifest")
+    return manifest
+
+
+def _check_file(directory: Path, name: str, size: int, sha256: str) -> None:
+    path = directory / name
+    if not _is_inside(name):
+        raise _error(f"{directory}: {name} lies outside the folder")
+    if not path.is_file():
+        raise _error(f"{directory}: {name} is missing")
+    if path.stat().st_size != size:
+        raise _error(f"{directory}: {name} has {path.stat().st_size} bytes instead of {size}")
+    if _sha256(path) != sha256:
+        raise _error(f"{directory}: {name} was changed after it was made")
+
+
+def _is_inside(name: str) -> bool:
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts and "\\" not in name and ":" not in name
+
+
+def _error(message: str, hint: str = "") -> DioramaError:
+    return DioramaError("E_ASSET", message, hint)
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,228 @@
+"""Gaussian splats as numpy arrays, and the PLY file in which every splat viewer keeps them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from .protocol import DioramaError
+
+SH_C0 = 0.28209479177387814  # the constant spherical harmonic, 1 / (2 sqrt(pi))
+
+_MAX_HEADER = 64 * 1024
+_PROPERTY_TYPES = {
+    "char": "i1", "uchar": "u1", "short": "<i2", "ushort": "<u2", "int": "<i4", "uint": "<u4",
+    "float": "<f4", "double": "<f8", "int8": "i1", "uint8": "u1", "int16": "<i2", "uint16": "<u2",
+    "int32": "<i4", "uint32": "<u4", "float32": "<f4", "float64": "<f8",
+}  # fmt: skip
+_POSITION = ("x", "y", "z")
+_NORMAL = ("nx", "ny", "nz")
+_DC = ("f_dc_0", "f_dc_1", "f_dc_2")
+_SCALE = ("scale_0", "scale_1", "scale_2")
+_ROTATION = ("rot_0", "rot_1", "rot_2", "rot_3")
+_REST_COUNTS = (0, 9, 24, 45)  # f_rest fields of SH degrees 0 to 3
+
+
+@dataclass(frozen=True)
+class GaussianCloud:
+    """N Gaussians in plain units, float32: what the PLY stores as logits and logarithms is undone here."""
+
+    means: np.ndarray  # [N, 3] metres
+    quats: np.ndarray  # [N, 4] w x y z, unit length
+    scales: np.ndarray  # [N, 3] standard deviations along the rotated axes, metres
+    opacities: np.ndarray  # [N] 0..1
+    sh: np.ndarray  # [N, K, 3] spherical harmonics, K = (degree + 1)^2; sRGB colour = 0.5 + SH_C0 * sh[:, 0]
+
+    def __len__(self) -> int:
+        return len(self.means)
+
+    @property
+    def sh_degree(self) -> int:
+        return round(self.sh.shape[1] ** 0.5) - 1
+
+
+@dataclass(frozen=True)
+class PlyHeader:
+    """The part of a PLY that says how its splats are stored."""
+
+    count: int
+    dtype: np.dtype  # one record per splat
+    offset: int  # first byte of the first splat
+
+
+def write_ply(path: Path | str, cloud: GaussianCloud) -> None:
+    """Write a cloud as the binary little-endian 3DGS PLY (opacity as logit, scale as logarithm).
+
+    Raises:
+        DioramaError: E_PLY if the cloud holds no splats, values that are not finite, or impossible sizes.
+    """
+    _check(cloud, str(path))
+    rest = cloud.sh[:, 1:].transpose(0, 2, 1).reshape(len(cloud), -1)  # the format keeps all reds first
+    names = [*_POSITION, *_NORMAL, *_DC, *(f"f_rest_{i}" for i in range(rest.shape[1])), "opacity", *_SCALE]
+    names += _ROTATION
+    opacities = np.clip(cloud.opacities.astype(np.float64), 1e-6, 1 - 1e-6)
+    columns = (
+        cloud.means,
+        np.zeros_like(cloud.means),
+        cloud.sh[:, 0],
+        rest,
+        np.log(opacities / (1 - opacities))[:, None],
+        np.log(cloud.scales.astype(np.float64)),
+        cloud.quats,
+    )
+    records = np.concatenate([np.asarray(column, "<f4") for column in columns], axis=1)
+    header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(cloud)}"]
+    header += [f"property float {name}" for name in names] + ["end_header", ""]
+    with open(path, "wb") as file:
+        file.write("\n".join(header).encode("ascii"))
+        records.tofile(file)
+
+
+def read_ply(path: Path | str) -> GaussianCloud:
+    """Read a 3DGS PLY of any SH degree; unknown extra fields are ignored.
+
+    Raises:
+        DioramaError: E_PLY for files that are no 3DGS PLY, cut short, or hold impossible values.
+    """
+    header = read_header(path)
+    names = set(header.dtype.names or ())
+    expected = header.offset + header.count * header.dtype.itemsize
+    actual = Path(path).stat().st_size
+    if actual < expected:
+        raise _error(
+            f"{path} is cut short: {header.count} splats need {expected} bytes, the file has {actual}",
+            "Copy or export it again.",
+        )
+    records = np.memmap(path, header.dtype, "r", header.offset, (header.count,))
+
+    def columns(*fields: str) -> np.ndarray:
+        out = np.empty((header.count, len(fields)), np.float32)
+        for i, field in enumerate(fields):
+            out[:, i] = records[field]
+        return out
+
+    rest = columns(*(f"f_rest_{i}" for i in range(sum(name.startswith("f_rest_") for name in names))))
+    rest = rest.reshape(header.count, 3, -1).transpose(0, 2, 1)
+    with np.errstate(over="ignore"):  # what overflows is reported by _check
+        opacities = 1 / (1 + np.exp(-columns("opacity")[:, 0].astype(np.float64)))
+        scales = np.maximum(np.exp(columns(*_SCALE).astype(np.float64)), 1e-30)  # collapsed, still a splat
+        quats = columns(*_ROTATION)
+        norms = np.linalg.norm(quats.astype(np.float64), axis=1, keepdims=True)
+        if np.any(norms < 1e-12):
+            raise _error(
+                f"{path}: {int(np.sum(norms < 1e-12))} splats have a rotation of length zero", _DAMAGED_HINT
+            )
+        # Unit quaternions stay as they are, bit for bit, so that writing and reading again changes nothing.
+        quats = np.where(np.abs(norms - 1) < 1e-6, quats, quats / norms)
+        cloud = GaussianCloud(
+            means=columns(*_POSITION),
+            quats=quats.astype(np.float32),
+            scales=scales.astype(np.float32),
+            opacities=opacities.astype(np.float32),
+            sh=np.concatenate([columns(*_DC)[:, None], rest], axis=1),
+        )
+    _check(cloud, str(path))
+    return cloud
+
+
+def read_header(path: Path | str) -> PlyHeader:
+    """Read how many splats a PLY holds and how they are stored, without reading them.
+
+    Raises:
+        DioramaError: E_PLY naming what the file is instead of a binary little-endian 3DGS PLY.
+    """
+    try:
+        with open(path, "rb") as file:
+            lines, offset = _header_lines(file, path)
+    except OSError as error:
+        raise _error(f"{path} cannot be read: {error.strerror}", "Choose an existing .ply file.") from error
+
+    if "binary_little_endian" not in lines[1]:
+        what = " ".join(lines[1].split()[1:2]) or "no known format"
+        raise _error(
+            f"{path} is a PLY in {what}; splats are read from binary_little_endian files",
+            "Convert it, for example by opening and saving it in SuperSplat.",
+        )
+    element, count, fields, seen = "", 0, [], []
+    for line in lines[2:]:
+        words = line.split()
+        try:
+            if words[:1] == ["element"]:
+                element = words[1]
+                seen.append(element)
+                if element == "vertex":
+                    count = int(words[2])
+            elif words[:1] == ["property"] and element == "vertex":
+                fields.append((words[2], _PROPERTY_TYPES[words[1]]))
+        except (IndexError, KeyError, ValueError):
+            raise _error(f"{path}: the header line {line!r} makes no sense", _DAMAGED_HINT) from None
+
+    _check_fields([name for name, _ in fields], "face" in seen, path)
+    if seen[0] != "vertex":
+        raise _error(f"{path}: the splats are not the first element", _DAMAGED_HINT)
+    if count < 1:
+        raise _error(f"{path} holds no splats", "Choose a file with at least one splat.")
+    return PlyHeader(count, np.dtype(fields), offset)
+
+
+_DAMAGED_HINT = "The file is damaged or was written by a faulty program; export it again."
+
+
+def _error(message: str, hint: str) -> DioramaError:
+    return DioramaError("E_PLY", message, hint)
+
+
+def _header_lines(file: BinaryIO, path: Path | str) -> tuple[list[str], int]:
+    """The header's lines without comments, and the offset of the first byte after it."""
+    lines: list[str] = []
+    while file.tell() < _MAX_HEADER:
+        raw = file.readline(_MAX_HEADER)
+        line = raw.decode("ascii", "replace").strip()
+        if not lines and line != "ply":
+            raise _error(f"{path} is not a PLY file", "Choose a .ply file of Gaussian splats.")
+        if line == "end_header" and len(lines) > 1:
+            return lines, file.tell()
+        if not raw:
+            break
+        if line and not line.startswith(("comment", "obj_info")):
+            lines.append(line)
+    raise _error(f"{path}: the PLY header has no end", _DAMAGED_HINT)
+
+
+def _check_fields(names: list[str], has_faces: bool, path: Path | str) -> None:
+    """Refuse points that are not Gaussians, saying what they are instead."""
+    missing = [name for name in (*_POSITION, *_DC, "opacity", *_SCALE, *_ROTATION) if name not in names]
+    if "packed_position" in names:
+        raise _error(f"{path} is a compressed splat PLY", "Export it as an ordinary PLY.")
+    if missing and has_faces:
+        raise _error(f"{path} is a mesh, not Gaussian splats", "Use File > Import > Stanford PLY (.ply).")
+    if missing:
+        raise _error(
+            f"{path} is no Gaussian splat file: its points lack {', '.join(missing)}",
+            "A 3DGS PLY has x y z, f_dc_0..2, opacity, scale_0..2 and rot_0..3.",
+        )
+    if len(set(names)) != len(names):
+        raise _error(f"{path}: fields of the splats are repeated", _DAMAGED_HINT)
+    rest = {name for name in names if name.startswith("f_rest_")}
+    if len(rest) not in _REST_COUNTS or rest != {f"f_rest_{i}" for i in range(len(rest))}:
+        raise _error(
+            f"{path} has {len(rest)} f_rest fields; spherical harmonics of degree 0 to 3 have 0, 9, 24 or 45",
+            _DAMAGED_HINT,
+        )
+
+
+def _check(cloud: GaussianCloud, name: str) -> None:
+    """Refuse clouds that no renderer can show, before they are written or used."""
+    if len(cloud) == 0:
+        raise _error(f"{name}: there are no splats", "At least one splat is needed.")
+    for what in ("means", "quats", "scales", "opacities", "sh"):
+        bad = ~np.isfinite(getattr(cloud, what).reshape(len(cloud), -1)).all(axis=1)
+        if bad.any():
+            count = f"{int(bad.sum())} of {len(cloud)} splats"
+            raise _error(f"{name}: {count} have {what} that are not finite", _DAMAGED_HINT)
+    flat = int(np.sum(~(cloud.scales > 0).all(axis=1)))
+    if flat:
+        raise _error(f"{name}: {flat} of {len(cloud)} splats have a size of zero or less", _DAMAGED_HINT)
