@@ -80,11 +80,16 @@ class Progress:
 def peak_memory_mib() -> int | None:
     """The most memory that this process has had resident, in MiB; None where the system does not say."""
     try:
-        import resource  # not on Windows
-    except ImportError:
+        # Not ru_maxrss first: on Linux a started process inherits that from the one that started it.
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        return int(status.partition("VmHWM:")[2].split()[0]) // 1024
+    except (OSError, IndexError):
+        pass
+    if sys.platform != "darwin":
         return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return int(peak / (1 << 20 if sys.platform == "darwin" else 1 << 10))  # macOS counts bytes, Linux KiB
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 20
 
 
 class TerminalBar:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
-from typing import Any
+import traceback
+from collections.abc import Iterator
+from typing import Any, BinaryIO
 
 VERSION = (1, 0)  # the host refuses another major version, and ignores notifications it does not know
 MAX_LINE_BYTES = 1 << 20  # everything large is a file; a longer line is a defect or garbage
@@ -32,6 +35,21 @@ REMEDIES = {
 """Every error code that a user can meet, with what to do unless the error itself knows better."""
 
 
+_EXIT_CODES = {
+    "E_REQUEST": 2,
+    "E_PROMPT_EMPTY": 2,
+    "E_PROMPT_TOO_LONG": 2,
+    "E_MODEL_UNKNOWN": 2,
+    "E_ENVIRONMENT": 3,
+    "E_WEIGHTS_MISSING": 3,
+    "E_WEIGHTS_CORRUPT": 3,
+    "E_OUTPUT_UNWRITABLE": 4,
+    "E_DISK_FULL": 4,
+    "E_OUT_OF_MEMORY": 5,
+    "E_CANCELLED": 130,
+}
+
+
 class DioramaError(Exception):
     """A failure in words: a stable code, what happened, what to do about it, and detail for the log.
 
@@ -48,6 +66,11 @@ class DioramaError(Exception):
 
     def __str__(self) -> str:
         return f"{self.code}: {self.message} ({self.hint})"
+
+    @property
+    def exit_code(self) -> int:
+        """What a command ends with; the README lists the meanings."""
+        return _EXIT_CODES.get(self.code, 1)
 
     def to_dict(self) -> dict[str, str]:
         """The error as it crosses the process boundary."""
@@ -86,6 +109,18 @@ def decode(line: bytes) -> Message:
     return message
 
 
+def messages(stream: BinaryIO) -> Iterator[Message | DioramaError]:
+    """Every message of a stream; a line that is none comes as its error, and reading goes on."""
+    while line := stream.readline(MAX_LINE_BYTES + 1):
+        whole = line
+        while len(line) > MAX_LINE_BYTES and not line.endswith(b"\n"):  # skip the rest of a line too long
+            line = stream.readline(MAX_LINE_BYTES + 1)
+        try:
+            yield decode(whole)
+        except DioramaError as error:
+            yield error
+
+
 def call(number: int, method: str, params: dict[str, Any]) -> Message:
     """A call that will be answered with the same number."""
     return {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
@@ -109,3 +144,19 @@ def failure(number: int | None, error: DioramaError) -> Message:
         "id": number,
         "error": {"code": number_in_rpc, "message": error.message, "data": error.to_dict()},
     }
+
+
+def explained(error: BaseException) -> DioramaError:
+    """Any exception as an error in words; what we did not foresee becomes E_INTERNAL with its traceback."""
+    if isinstance(error, DioramaError):
+        return error
+    detail = "".join(traceback.format_exception(error))
+    # torch is not imported here, so its own class is known by name, and its CPU allocator by its text
+    from_torch = type(error).__name__ == "OutOfMemoryError" or "can't allocate" in str(error)
+    if isinstance(error, MemoryError) or from_torch:
+        return DioramaError("E_OUT_OF_MEMORY", "there was not enough memory", detail=detail)
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return DioramaError("E_DISK_FULL", f"the disk is full: {error.filename or error}", detail=detail)
+    if isinstance(error, ImportError) and not (error.name or "").startswith(("backend", "kernels")):
+        return DioramaError("E_ENVIRONMENT", f"the backend's Python cannot load {error.name}", detail=detail)
+    return DioramaError("E_INTERNAL", f"{type(error).__name__}: {error}", detail=detail)

@@ -1,0 +1,97 @@
+"""The backend's command line: `python -m backend serve | generate | train | evaluate | models`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+# Before torch is loaded: threads that wait must sleep, or two processes that share cores stop each other.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("KMP_BLOCKTIME", "0")
+
+from . import protocol
+from .request import MODELS, GenerationRequest
+
+EPILOG = """exit codes: 0 done · 1 failed · 2 the request is wrong · 3 the installation is incomplete ·
+4 the output folder cannot be written · 5 out of memory · 130 cancelled"""
+
+
+def main(argv: list[str]) -> int:
+    """Runs one command and returns its exit code; every failure is one sentence and what to do."""
+    try:
+        # train and evaluate have options of their own
+        if argv[:1] == ["train"]:
+            return _train(argv[1:])
+        if argv[:1] == ["evaluate"]:
+            from . import evaluation
+
+            return evaluation.main(argv[1:]) or 0
+        args = _parser().parse_args(argv)
+        if args.command == "serve":
+            from .server import serve
+
+            return serve()
+        if args.command == "models":
+            for name, description in MODELS.items():
+                print(f"{name:12} {description}")
+            return 0
+        return _generate(args)
+    except KeyboardInterrupt:
+        error = protocol.DioramaError("E_CANCELLED", "cancelled")
+    except Exception as unexpected:  # the border: a terminal gets words, not a traceback
+        error = protocol.explained(unexpected)
+    print(f"\n{error.code}: {error.message}\n{error.hint}", file=sys.stderr)
+    if error.code == "E_INTERNAL":
+        print(error.detail, file=sys.stderr)
+    return error.exit_code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m backend", description=__doc__, epilog=EPILOG)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("serve", help="serve Blender on stdin and stdout")
+    commands.add_parser("models", help="list the models")
+    commands.add_parser("train", help="train a model: train starter …")
+    commands.add_parser("evaluate", help="measure a model")
+    generate = commands.add_parser("generate", help="prompt to asset folder", epilog=EPILOG)
+    generate.add_argument("prompt")
+    generate.add_argument("--out", type=Path, required=True, help="the asset folder to make")
+    generate.add_argument("--model", default="starter", help="one of: " + ", ".join(MODELS))
+    generate.add_argument("--seed", type=int, default=0)
+    generate.add_argument("--views", type=int, help="how many views; default: the model's own")
+    generate.add_argument("--steps", type=int, help="denoising steps; default: the model's own")
+    generate.add_argument("--guidance", type=float, help="how closely to follow the prompt")
+    return parser
+
+
+def _generate(args: argparse.Namespace) -> int:
+    request = GenerationRequest(
+        prompt=args.prompt,
+        model=args.model,
+        seed=args.seed,
+        views=args.views,
+        steps=args.steps,
+        guidance=args.guidance,
+    )
+    from . import job
+    from .progress import Progress, TerminalBar
+
+    bar = TerminalBar()
+    result = job.run(request, args.out.resolve(), Progress(bar))
+    bar.finish()
+    print(result["asset"])
+    return 0
+
+
+def _train(argv: list[str]) -> int:
+    if argv[:1] != ["starter"]:
+        raise protocol.DioramaError("E_REQUEST", "say which model to train", hint="train starter --help")
+    from .training import starter
+
+    return starter.main(argv[1:]) or 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,60 @@
+"""Runs one generation from request to finished asset folder, the same for Blender and for the terminal."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from .progress import Progress, peak_memory_mib
+from .protocol import DioramaError, explained
+from .request import GenerationRequest
+
+
+def run(request: GenerationRequest, directory: Path, progress: Progress) -> dict[str, Any]:
+    """Generates into `directory`, which is made, or replaced if it is an older asset.
+
+    Returns:
+        `{asset, stages, warnings, peak_mib}`, as it crosses the process boundary.
+
+    Raises:
+        DioramaError: whatever went wrong, in words.
+    """
+    try:
+        check_output(directory)
+        progress.stage("Loading libraries")
+        import torch  # noqa: F401  the environment is checked before anything else is tried
+
+        from . import pipelines
+
+        asset = pipelines.generate(request, directory, progress)
+    except Exception as error:  # the border: everything leaves as a DioramaError
+        raise explained(error) from error
+    progress.finish()
+    return {
+        "asset": str(asset),
+        "stages": progress.stages,
+        "warnings": progress.warnings,
+        "peak_mib": peak_memory_mib(),
+    }
+
+
+def check_output(directory: Path) -> None:
+    """Refuses, before minutes of work, a folder that cannot be written or that holds something else.
+
+    Raises:
+        DioramaError: E_OUTPUT_UNWRITABLE.
+    """
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory.parent):
+            pass
+        if directory.exists() and any(directory.iterdir()) and not (directory / "asset.json").is_file():
+            raise DioramaError(
+                "E_OUTPUT_UNWRITABLE",
+                f"{directory} already holds other files, which would be lost",
+                hint="Choose a new or empty folder.",
+            )
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DioramaError("E_OUTPUT_UNWRITABLE", f"cannot write to {directory}: {reason}") from error

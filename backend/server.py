@@ -1,0 +1,155 @@
+"""Serves Blender: reads calls from stdin, runs jobs one after another, and tells how they go on stdout."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import platform
+import queue
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from . import job, protocol
+from .progress import Progress
+from .protocol import DioramaError, Message
+from .request import MODELS, GenerationRequest
+
+log = logging.getLogger(__name__)
+
+
+def serve() -> int:
+    """Runs until the host says `shutdown` or goes away. The process's own stdout is never used again."""
+    rpc = os.dup(1)
+    os.dup2(2, 1)  # a stray print, from Python or from C, lands in the log instead of between two messages
+    calls = os.dup(0)
+    with open(os.devnull, "rb") as nothing:
+        os.dup2(nothing.fileno(), 0)  # and no library can eat a message by asking for input
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the host's terminal is the host's to handle
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    Server(os.fdopen(calls, "rb"), os.fdopen(rpc, "wb", buffering=0)).run()
+    return 0
+
+
+class Server:
+    """One conversation with a host: a thread reads, a thread says `alive`, the main thread works."""
+
+    def __init__(self, calls: BinaryIO, answers: BinaryIO) -> None:
+        self._calls = calls
+        self._answers = answers
+        self._sending = threading.Lock()
+        self._work: queue.Queue[Callable[[], None]] = queue.Queue()
+        self._jobs: dict[str, Progress] = {}  # waiting and running; a cancel for any other changes nothing
+
+    def run(self) -> None:
+        """Says hello, then does what the reader thread puts into the queue, for ever."""
+        hello = {
+            "protocol": protocol.VERSION,
+            "pid": os.getpid(),
+            "python": platform.python_version(),
+            "capabilities": ["probe", "models.list", "job.submit", "job.cancel", "shutdown"],
+        }
+        self._send(protocol.notification("hello", hello))
+        threading.Thread(target=self._read, name="reader", daemon=True).start()
+        threading.Thread(target=self._say_alive, name="alive", daemon=True).start()
+        while True:
+            self._work.get()()
+
+    def _send(self, message: Message) -> None:
+        with self._sending:
+            try:
+                self._answers.write(protocol.encode(message))
+            except OSError:
+                os._exit(0)  # the host is gone
+
+    def _say_alive(self) -> None:
+        pause = threading.Event()
+        while not pause.wait(protocol.ALIVE_EVERY_S):
+            self._send(protocol.notification("alive", {}))
+
+    def _read(self) -> None:
+        for message in protocol.messages(self._calls):
+            if isinstance(message, DioramaError):
+                self._send(protocol.failure(None, message))
+                continue
+            try:
+                self._dispatch(message)
+            except Exception as error:  # the border: the reader must outlive any message
+                self._send(protocol.failure(message.get("id"), protocol.explained(error)))
+        os._exit(0)  # the host is gone, or said shutdown: end even in the middle of a job
+
+    def _dispatch(self, message: Message) -> None:
+        number, method, params = message.get("id"), message.get("method"), message.get("params", {})
+        if not isinstance(params, dict):
+            raise DioramaError("E_PROTOCOL", "params must be an object")
+        if method == "job.submit":
+            self._submit(number, params)
+        elif method == "job.cancel":
+            if running := self._jobs.get(params.get("job", "")):
+                running.cancel()
+        elif method == "models.list":
+            models = [{"name": name, "description": text} for name, text in MODELS.items()]
+            self._send(protocol.answer(number, {"models": models}))
+        elif method == "probe":
+            self._work.put(lambda: self._answer(number, probe))
+        elif method == "shutdown":
+            self._send(protocol.answer(number, {}))
+            os._exit(0)
+        else:
+            raise DioramaError("E_PROTOCOL", f"unknown method {method!r}")
+
+    def _submit(self, number: int | None, params: dict[str, Any]) -> None:
+        identity, directory = params.get("job"), params.get("directory")
+        if not isinstance(identity, str) or not isinstance(directory, str) or identity in self._jobs:
+            raise DioramaError("E_PROTOCOL", "job.submit needs a new job name and a directory")
+        request = GenerationRequest.from_dict(params.get("request"))
+
+        def emit(event: str, fields: dict[str, Any]) -> None:
+            self._send(protocol.notification(f"job.{event}", {"job": identity, **fields}))
+
+        progress = Progress(emit)
+        self._jobs[identity] = progress
+
+        def work() -> None:
+            try:
+                self._answer(number, lambda: job.run(request, Path(directory), progress))
+            finally:
+                del self._jobs[identity]
+
+        self._work.put(work)
+
+    def _answer(self, number: int | None, work: Callable[[], dict[str, Any]]) -> None:
+        try:
+            message = protocol.answer(number, work())
+        except Exception as error:  # the border: every call is answered
+            failure = protocol.explained(error)
+            log.error("%s %s", failure, failure.detail)
+            message = protocol.failure(number, failure)
+        self._send(message)
+
+
+def probe() -> dict[str, Any]:
+    """What this environment can do: torch's version and the devices it sees.
+
+    Raises:
+        DioramaError: E_ENVIRONMENT if a package is missing or cannot be loaded.
+    """
+    import diffusers
+    import torch
+    import transformers
+
+    devices = [{"name": "cpu", "description": platform.processor() or platform.machine()}]
+    if torch.cuda.is_available():
+        for i in range(torch.cuda.device_count()):
+            memory_gib = torch.cuda.get_device_properties(i).total_memory / 2**30
+            name = f"{torch.cuda.get_device_name(i)}, {memory_gib:.0f} GB"
+            devices.append({"name": f"cuda:{i}", "description": name})
+    with contextlib.suppress(AttributeError):
+        if torch.backends.mps.is_available():
+            devices.append({"name": "mps", "description": "Apple GPU"})
+    versions = {"torch": torch.__version__, "diffusers": diffusers.__version__}
+    return {"versions": {**versions, "transformers": transformers.__version__}, "devices": devices}
