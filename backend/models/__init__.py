@@ -1,0 +1,1 @@
+"""The networks: one file per architecture, and the converters that fill them from published weights."""
