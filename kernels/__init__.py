@@ -1,0 +1,7 @@
+"""Draws Gaussian splats, and tells how the picture changes when a splat changes."""
+
+from __future__ import annotations
+
+from .dispatch import rasterization
+
+__all__ = ["rasterization"]

@@ -1,0 +1,205 @@
+"""The one way to draw splats: gsplat's `rasterization`, on whichever engine this computer has."""
+
+from __future__ import annotations
+
+import importlib.util
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .spherical_harmonics import MAX_DEGREE, view_dependent_colors
+from .stages import TILE, Camera
+
+BACKENDS = ("auto", "numba", "torch")
+RENDER_MODES = ("RGB", "D", "ED", "RGB+D", "RGB+ED")
+
+
+def rasterization(
+    means: Tensor,  # [..., N, 3]
+    quats: Tensor,  # [..., N, 4] wxyz, any length
+    scales: Tensor,  # [..., N, 3] standard deviations
+    opacities: Tensor,  # [..., N]
+    colors: Tensor,  # [..., (C,) N, D], or [..., (C,) N, K, 3] with sh_degree
+    viewmats: Tensor,  # [..., C, 4, 4] world to camera, OpenCV: +x right, +y down, +z forward
+    Ks: Tensor,  # [..., C, 3, 3] pixels
+    width: int,
+    height: int,
+    near_plane: float = 0.01,
+    far_plane: float = 1e10,
+    radius_clip: float = 0.0,
+    eps2d: float = 0.3,
+    sh_degree: int | None = None,
+    packed: bool = False,
+    tile_size: int = TILE,
+    backgrounds: Tensor | None = None,  # [..., C, D]
+    render_mode: str = "RGB",
+    absgrad: bool = False,
+    rasterize_mode: str = "classic",
+    camera_model: str = "pinhole",
+    covars: Tensor | None = None,
+    *,
+    max_alpha: float = 0.99,
+    backend: str = "auto",
+) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    """Renders Gaussians from C cameras; differentiable in everything but the intrinsics.
+
+    Names, shapes and conventions are gsplat's (https://docs.gsplat.studio), so code written for it runs here.
+
+    Args:
+        near_plane: splats nearer than this, or farther than far_plane, are not drawn.
+        radius_clip: splats whose radius in pixels is not larger than this are not drawn.
+        eps2d: variance in px^2 added to every splat, so that none falls between pixels.
+        sh_degree: None: colors are values; 0..3: colors are spherical harmonics coefficients.
+        render_mode: RGB, D (accumulated depth), ED (expected depth), RGB+D or RGB+ED.
+        rasterize_mode: "antialiased" fades splats by what eps2d adds to their area.
+        max_alpha: largest alpha of one splat in one pixel (0.99 in the 3DGS paper and gsplat's main, 0.999 in 1.5).
+        backend: "numba" (CPU), "torch" (reference, any device and float type) or "auto".
+
+    Returns:
+        colors [..., C, H, W, X], alphas [..., C, H, W, 1] and gsplat's dictionary of intermediate results,
+        in which means2d [..., C, N, 2] is part of the graph.
+
+    Raises:
+        ValueError: shapes do not fit together, or an input holds NaN or infinity.
+        NotImplementedError: an option of gsplat that Diorama has no use for.
+    """
+    _require_supported(packed, tile_size, absgrad, camera_model, covars)
+    _require_one_of("render_mode", render_mode, RENDER_MODES)
+    _require_one_of("rasterize_mode", rasterize_mode, ("classic", "antialiased"))
+    _require_shapes(means, quats, scales, opacities, colors, viewmats, Ks, backgrounds, sh_degree)
+    _require_finite(
+        means=means, quats=quats, scales=scales, opacities=opacities, colors=colors, viewmats=viewmats, Ks=Ks
+    )
+    engine = _engine(backend, means)
+    camera = Camera(width, height, near_plane, far_plane, radius_clip, eps2d)
+    batch, N, C = means.shape[:-2], means.shape[-2], viewmats.shape[-3]
+    B = batch.numel()
+    means, quats, scales = (t.reshape(B, N, t.shape[-1]) for t in (means, quats, scales))
+    opacities, viewmats, Ks = opacities.reshape(B, N), viewmats.reshape(B, C, 4, 4), Ks.reshape(B, C, 3, 3)
+    per_camera = colors.dim() == len(batch) + (3 if sh_degree is None else 4)
+    colors = colors.reshape(B, C if per_camera else 1, N, *colors.shape[len(batch) + 1 + per_camera :])
+
+    seen = engine.project(means, quats, scales, opacities, viewmats, Ks, camera)
+    weights = opacities[:, None].expand(B, C, N).reshape(B * C, N)
+    if rasterize_mode == "antialiased":
+        weights = weights * seen.compensations
+    if sh_degree is not None:
+        eyes = -(viewmats[..., :3, :3].mT @ viewmats[..., :3, 3:])[..., 0]  # [B, C, 3]
+        colors = view_dependent_colors(sh_degree, means[:, None] - eyes[:, :, None], colors)
+    if render_mode in ("D", "ED"):
+        channels = seen.depths[..., None]  # [I, N, 1]
+    elif render_mode == "RGB":
+        channels = colors.flatten(0, 1)  # [B or I, N, D]
+    else:
+        every = colors.expand(B, C, N, colors.shape[-1]).flatten(0, 1)
+        channels = torch.cat([every, seen.depths[..., None]], -1)
+
+    images, alphas, offsets, flatten_ids = engine.rasterize(seen, channels, weights, camera, max_alpha)
+    alphas = alphas[..., None]
+    if backgrounds is not None and render_mode not in ("D", "ED"):
+        behind = backgrounds.reshape(B * C, 1, 1, -1)
+        behind = torch.nn.functional.pad(behind, (0, images.shape[-1] - behind.shape[-1]))  # no depth behind
+        images = images + (1 - alphas) * behind
+    if render_mode in ("ED", "RGB+ED"):
+        depth = images[..., -1:] / alphas.clamp_min(1e-10)
+        images = torch.cat([images[..., :-1], depth], -1)
+
+    def per_image(tensor: Tensor) -> Tensor:
+        return tensor.reshape(*batch, C, *tensor.shape[1:])
+
+    meta = {
+        "means2d": per_image(seen.means2d),
+        "radii": per_image(seen.radii),
+        "depths": per_image(seen.depths),
+        "conics": per_image(seen.conics),
+        "opacities": per_image(weights),
+        "tile_width": camera.tiles_x,
+        "tile_height": camera.tiles_y,
+        "isect_offsets": per_image(offsets),
+        "flatten_ids": flatten_ids,
+        "width": width,
+        "height": height,
+        "tile_size": tile_size,
+        "n_cameras": C,
+        "backend": engine.__name__.rpartition(".")[2],
+    }
+    return per_image(images), per_image(alphas), meta
+
+
+def _engine(backend: str, means: Tensor) -> ModuleType:
+    """The module with `project` and `rasterize` for this backend."""
+    _require_one_of("backend", backend, BACKENDS)
+    if backend == "auto":
+        fast = means.device.type == "cpu" and means.dtype == torch.float32
+        backend = "numba" if fast and importlib.util.find_spec("numba") else "torch"
+    if backend == "numba":
+        if means.device.type != "cpu" or means.dtype != torch.float32:
+            raise ValueError(f"backend 'numba' takes float32 on the CPU, not {means.dtype} on {means.device}")
+        from . import cpu_numba
+
+        return cpu_numba
+    from . import ref
+
+    return ref
+
+
+def _require_supported(
+    packed: bool, tile_size: int, absgrad: bool, camera_model: str, covars: Tensor | None
+) -> None:
+    given = {
+        "packed=True": packed,
+        f"tile_size={tile_size} (only {TILE})": tile_size != TILE,
+        "absgrad=True": absgrad,
+        f"camera_model={camera_model!r} (only 'pinhole')": camera_model != "pinhole",
+        "covars (give quats and scales)": covars is not None,
+    }
+    for option, wanted in given.items():
+        if wanted:
+            raise NotImplementedError(f"rasterization: {option} is not supported")
+
+
+def _require_one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"rasterization: {name} is {value!r}, expected one of {', '.join(choices)}")
+
+
+def _require_shapes(
+    means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, colors: Tensor,
+    viewmats: Tensor, Ks: Tensor, backgrounds: Tensor | None, sh_degree: int | None,
+) -> None:  # fmt: skip
+    batch, N = tuple(means.shape[:-2]), means.shape[-2] if means.dim() > 1 else -1
+    C = viewmats.shape[-3] if viewmats.dim() > 2 else -1
+    expected = {
+        "means": (means, (*batch, N, 3)),
+        "quats": (quats, (*batch, N, 4)),
+        "scales": (scales, (*batch, N, 3)),
+        "opacities": (opacities, (*batch, N)),
+        "viewmats": (viewmats, (*batch, C, 4, 4)),
+        "Ks": (Ks, (*batch, C, 3, 3)),
+    }
+    if backgrounds is not None:
+        expected["backgrounds"] = (backgrounds, (*batch, C, colors.shape[-1]))
+    for name, (tensor, shape) in expected.items():
+        if tuple(tensor.shape) != shape:
+            raise ValueError(f"rasterization: {name} is {list(tensor.shape)}, expected {list(shape)}")
+    if sh_degree is not None and not 0 <= sh_degree <= MAX_DEGREE:
+        raise NotImplementedError(f"rasterization: sh_degree={sh_degree} is not in 0..{MAX_DEGREE}")
+    value = colors.shape[-1:] if sh_degree is None else colors.shape[-2:]
+    shapes = [(*batch, N, *value), (*batch, C, N, *value)]
+    if tuple(colors.shape) not in shapes:
+        raise ValueError(f"rasterization: colors is {list(colors.shape)}, expected (…, N, …) or (…, C, N, …)")
+    if sh_degree is not None and (value[0] < (sh_degree + 1) ** 2 or value[1] != 3):
+        raise ValueError(
+            f"rasterization: colors ends in {list(value)}, expected [{(sh_degree + 1) ** 2}, 3] or more"
+        )
+
+
+def _require_finite(**tensors: Tensor) -> None:
+    for name, tensor in tensors.items():
+        bad = tensor.numel() - int(torch.isfinite(tensor).sum())
+        if bad:
+            raise ValueError(
+                f"rasterization: {name} holds NaN or infinity in {bad} of {tensor.numel()} values"
+            )
