@@ -12,7 +12,7 @@ from .request import GenerationRequest
 
 
 def run(request: GenerationRequest, directory: Path, progress: Progress) -> dict[str, Any]:
-    """Generates into `directory`, which is made, or replaced if it is an older asset.
+    """Generates into `directory`, which is made; an older asset in it is replaced.
 
     Returns:
         `{asset, stages, warnings, peak_mib}`, as it crosses the process boundary.
@@ -40,21 +40,15 @@ def run(request: GenerationRequest, directory: Path, progress: Progress) -> dict
 
 
 def check_output(directory: Path) -> None:
-    """Refuses, before minutes of work, a folder that cannot be written or that holds something else.
+    """Refuses, before minutes of work, a folder that cannot be made or written.
 
     Raises:
         DioramaError: E_OUTPUT_UNWRITABLE.
     """
     try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=directory.parent):
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
             pass
-        if directory.exists() and any(directory.iterdir()) and not (directory / "asset.json").is_file():
-            raise DioramaError(
-                "E_OUTPUT_UNWRITABLE",
-                f"{directory} already holds other files, which would be lost",
-                hint="Choose a new or empty folder.",
-            )
     except OSError as error:
         reason = error.strerror or str(error)
         raise DioramaError("E_OUTPUT_UNWRITABLE", f"cannot write to {directory}: {reason}") from error

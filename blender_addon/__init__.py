@@ -1,0 +1,19 @@
+"""Diorama: prompts to Gaussian splats, views and cameras in Blender, computed on your own machine."""
+
+from __future__ import annotations
+
+from . import host, operators, panels, preferences, properties, scene
+
+MODULES = (properties, preferences, host, scene, operators, panels)
+
+
+def register() -> None:
+    """Adds everything to Blender."""
+    for module in MODULES:
+        module.register()
+
+
+def unregister() -> None:
+    """Leaves no trace of it."""
+    for module in reversed(MODULES):
+        module.unregister()

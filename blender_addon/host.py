@@ -1,0 +1,159 @@
+"""What lives while the add-on is enabled: the job session, Blender's timer for it, and an installation."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import deque
+from pathlib import Path
+
+import bpy
+
+from . import environment, folders, jobs
+from .backend.progress import Emit
+from .backend.protocol import DioramaError
+from .backend.request import GenerationRequest
+from .client import Launch
+from .environment import Installation
+from .jobs import Job
+from .session import Session
+
+ROOT = Path(__file__).parent
+BUSY_S, IDLE_S = 0.1, 2.0
+
+
+class Host:
+    """The one object of the add-on that has a lifetime: made by register, closed by unregister."""
+
+    def __init__(self) -> None:
+        user_folder = folders.user_folder()
+        self.session = Session(jobs.Store(user_folder / "jobs"), self._launch)
+        self.installation: Installation | None = None
+        self.environment = "missing"
+        self.import_error: DioramaError | None = None
+        self._log = user_folder / "backend.log"
+        self._scenes: dict[str, str] = {}  # job → name of the scene that asked for it
+        self._to_import: deque[Job] = deque()
+        self.check_environment()
+
+    def check_environment(self) -> None:
+        """Looks at the disk once, so that drawing need not: `chosen`, or one of `environment.state`."""
+        if folders.backend_python():
+            self.environment = "chosen"
+        else:
+            self.environment = environment.state(ROOT / "backend" / "requirements.txt", self.folder)
+
+    @property
+    def folder(self) -> Path:
+        """The folder of our own environment."""
+        return environment.default_folder()
+
+    def _launch(self) -> Launch:
+        python = environment.backend_python(folders.backend_python(), self.folder)
+        return Launch(python, ROOT, self._log, bool(bpy.app.online_access))
+
+    def submit(self, request: GenerationRequest, directory: Path | None, scene: bpy.types.Scene) -> Job:
+        """Puts a job into the queue; what it makes will be imported into that scene."""
+        directory = directory or jobs.free_directory(folders.output_folder(), request)
+        job = self.session.submit(request, directory)
+        self._scenes[job.id] = scene.name
+        self.import_error = None
+        self.wake()
+        return job
+
+    def run(self, request: GenerationRequest, directory: Path | None, emit: Emit | None = None) -> Job:
+        """Generates now and returns when it is done, for scripts and background mode; imports nothing.
+
+        Raises:
+            DioramaError: the job failed.
+        """
+        directory = directory or jobs.free_directory(folders.output_folder(), request)
+        job = self.session.run_to_end(self.session.submit(request, directory).id, emit)
+        job.raise_if_failed()
+        return job
+
+    def install(self) -> Installation:
+        """Begins to install, or repair, the backend's environment.
+
+        Raises:
+            DioramaError: E_ENVIRONMENT or E_DISK_FULL, before anything is done.
+        """
+        self.session.client.close()
+        plan = environment.plan(ROOT / "backend" / "requirements.txt", self.folder)
+        self.installation = Installation(plan)
+        self.wake()
+        return self.installation
+
+    def wake(self) -> None:
+        """Starts the timer, unless it runs. It never fires in background mode: there, `run` is used."""
+        if not bpy.app.background and not bpy.app.timers.is_registered(self._tick):
+            bpy.app.timers.register(self._tick, persistent=True)  # persistent: opening a file keeps the queue
+
+    def close(self) -> None:
+        """Ends the timer, the backend and an installation."""
+        if bpy.app.timers.is_registered(self._tick):
+            bpy.app.timers.unregister(self._tick)
+        if self.installation:
+            self.installation.cancel()
+        self.session.close()
+
+    def _tick(self) -> float | None:
+        ended = self.session.pump()
+        self._to_import += [job for job in ended if job.state == jobs.DONE]
+        # A render reads the scene from its own thread: nothing may appear in it meanwhile.
+        if self._to_import and not bpy.app.is_job_running("RENDER"):
+            self._import(self._to_import.popleft())
+        installing = self.installation is not None and self.installation.running
+        if not installing:
+            self.check_environment()
+        _redraw()
+        if self.session.busy or self._to_import or installing:
+            return BUSY_S
+        return IDLE_S if self.session.client.running else None
+
+    def _import(self, job: Job) -> None:
+        window = bpy.context.window_manager.windows[0]
+        scene = bpy.data.scenes.get(self._scenes.pop(job.id, ""), window.scene)
+        view_layer = window.view_layer if scene == window.scene else scene.view_layers[0]
+        try:
+            with bpy.context.temp_override(window=window, scene=scene, view_layer=view_layer):
+                # True: the whole import is one undo step
+                bpy.ops.diorama.import_asset("EXEC_DEFAULT", True, directory=job.directory)
+        except RuntimeError as error:  # the operator's report
+            self.import_error = DioramaError("E_ASSET", str(error).removeprefix("Error: ").strip())
+
+
+_host: Host | None = None
+
+
+def get() -> Host:
+    """The add-on's one living object."""
+    assert _host is not None, "the add-on is not registered"
+    return _host
+
+
+def register() -> None:
+    """Makes it."""
+    global _host  # noqa: PLW0603  the one global state of the add-on
+    _host = Host()
+
+
+def unregister() -> None:
+    """Closes it."""
+    global _host  # noqa: PLW0603
+    get().close()
+    _host = None
+
+
+def draw_text(layout: bpy.types.UILayout, text: str, icon: str = "NONE", width: int = 44) -> None:
+    """A paragraph: Blender's labels do not wrap."""
+    column = layout.column(align=True)
+    column.scale_y = 0.8
+    for i, line in enumerate(textwrap.wrap(text, width)):
+        column.label(text=line, icon=icon if i == 0 else ("BLANK1" if icon != "NONE" else "NONE"))
+
+
+def _redraw() -> None:
+    for window in bpy.context.window_manager.windows:
+        for area in window.screen.areas:
+            if area.type in {"VIEW_3D", "PREFERENCES"}:
+                area.tag_redraw()

@@ -1,0 +1,135 @@
+"""The Diorama tab beside the 3D view: what to make, how it is going, and what was made before."""
+
+from __future__ import annotations
+
+import bpy
+
+from . import host, jobs, preferences
+from .host import draw_text
+from .jobs import Job
+from .session import Active
+
+HISTORY = 12
+ICONS = {
+    jobs.QUEUED: "SORTTIME",
+    jobs.RUNNING: "SORTTIME",
+    jobs.DONE: "CHECKMARK",
+    jobs.FAILED: "ERROR",
+    jobs.CANCELLED: "X",
+}
+
+
+class _Panel:
+    bl_space_type = "VIEW_3D"
+    bl_region_type = "UI"
+    bl_category = "Diorama"
+
+
+class DIORAMA_PT_generate(_Panel, bpy.types.Panel):
+    """Prompt, seed, the button, and what happens after it was pressed."""
+
+    bl_idname = "DIORAMA_PT_generate"
+    bl_label = "Diorama"
+
+    def draw(self, context: bpy.types.Context) -> None:
+        """Only reads."""
+        layout = self.layout
+        current = host.get()
+        settings = context.scene.diorama
+        installing = current.installation is not None and current.installation.running
+        if installing or current.environment not in {"chosen", "ready"}:
+            preferences.draw_environment(layout.box())
+        layout.prop(settings, "prompt", text="", icon="OUTLINER_OB_FONT", placeholder="a red mushroom")
+        row = layout.row(align=True)
+        row.prop(settings, "seed")
+        row.operator("diorama.random_seed", text="", icon="FILE_REFRESH")
+        row = layout.row()
+        row.scale_y = 1.6
+        row.operator("diorama.generate", icon="OUTLINER_OB_POINTCLOUD")
+        session = current.session
+        if session.active:
+            _draw_active(layout.box(), session.active, session.unresponsive)
+        for job in session.waiting:
+            row = layout.row()
+            row.label(text=job.title, icon=ICONS[job.state])
+            row.operator("diorama.cancel", text="", icon="X").job = job.id
+        last = session.jobs[-1] if session.jobs and not session.busy else None
+        if current.import_error:
+            draw_text(layout.box(), f"{current.import_error.message} {current.import_error.hint}", "ERROR")
+        elif last:
+            _draw_outcome(layout, last)
+
+
+class DIORAMA_PT_history(_Panel, bpy.types.Panel):
+    """What was made before."""
+
+    bl_idname = "DIORAMA_PT_history"
+    bl_parent_id = "DIORAMA_PT_generate"
+    bl_label = "History"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    def draw(self, _context: bpy.types.Context) -> None:
+        """Only reads."""
+        finished = [job for job in reversed(host.get().session.jobs) if job.finished][:HISTORY]
+        if not finished:
+            self.layout.label(text="Nothing yet")
+        column = self.layout.column(align=True)
+        for job in finished:
+            row = column.row(align=True)
+            row.label(text=job.title, icon=ICONS[job.state])
+            if job.state == jobs.DONE:
+                row.operator("diorama.import_asset", text="", icon="IMPORT").directory = job.directory
+                _action(row, job, "OPEN", "FILE_FOLDER")
+            _action(row, job, "REUSE", "LOOP_BACK")
+            _action(row, job, "REMOVE", "TRASH")
+
+
+def _action(row: bpy.types.UILayout, job: Job, action: str, icon: str) -> None:
+    button = row.operator("diorama.job", text="", icon=icon)
+    button.job, button.action = job.id, action
+
+
+def _draw_active(layout: bpy.types.UILayout, active: Active, unresponsive: bool) -> None:
+    layout.label(text=active.job.title, icon="OUTLINER_OB_POINTCLOUD")
+    eta = "" if active.eta_s is None or not active.total else f", {_duration(active.eta_s)} left"
+    steps = f" {active.step}/{active.total}" if active.total else " …"
+    layout.progress(factor=active.fraction, text=f"{active.stage}{steps}{eta}")
+    for warning in active.warnings:
+        draw_text(layout, warning, "INFO")
+    if active.cancelled_at is not None:
+        layout.label(text="Stopping …")
+        return
+    if unresponsive:
+        draw_text(layout, "The backend does not respond. It may be short of memory; Cancel ends it.", "ERROR")
+    layout.operator("diorama.cancel", icon="X").job = active.job.id
+
+
+def _draw_outcome(layout: bpy.types.UILayout, job: Job) -> None:
+    if job.state == jobs.FAILED and job.error:
+        box = layout.box()
+        box.alert = True
+        draw_text(box, f"{job.error['message']}.", "ERROR")
+        box.alert = False
+        draw_text(box, job.error["hint"])
+        box.label(text=job.error["code"])
+    for warning in job.warnings:
+        draw_text(layout.box(), warning, "INFO")
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+CLASSES = (DIORAMA_PT_generate, DIORAMA_PT_history)
+
+
+def register() -> None:
+    """Adds the tab."""
+    for cls in CLASSES:
+        bpy.utils.register_class(cls)
+
+
+def unregister() -> None:
+    """Takes it away."""
+    for cls in reversed(CLASSES):
+        bpy.utils.unregister_class(cls)

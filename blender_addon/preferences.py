@@ -1,0 +1,75 @@
+"""Where the backend's Python is, where results go, and the button that installs the backend."""
+
+from __future__ import annotations
+
+import bpy
+
+from . import host
+
+
+def _environment_changed(_preferences: bpy.types.AddonPreferences, _context: bpy.types.Context) -> None:
+    host.get().check_environment()
+
+
+class DIORAMA_AP_preferences(bpy.types.AddonPreferences):
+    """Shown in Edit → Preferences → Add-ons → Diorama."""
+
+    bl_idname = __package__
+
+    backend_python: bpy.props.StringProperty(
+        name="Backend Python",
+        description="A Python that has the backend's packages; empty for the one that Diorama installs",
+        subtype="FILE_PATH",
+        update=_environment_changed,
+    )
+    output_folder: bpy.props.StringProperty(
+        name="Output Folder",
+        description=(
+            "Where generated assets are kept. Empty: with Blender's extension data. "
+            "//folder: beside the .blend file, once it is saved"
+        ),
+        subtype="DIR_PATH",
+    )
+
+    def draw(self, _context: bpy.types.Context) -> None:
+        """Draws the two folders and the state of the backend."""
+        layout = self.layout
+        draw_environment(layout)
+        column = layout.column()
+        column.prop(self, "backend_python")
+        column.prop(self, "output_folder")
+
+
+def draw_environment(layout: bpy.types.UILayout) -> None:
+    """The state of the backend's environment, with a button where something is to be done."""
+    current = host.get()
+    installation = current.installation
+    if installation and installation.running:
+        steps = len(installation.plan.steps)
+        text = f"{installation.title} ({installation.step + 1} of {steps})"
+        layout.progress(factor=installation.step / steps, text=text)
+        layout.label(text=installation.line[:120])
+        layout.operator("diorama.install_cancel", icon="X")
+        return
+    if installation and installation.error:
+        host.draw_text(layout, f"{installation.error.message}. {installation.error.hint}", icon="ERROR")
+    words, button = {
+        "chosen": ("The backend uses the Python chosen below", ""),
+        "ready": ("The backend is installed", ""),
+        "missing": ("The backend is not installed yet", "Install Backend"),
+        "broken": ("The backend's environment is incomplete", "Repair Backend"),
+        "outdated": ("The backend's packages are older than this add-on", "Update Backend"),
+    }[current.environment]
+    layout.label(text=words, icon="INFO" if button else "CHECKMARK")
+    if button:
+        layout.operator("diorama.install_backend", text=button, icon="IMPORT")
+
+
+def register() -> None:
+    """Adds the preferences."""
+    bpy.utils.register_class(DIORAMA_AP_preferences)
+
+
+def unregister() -> None:
+    """Takes them away."""
+    bpy.utils.unregister_class(DIORAMA_AP_preferences)

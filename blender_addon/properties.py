@@ -1,0 +1,35 @@
+"""The settings of one generation, as they stand in the panel and are kept in the .blend file."""
+
+from __future__ import annotations
+
+import bpy
+
+from .backend.request import MAX_SEED
+
+
+class DIORAMA_PG_settings(bpy.types.PropertyGroup):
+    """What the next Generate 3D will make."""
+
+    # No maximal length: Blender would cut a longer prompt silently, where a request says that it is too long.
+    prompt: bpy.props.StringProperty(
+        name="Prompt",
+        description="What should be made, for example: a red mushroom",
+    )
+    seed: bpy.props.IntProperty(
+        name="Seed",
+        description="The same prompt and seed give the same result; another seed gives another one",
+        min=0,
+        max=MAX_SEED,
+    )
+
+
+def register() -> None:
+    """Adds `scene.diorama`."""
+    bpy.utils.register_class(DIORAMA_PG_settings)
+    bpy.types.Scene.diorama = bpy.props.PointerProperty(type=DIORAMA_PG_settings)
+
+
+def unregister() -> None:
+    """Takes `scene.diorama` away."""
+    del bpy.types.Scene.diorama
+    bpy.utils.unregister_class(DIORAMA_PG_settings)

@@ -1,0 +1,66 @@
+"""Installs the built zip into a real Blender (bpy) once; every test begins with Blender's empty scene."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
+
+# Before bpy is imported anywhere: nothing of the developer's own Blender is read or written.
+_RESOURCES = Path(tempfile.mkdtemp(prefix="diorama-blender-"))
+os.environ["BLENDER_USER_RESOURCES"] = str(_RESOURCES)
+
+import bpy
+
+import build_addon
+
+
+@pytest.fixture(scope="session")
+def zip_path() -> Path:
+    """The built zip."""
+    return build_addon.build(_RESOURCES / "dist")
+
+
+@pytest.fixture(scope="session")
+def extension(zip_path: Path) -> Iterator[ModuleType]:
+    """The installed and enabled add-on's module."""
+    bpy.ops.extensions.package_install_files(
+        filepath=str(zip_path), repo="user_default", enable_on_install=True
+    )
+    yield importlib.import_module("bl_ext.user_default.diorama")
+    bpy.ops.preferences.addon_disable(module="bl_ext.user_default.diorama")
+    shutil.rmtree(_RESOURCES, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def empty_scene() -> None:
+    """A scene with nothing in it."""
+    bpy.ops.wm.read_homefile(use_empty=True)
+
+
+@pytest.fixture(scope="session")
+def backend_python() -> Path:
+    """The Python of the backend's environment."""
+    path = Path(os.environ.get("DIORAMA_BACKEND_PYTHON", ROOT / ".venv-backend" / "bin" / "python"))
+    if not path.exists():
+        pytest.fail(f"no backend environment at {path}: run `make .venv-backend`")
+    return path
+
+
+@pytest.fixture
+def diorama(extension: ModuleType, backend_python: Path) -> Iterator[ModuleType]:
+    """The add-on with a backend chosen in its preferences."""
+    preferences = bpy.context.preferences.addons[extension.__name__].preferences
+    preferences.backend_python = str(backend_python)
+    yield extension
+    preferences.backend_python = str(backend_python)
