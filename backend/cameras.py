@@ -60,17 +60,17 @@ def intrinsics(fov_deg: float, width: int, height: int) -> Tensor:  # [3, 3]
     return torch.tensor([[focal_px, 0.0, 0.5 * width], [0.0, focal_px, 0.5 * height], [0.0, 0.0, 1.0]])
 
 
-def opencv_from_world(world_from_camera: Tensor) -> Tensor:  # [V, 4, 4] -> [V, 4, 4]
+def opencv_from_world(world_from_camera: Tensor) -> Tensor:  # [..., 4, 4] -> [..., 4, 4]
     """World-to-camera matrices with OpenCV axes (+Z forward, +Y down), as the rasteriser wants them."""
     return torch.linalg.inv(world_from_camera * _FLIP_YZ.to(world_from_camera))
 
 
 def plucker_rays(
-    world_from_camera: Tensor,  # [V, 4, 4]
+    world_from_camera: Tensor,  # [..., 4, 4]
     fov_deg: float,
     height: int,
     width: int,
-) -> Tensor:  # [V, 6, H, W]
+) -> Tensor:  # [..., 6, H, W]
     """Plücker coordinates of the ray through every pixel centre: moment o x d, then unit direction d."""
     focal_px = 0.5 * width / math.tan(0.5 * math.radians(fov_deg))
     y, x = torch.meshgrid(
@@ -79,12 +79,12 @@ def plucker_rays(
         indexing="ij",
     )
     in_camera = torch.nn.functional.normalize(torch.stack([x, -y, -torch.ones_like(x)]), dim=0)
-    direction = torch.einsum("vij,jhw->vihw", world_from_camera[:, :3, :3], in_camera)
-    origin = world_from_camera[:, :3, 3, None, None].expand_as(direction)
-    return torch.cat([torch.linalg.cross(origin, direction, dim=1), direction], dim=1)
+    direction = torch.einsum("...ij,jhw->...ihw", world_from_camera[..., :3, :3], in_camera)
+    origin = world_from_camera[..., :3, 3, None, None].expand_as(direction)
+    return torch.cat([torch.linalg.cross(origin, direction, dim=-3), direction], dim=-3)
 
 
-def world_from_reconstruction(world_from_camera: Tensor) -> Tensor:  # [V, 4, 4] -> [4, 4]
+def world_from_reconstruction(world_from_camera: Tensor) -> Tensor:  # [..., V, 4, 4] -> [..., 4, 4]
     """Takes what the reconstructor returns back to the world.
 
     The reconstructor (LGM) works in a frame of its own, M A0^-1 with M = translate(0, 0, |o0|): view 0 has no
@@ -93,13 +93,13 @@ def world_from_reconstruction(world_from_camera: Tensor) -> Tensor:  # [V, 4, 4]
     return torch.linalg.inv(_reconstruction_from_world(world_from_camera))
 
 
-def reconstruction_cameras(world_from_camera: Tensor) -> Tensor:  # [V, 4, 4] -> [V, 4, 4]
+def reconstruction_cameras(world_from_camera: Tensor) -> Tensor:  # [..., V, 4, 4] -> [..., V, 4, 4]
     """The cameras in the reconstructor's frame: P_i = M A0^-1 A_i (axes still Blender's)."""
-    return _reconstruction_from_world(world_from_camera) @ world_from_camera
+    return _reconstruction_from_world(world_from_camera).unsqueeze(-3) @ world_from_camera
 
 
-def _reconstruction_from_world(world_from_camera: Tensor) -> Tensor:  # [V, 4, 4] -> [4, 4]
-    first = world_from_camera[0]
-    back_to_distance = torch.eye(4, dtype=first.dtype, device=first.device)
-    back_to_distance[2, 3] = first[:3, 3].norm()
-    return back_to_distance @ torch.linalg.inv(first)
+def _reconstruction_from_world(world_from_camera: Tensor) -> Tensor:  # [..., V, 4, 4] -> [..., 4, 4]
+    camera_from_world = torch.linalg.inv(world_from_camera[..., 0, :, :])
+    distance = world_from_camera[..., 0, :3, 3].norm(dim=-1)
+    camera_from_world[..., 2, 3] += distance  # M moves along z only
+    return camera_from_world

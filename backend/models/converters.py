@@ -1,4 +1,8 @@
-"""Renames the parameters of published checkpoints to those of our networks."""
+"""Renames the parameters of published checkpoints to those of our networks.
+
+Every function takes a whole published state dict, keeps what belongs to its network and renames it. Nothing
+is dropped silently: what a function does not know keeps its name, so that strict loading refuses it.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from torch import Tensor
 
 StateDict = Mapping[str, Tensor]
 
-# Inside one VideoMV ResBlock. "temopral" is how the published files spell it.
+# Inside one ResBlock of the LDM family. "temopral" is how VideoMV's files spell it.
 _RESNET = {
     "in_layers.0": "norm1",
     "in_layers.2": "conv1",
@@ -18,13 +22,15 @@ _RESNET = {
     "out_layers.3": "conv2",
     "skip_connection": "conv_shortcut",
 }
-_RENAMED_ROOTS = {
+_LDM_ROOTS = {
     "time_embed.0": "time_embedding.linear_1",
     "time_embed.2": "time_embedding.linear_2",
     "input_blocks.0.0": "conv_in",
-    "input_blocks.0.1": "transformer_in",
     "out.0": "conv_norm_out",
     "out.2": "conv_out",
+}
+_VIDEOMV_ROOTS = _LDM_ROOTS | {
+    "input_blocks.0.1": "transformer_in",
     "local_image_concat": "image_latents_proj_in",
     "local_image_embedding": "image_latents_context_embedding",
     "local_temporal_encoder.layers.0.0.norm": "image_latents_temporal_encoder.norm1",
@@ -34,13 +40,18 @@ _RENAMED_ROOTS = {
 }
 
 
+def without_prefix(checkpoint: StateDict, prefix: str) -> dict[str, Tensor]:
+    """The part of a checkpoint whose names start with `prefix`, without it."""
+    return {name[len(prefix) :]: tensor for name, tensor in checkpoint.items() if name.startswith(prefix)}
+
+
 def videomv_unet(checkpoint: StateDict) -> dict[str, Tensor]:
     """VideoMV's U-Net (text or image) with the names of `VideoMVUNet` / `VideoMVImageUNet`.
 
     Keys of the reconstructor (`lgm_big.*`) are left out; see `videomv_lgm`.
     """
     checkpoint = {name: tensor for name, tensor in checkpoint.items() if not name.startswith("lgm_big.")}
-    roots = _RENAMED_ROOTS | _unet_block_names(checkpoint)
+    roots = _VIDEOMV_ROOTS | _unet_block_names(checkpoint)
     converted: dict[str, Tensor] = {}
     for name, tensor in checkpoint.items():
         renamed = _rename(name, roots)
@@ -52,7 +63,7 @@ def videomv_unet(checkpoint: StateDict) -> dict[str, Tensor]:
         else:
             converted[renamed] = tensor
     if "image_latents_proj_in.0.weight" in converted:
-        # The released network adds the image branch twice; diffusers' one adds it once.
+        # The released network adds the image branch twice to its input; diffusers', and ours, once.
         weight = converted["conv_in.weight"].clone()
         weight[:, weight.shape[1] // 2 :] *= 2
         converted["conv_in.weight"] = weight
@@ -60,11 +71,48 @@ def videomv_unet(checkpoint: StateDict) -> dict[str, Tensor]:
 
 
 def videomv_lgm(checkpoint: StateDict) -> dict[str, Tensor]:
-    """The reconstructor stored inside a VideoMV checkpoint, with LGM's own names (empty if it has none)."""
-    prefix = "lgm_big."
-    return {
-        name.removeprefix(prefix): tensor for name, tensor in checkpoint.items() if name.startswith(prefix)
-    }
+    """The reconstructor inside a VideoMV checkpoint, with LGM's own names.
+
+    Empty for checkpoints without one, such as that of the LAION training: theirs must come from another file.
+    """
+    return without_prefix(checkpoint, "lgm_big.")
+
+
+def ldm_vae(checkpoint: StateDict) -> dict[str, Tensor]:
+    """Stable Diffusion's image autoencoder as diffusers' `AutoencoderKL`.
+
+    Names may be bare or start with `first_stage_model.`.
+    """
+    checkpoint = without_prefix(checkpoint, "first_stage_model.") or checkpoint
+    last = _count(checkpoint, r"decoder\.up") - 1
+    rules: list[tuple[str, str]] = [
+        (r"^encoder\.down\.(\d+)\.block\.", r"encoder.down_blocks.\1.resnets."),
+        (r"^encoder\.down\.(\d+)\.downsample\.", r"encoder.down_blocks.\1.downsamplers.0."),
+        # The decoder's levels are numbered by resolution there, in the order of computation here.
+        *(
+            (rf"^decoder\.up\.{i}\.block\.", f"decoder.up_blocks.{last - i}.resnets.")
+            for i in range(last + 1)
+        ),
+        *(
+            (rf"^decoder\.up\.{i}\.upsample\.", f"decoder.up_blocks.{last - i}.upsamplers.0.")
+            for i in range(last + 1)
+        ),
+        (r"\.mid\.block_1\.", ".mid_block.resnets.0."),
+        (r"\.mid\.block_2\.", ".mid_block.resnets.1."),
+        (r"\.mid\.attn_1\.norm\.", ".mid_block.attentions.0.group_norm."),
+        (r"\.mid\.attn_1\.proj_out\.", ".mid_block.attentions.0.to_out.0."),
+        (r"\.mid\.attn_1\.([qkv])\.", r".mid_block.attentions.0.to_\1."),
+        (r"\.nin_shortcut\.", ".conv_shortcut."),
+        (r"\.norm_out\.", ".conv_norm_out."),
+    ]
+    converted: dict[str, Tensor] = {}
+    for name, tensor in checkpoint.items():
+        renamed = name
+        for pattern, replacement in rules:
+            renamed = re.sub(pattern, replacement, renamed)
+        is_linear = ".attentions." in renamed and tensor.ndim == 4  # a convolution with kernel 1 there
+        converted[renamed] = tensor[..., 0, 0] if is_linear else tensor
+    return converted
 
 
 def _rename(name: str, roots: Mapping[str, str]) -> str:
@@ -78,44 +126,45 @@ def _rename(name: str, roots: Mapping[str, str]) -> str:
 
 
 def _unet_block_names(checkpoint: StateDict) -> dict[str, str]:
-    """Where every numbered block of the published U-Net stands in diffusers' levels.
+    """Where every numbered block of an LDM-style U-Net stands in diffusers' levels.
 
     Published files number all blocks through; a level ends where a block resamples. So the depth of the
     network and the layers per level are read from the keys.
     """
-    modules = {re.sub(r"\.(weight|bias)$", "", name) for name in checkpoint}
+    modules = {name.rpartition(".")[0] for name in checkpoint}
     names: dict[str, str] = {}
 
     level, layer = 0, 0
     for i in range(1, _count(checkpoint, "input_blocks")):
         block = f"input_blocks.{i}"
-        if f"{block}.op" in modules:
-            names[f"{block}.op"] = f"down_blocks.{level}.downsamplers.0.conv"
+        resampling = modules & {f"{block}.op", f"{block}.0.op"}
+        if resampling:
+            names[resampling.pop()] = f"down_blocks.{level}.downsamplers.0.conv"
             level, layer = level + 1, 0
         else:
-            names |= _layer_names(block, f"down_blocks.{level}", layer, offset=0)
+            names |= _layer_names(block, f"down_blocks.{level}", layer)
             layer += 1
 
-    names |= _layer_names("middle_block", "mid_block", 0, offset=0)
-    names |= _resnet_names("middle_block.3", "mid_block", 1)
+    names |= _layer_names("middle_block", "mid_block", 0)
+    last = _count(checkpoint, "middle_block") - 1
+    names |= _resnet_names(f"middle_block.{last}", "mid_block", 1)
 
     level, layer = 0, 0
     for i in range(_count(checkpoint, "output_blocks")):
         block = f"output_blocks.{i}"
-        names |= _layer_names(block, f"up_blocks.{level}", layer, offset=0)
+        names |= _layer_names(block, f"up_blocks.{level}", layer)
         layer += 1
-        for n in (1, 3):  # after the layers of this block: one without attention, three with
-            if f"{block}.{n}.conv" in modules:
-                names[f"{block}.{n}.conv"] = f"up_blocks.{level}.upsamplers.0.conv"
-                level, layer = level + 1, 0
+        resampling = modules & {f"{block}.{n}.conv" for n in (1, 2, 3)}  # after 0, 1 or 2 transformers
+        if resampling:
+            names[resampling.pop()] = f"up_blocks.{level}.upsamplers.0.conv"
+            level, layer = level + 1, 0
     return names
 
 
-def _layer_names(block: str, target: str, layer: int, offset: int) -> dict[str, str]:
-    return {
-        **_resnet_names(f"{block}.{offset}", target, layer),
-        f"{block}.{offset + 1}": f"{target}.attentions.{layer}",
-        f"{block}.{offset + 2}": f"{target}.temp_attentions.{layer}",
+def _layer_names(block: str, target: str, layer: int) -> dict[str, str]:
+    return _resnet_names(f"{block}.0", target, layer) | {
+        f"{block}.1": f"{target}.attentions.{layer}",
+        f"{block}.2": f"{target}.temp_attentions.{layer}",
     }
 
 
@@ -126,6 +175,6 @@ def _resnet_names(block: str, target: str, layer: int) -> dict[str, str]:
 
 
 def _count(checkpoint: StateDict, group: str) -> int:
-    """How many numbered children `group` has."""
+    """How many numbered children `group` (a regular expression) has."""
     found = (re.match(rf"{group}\.(\d+)\.", name) for name in checkpoint)
     return 1 + max((int(match[1]) for match in found if match), default=-1)

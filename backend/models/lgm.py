@@ -7,8 +7,8 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 # Widths may be small in our starter; published weights always have 32 groups.
@@ -25,7 +25,7 @@ class Gaussians(NamedTuple):
     rgb: Tensor  # [B, N, 3], sRGB 0..1
 
 
-class LGM(ModelMixin, ConfigMixin):
+class LGM(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """Large Multi-view Gaussian Model: an asymmetric U-Net whose output pixels are Gaussians.
 
     Views only meet in the attention layers, where the pixels of all of them form one sequence. The defaults

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from diffusers import UNet3DConditionModel
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
+from diffusers.models.unets.unet_3d_condition import UNet3DConditionModel
+from diffusers.models.unets.unet_i2vgen_xl import I2VGenXLTransformerTemporalEncoder
 from torch import Tensor, nn
 
 
@@ -23,17 +24,6 @@ class VideoMVUNet(UNet3DConditionModel):
 
     Source: VideoMV (arXiv 2403.12010), section 3.1.
     """
-
-    # What diffusers' constructor sets, for the type checker.
-    conv_in: nn.Conv2d
-    time_proj: nn.Module
-    time_embedding: nn.Module
-    down_blocks: nn.ModuleList
-    mid_block: Any
-    up_blocks: nn.ModuleList
-    conv_norm_out: nn.GroupNorm
-    conv_act: nn.Module
-    conv_out: nn.Conv2d
 
     @register_to_config
     def __init__(
@@ -142,6 +132,123 @@ class VideoMVUNet(UNet3DConditionModel):
 
         hidden = self.conv_out(self.conv_act(self.conv_norm_out(hidden)))
         return hidden.unflatten(0, (-1, frames)).transpose(1, 2)
+
+
+class VideoMVImageUNet(VideoMVUNet):
+    """VideoMV's image-to-multi-view U-Net: I2VGen-XL's video U-Net with a camera per frame.
+
+    The image comes in three ways: its latents beside the noisy latents of every frame, and, after the text's
+    tokens, 64 tokens of its latents and 4 of its CLIP embedding. Parameter names are those of diffusers'
+    `I2VGenXLUNet`, plus `camera_embedding.{0,2}`.
+
+    Source: VideoMV (arXiv 2403.12010); I2VGen-XL (arXiv 2311.04145).
+    """
+
+    IMAGE_TOKENS = 4
+
+    @register_to_config
+    def __init__(
+        self,
+        sample_size: int | None = None,
+        in_channels: int = 4,
+        out_channels: int = 4,
+        down_block_types: tuple[str, ...] = (*3 * ("CrossAttnDownBlock3D",), "DownBlock3D"),
+        up_block_types: tuple[str, ...] = ("UpBlock3D", *3 * ("CrossAttnUpBlock3D",)),
+        block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280),
+        layers_per_block: int = 2,
+        norm_num_groups: int = 32,
+        cross_attention_dim: int = 1024,
+        attention_head_dim: int = 64,
+        transformer_in_heads: int = 8,
+        image_embedding_dim: int = 1024,
+    ) -> None:
+        VideoMVUNet.__init__.__wrapped__(  # type: ignore[attr-defined]
+            self,
+            sample_size=sample_size,
+            in_channels=2 * in_channels,  # the noisy latents and the image's
+            out_channels=out_channels,
+            down_block_types=down_block_types,
+            up_block_types=up_block_types,
+            block_out_channels=block_out_channels,
+            layers_per_block=layers_per_block,
+            norm_num_groups=norm_num_groups,
+            cross_attention_dim=cross_attention_dim,
+            attention_head_dim=attention_head_dim,
+            transformer_in_heads=transformer_in_heads,
+        )
+        embed_dim = 4 * block_out_channels[0]
+        channels = in_channels
+        self.image_latents_proj_in = nn.Sequential(
+            nn.Conv2d(channels, 4 * channels, 3, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(4 * channels, 4 * channels, 3, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(4 * channels, channels, 3, padding=1),
+        )
+        self.image_latents_temporal_encoder = I2VGenXLTransformerTemporalEncoder(
+            dim=channels,
+            num_attention_heads=2,
+            attention_head_dim=channels,
+            ff_inner_dim=4 * channels,
+            activation_fn="gelu",
+        )
+        self.image_latents_context_embedding = nn.Sequential(
+            nn.Conv2d(channels, 8 * channels, 3, padding=1),
+            nn.SiLU(),
+            nn.AdaptiveAvgPool2d((32, 32)),
+            nn.Conv2d(8 * channels, 16 * channels, 3, stride=2, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(16 * channels, cross_attention_dim, 3, stride=2, padding=1),
+        )
+        self.context_embedding = nn.Sequential(
+            nn.Linear(image_embedding_dim, embed_dim),
+            nn.SiLU(),
+            nn.Linear(embed_dim, self.IMAGE_TOKENS * cross_attention_dim),
+        )
+        self.fps_embedding = nn.Sequential(
+            nn.Linear(block_out_channels[0], embed_dim), nn.SiLU(), nn.Linear(embed_dim, embed_dim)
+        )
+
+    def forward(  # type: ignore[override]
+        self,
+        sample: Tensor,  # [B, C, F, h, w]
+        timestep: Tensor | int,  # [B] or scalar
+        encoder_hidden_states: Tensor,  # [B, L, D]
+        camera: Tensor | None = None,  # [B, F, 4, 4]
+        *,
+        image_latents: Tensor,  # [B, C, h, w]
+        image_embeddings: Tensor,  # [B, 1, D']
+        fps: Tensor | int = 8,  # [B] or scalar
+    ) -> Tensor:  # [B, C, F, h, w]
+        """Predicts v for every view.
+
+        Args:
+            image_latents: the picture, as the VAE encodes it.
+            image_embeddings: the picture, as CLIP embeds it (projected, not normalised); zeros for the branch
+                without guidance.
+            fps: always 8 in VideoMV.
+        """
+        embedding = self._embed_time(timestep, sample)
+        fps = torch.as_tensor(fps, device=sample.device).expand(sample.shape[0])
+        embedding = embedding + self.fps_embedding(self.time_proj(fps).to(sample.dtype))
+
+        local = self.image_latents_context_embedding(image_latents).flatten(2).transpose(1, 2)  # [B, 64, D]
+        image = self.context_embedding(image_embeddings).reshape(sample.shape[0], -1, local.shape[-1])
+        context = torch.cat([encoder_hidden_states, local, image], dim=1)
+
+        sample_and_image = torch.cat([sample, self._image_frames(image_latents, sample.shape[2])], dim=1)
+        return self._denoise(sample_and_image, self._per_frame(embedding, sample, camera), context)
+
+    def _image_frames(self, image_latents: Tensor, num_frames: int) -> Tensor:  # -> [B, C, F, h, w]
+        """The picture as a video: itself, then planes that say how far the frame is from it, both encoded."""
+        batch, _, height, width = image_latents.shape
+        far = torch.arange(1, num_frames).to(image_latents) / max(num_frames - 1, 1)
+        planes = far.view(-1, 1, 1, 1).expand(batch, -1, *image_latents.shape[1:])
+        frames = torch.cat([image_latents.unsqueeze(1), planes], dim=1)  # [B, F, C, h, w]
+        frames = self.image_latents_proj_in(frames.flatten(0, 1)).unflatten(0, (batch, num_frames))
+        pixels = frames.permute(0, 3, 4, 1, 2).flatten(0, 2)  # [B * h * w, F, C]
+        pixels = self.image_latents_temporal_encoder(pixels)
+        return pixels.unflatten(0, (batch, height, width)).permute(0, 4, 3, 1, 2)
 
 
 def _layer(

@@ -1,0 +1,63 @@
+"""How noise leaves the views: the published schedules, and the clean latents behind a prediction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from torch import Tensor
+
+# All of them: plain DDIM, timesteps 981, 961, ... 1 of 1000 for 50 steps.
+_COMMON: dict[str, Any] = {
+    "num_train_timesteps": 1000,
+    "clip_sample": False,
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
+    "timestep_spacing": "leading",
+}
+_STABLE_DIFFUSION = _COMMON | {"beta_start": 0.00085, "beta_end": 0.012, "prediction_type": "epsilon"}
+
+# Keyword arguments of `DDIMScheduler`, by published model.
+VIDEOMV_TEXT = _STABLE_DIFFUSION | {"beta_schedule": "scaled_linear"}
+VIDEOMV_IMAGE = _COMMON | {
+    "beta_schedule": "squaredcos_cap_v2",
+    "rescale_betas_zero_snr": True,
+    "prediction_type": "v_prediction",
+}
+MVDREAM = VIDEOMV_TEXT
+# AnimateDiff's betas really are linear, and Vivid-ZOO and Animate3D run everything with them.
+VIVID_ZOO = _STABLE_DIFFUSION | {"beta_schedule": "linear"}
+
+
+def x0_from_prediction(scheduler: DDIMScheduler, prediction: Tensor, timestep: int, noisy: Tensor) -> Tensor:
+    """The clean latents that a prediction (noise, v or x0, as the scheduler is configured) amounts to."""
+    signal, noise = _amplitudes(scheduler, timestep)
+    match scheduler.config["prediction_type"]:
+        case "epsilon":
+            return (noisy - noise * prediction) / signal
+        case "v_prediction":
+            return signal * noisy - noise * prediction
+        case "sample":
+            return prediction
+        case other:
+            raise ValueError(f"unknown prediction type {other!r}")
+
+
+def prediction_from_x0(scheduler: DDIMScheduler, x0: Tensor, timestep: int, noisy: Tensor) -> Tensor:
+    """The prediction that makes `scheduler.step` continue towards the clean latents `x0`."""
+    signal, noise = _amplitudes(scheduler, timestep)
+    epsilon = (noisy - signal * x0) / noise
+    match scheduler.config["prediction_type"]:
+        case "epsilon":
+            return epsilon
+        case "v_prediction":
+            return signal * epsilon - noise * x0
+        case "sample":
+            return x0
+        case other:
+            raise ValueError(f"unknown prediction type {other!r}")
+
+
+def _amplitudes(scheduler: DDIMScheduler, timestep: int) -> tuple[float, float]:
+    alpha = float(scheduler.alphas_cumprod[timestep])
+    return alpha**0.5, (1 - alpha) ** 0.5
