@@ -30,10 +30,10 @@ def main() -> int:
     )
     parser.add_argument("--blender", help="use this Blender's extension tool instead of the one in bpy")
     parser.add_argument(
-        "--requirements", nargs="*", metavar="EXTRA", help="only print the packages, with those of the extras"
+        "--requirements", nargs="+", metavar="GROUP", help="only print the packages: backend, host, test …"
     )
     args = parser.parse_args()
-    if args.requirements is not None:
+    if args.requirements:
         print("\n".join(requirements(args.requirements)))
         return 0
     tool = extension_tool(args.blender)
@@ -50,9 +50,8 @@ def main() -> int:
 
 
 def build(out: Path) -> Path:
-    """Writes `diorama-VERSION.zip` into `out`."""
-    manifest = tomllib.loads((ROOT / "blender_addon" / "blender_manifest.toml").read_text("utf-8"))
-    path = out / f"{manifest['id']}-{manifest['version']}.zip"
+    """Writes `diorama.zip` into `out`; its version is in the manifest inside."""
+    path = out / "diorama.zip"
     contents = {file.relative_to(ROOT / "blender_addon").as_posix(): file for file in _files("blender_addon")}
     for folder in ("backend", "kernels"):
         contents |= {file.relative_to(ROOT).as_posix(): file for file in _files(folder)}
@@ -60,7 +59,7 @@ def build(out: Path) -> Path:
     with tempfile.TemporaryDirectory() as folder:
         # one list of packages, kept in pyproject.toml; the installed add-on reads this copy
         listed = Path(folder) / "requirements.txt"
-        listed.write_text("\n".join(requirements()) + "\n", "utf-8")
+        listed.write_text("\n".join(requirements(["backend"])) + "\n", "utf-8")
         contents["backend/requirements.txt"] = listed
         out.mkdir(parents=True, exist_ok=True)
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
@@ -72,13 +71,11 @@ def build(out: Path) -> Path:
     return path
 
 
-def requirements(extras: list[str] | tuple[str, ...] = ()) -> list[str]:
-    """The backend's packages as pyproject.toml pins them."""
+def requirements(groups: list[str]) -> list[str]:
+    """The packages that pyproject.toml pins for the backend, or for one of its extras."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    return [
-        *project["dependencies"],
-        *(line for extra in extras for line in project["optional-dependencies"][extra]),
-    ]
+    pinned = {"backend": project["dependencies"], **project["optional-dependencies"]}
+    return [line for group in groups for line in pinned[group]]
 
 
 def extension_tool(blender: str | None) -> list[str]:

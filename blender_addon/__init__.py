@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from . import host, operators, panels, preferences, properties, scene
+from . import headless, host, operators, panels, preferences, properties, scene
 
-MODULES = (properties, preferences, host, scene, operators, panels)
+MODULES = (properties, preferences, host, scene, operators, panels, headless)
 
 
 def register() -> None:

@@ -29,6 +29,7 @@ class Host:
         self.session = Session(jobs.Store(user_folder / "jobs"), self._launch)
         self.installation: Installation | None = None
         self.environment = "missing"
+        self.python = ""  # for this session; the preferences' Python if empty
         self.import_error: DioramaError | None = None
         self._log = user_folder / "backend.log"
         self._scenes: dict[str, str] = {}  # job → name of the scene that asked for it
@@ -37,7 +38,7 @@ class Host:
 
     def check_environment(self) -> None:
         """Looks at the disk once, so that drawing need not: `chosen`, or one of `environment.state`."""
-        if folders.backend_python():
+        if self.python or folders.backend_python():
             self.environment = "chosen"
         else:
             self.environment = environment.state(ROOT / "backend" / "requirements.txt", self.folder)
@@ -48,7 +49,7 @@ class Host:
         return environment.default_folder()
 
     def _launch(self) -> Launch:
-        python = environment.backend_python(folders.backend_python(), self.folder)
+        python = environment.backend_python(self.python or folders.backend_python(), self.folder)
         return Launch(python, ROOT, self._log, bool(bpy.app.online_access))
 
     def submit(self, request: GenerationRequest, directory: Path | None, scene: bpy.types.Scene) -> Job:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
+import itertools
 import json
 import os
 import re
@@ -117,13 +119,20 @@ def new_job(request: GenerationRequest, directory: Path) -> Job:
     return Job(identity, request.to_dict(), str(directory))
 
 
-def free_directory(parent: Path, request: GenerationRequest) -> Path:
-    """A folder name that says what is inside and does not exist yet, for example `a-red-mushroom-7`."""
+def named_directory(parent: Path, request: GenerationRequest) -> Path:
+    """The folder that belongs to this request, for example `a-red-mushroom-7-1f3a`: the same every time."""
     words = re.sub(r"[^\w]+", "-", request.prompt.lower(), flags=re.ASCII).strip("-")[:40] or "prompt"
-    name = f"{words}-{request.seed}"
-    number = 1
-    while (directory := parent / (name if number == 1 else f"{name}-{number}")).exists():
-        number += 1
+    settings = json.dumps(request.to_dict(), sort_keys=True).encode()
+    return parent / f"{words}-{request.seed}-{hashlib.sha256(settings).hexdigest()[:4]}"
+
+
+def free_directory(parent: Path, request: GenerationRequest) -> Path:
+    """The folder of this request, or with a number behind it if that exists."""
+    named = named_directory(parent, request)
+    numbers = itertools.count(2)
+    directory = named
+    while directory.exists():
+        directory = named.with_name(f"{named.name}-{next(numbers)}")
     return directory
 
 

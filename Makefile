@@ -1,0 +1,65 @@
+# demo · test · bench · addon · lint. The first run makes the two environments; later runs use them.
+PYTHON ?= python3.11
+PROMPT ?= a red mushroom
+SEED ?= 7
+OUT ?= out/demo
+export PROMPT SEED OUT
+
+# Two processes with spinning threads stop each other on a small machine: let waiting threads sleep.
+export OMP_WAIT_POLICY ?= PASSIVE
+export KMP_BLOCKTIME ?= 0
+
+RESOURCES := $(CURDIR)/build/blender
+INSTALLED := $(RESOURCES)/extensions/user_default/diorama
+HOST := .venv-host/bin/python
+BACKEND := .venv-backend/bin/python
+SOURCES := build_addon.py pyproject.toml $(shell find blender_addon backend kernels -type f -not -path '*/__pycache__/*')
+ARGS = --prompt "$$PROMPT" --seed "$$SEED" --out "$$OUT" --backend-python $(BACKEND)
+
+.PHONY: demo test bench addon lint
+
+# Prompt to scene.blend, preview.png and asset/ in OUT. BLENDER=/path/to/blender uses that one instead of bpy.
+demo: export BLENDER_USER_RESOURCES := $(RESOURCES)
+ifdef BLENDER
+demo: .venv-backend/ready
+	$(PYTHON) build_addon.py --out build --blender "$(BLENDER)"
+	"$(BLENDER)" --command extension install-file --repo user_default --enable build/diorama.zip
+	"$(BLENDER)" -b --python-exit-code 1 --python $(INSTALLED)/batch.py -- $(ARGS)
+else
+demo: .venv-backend/ready $(INSTALLED)/__init__.py
+	$(HOST) $(INSTALLED)/batch.py $(ARGS)
+
+$(INSTALLED)/__init__.py: export BLENDER_USER_RESOURCES := $(RESOURCES)
+$(INSTALLED)/__init__.py: $(SOURCES) | .venv-host/ready
+	$(HOST) build_addon.py --out build
+	$(HOST) -c "import bpy; bpy.ops.extensions.package_install_files(filepath='build/diorama.zip', repo='user_default')"
+endif
+
+test: lint .venv-host/ready
+	$(BACKEND) -m pytest tests --ignore tests/blender --ignore tests/bench
+	$(HOST) -m pytest tests/blender
+
+lint: .venv-backend/ready
+	$(BACKEND) -m ruff check .
+	$(BACKEND) -m ruff format --check .
+	$(BACKEND) -m mypy
+
+bench: .venv-backend/ready
+	$(BACKEND) -m tests.bench.rasterization
+
+addon: .venv-host/ready
+	$(HOST) build_addon.py
+
+# torch first and alone, so that what comes after takes the one that is there.
+.venv-backend/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-backend
+	$(PYTHON) build_addon.py --requirements backend test > .venv-backend/requirements.txt
+	$(BACKEND) -m pip install $$(grep '^torch==' .venv-backend/requirements.txt)
+	$(BACKEND) -m pip install -r .venv-backend/requirements.txt
+	touch $@
+
+.venv-host/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-host
+	$(PYTHON) build_addon.py --requirements host > .venv-host/requirements.txt
+	$(HOST) -m pip install -r .venv-host/requirements.txt
+	touch $@
