@@ -218,17 +218,17 @@ class _Rasterize(torch.autograd.Function):
         _, palette, images_per_color, starts, ids = ctx.scene[:5]
         images, v_images = _numpy(*ctx.saved_tensors), _numpy(v_image, v_alphas)
         I, N, D = *opacities.shape, palette.shape[-1]
-        moments = np.empty((len(ids), numba_raster.MOMENTS + D), np.float32)
+        moments = np.zeros((len(ids), numba_raster.MOMENTS + D), np.float32)
         v_means2d, v_conics = np.zeros((I, N, 2), np.float32), np.zeros((I, N, 3), np.float32)
         v_opacities, v_colors = np.zeros((I, N), np.float32), np.zeros_like(palette)
-        lists = [ctx.lists[name] for name in ("counts", "begins", "slots")]
+        counts, begins, slots = (ctx.lists[name] for name in ("counts", "begins", "slots"))
 
         def tiles(first: int, last: int) -> None:
-            numba_raster.rasterize_adjoint(first, last, *ctx.scene, *images, *v_images, moments)
+            numba_raster.rasterize_adjoint(first, last, *ctx.scene, *images, *v_images, slots, moments)
 
         def splats(first: int, last: int) -> None:
             numba_raster.gather_moments(
-                first, last, images_per_color, conics, opacities, *lists, moments,
+                first, last, images_per_color, conics, opacities, counts, begins, moments,
                 v_means2d, v_conics, v_opacities, v_colors,
             )  # fmt: skip
 

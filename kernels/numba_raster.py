@@ -8,13 +8,15 @@ from __future__ import annotations
 import numpy as np
 
 from .numba_jit import inline, jit
-from .numba_simd import LANES, any_lane, exp2, highest, load, lowest, select, spread, store, total
-from .numba_tiles import HALF_X, HALF_Y, LOG_OPACITY, XX, XY, YY, X, Y
+from .numba_simd import (
+    LANES, any_lane, bits, exp2, highest, load, lowest, lowest_bit, select, spread, store, total,
+)  # fmt: skip
+from .numba_tiles import LEAN_X, LEAN_Y, LOG_OPACITY, XX, XY, YY, X, Y
 from .stages import ALPHA_MIN, TILE, TRANSMITTANCE_MIN
 
 SIDE = 4  # pixels along one side of a block
 ROW = TILE // SIDE  # blocks along one side of a tile
-BLOCKS = ROW * ROW
+ALL_BLOCKS = (1 << ROW * ROW) - 1
 PIXELS = TILE * TILE
 MOMENTS = 6  # sums of s, s dx, s dy, s dx^2, s dx dy, s dy^2 with s = gradient * alpha
 
@@ -23,23 +25,35 @@ _ZERO, _ONE = _F(0), _F(1)
 _LOG_ALPHA_MIN = _F(np.log2(ALPHA_MIN))
 _FAINT = _F(-20)  # powers of two below this are all the same to us
 _CLOSED = _F(TRANSMITTANCE_MIN)
-CHECK = 16  # splats between two looks at which blocks are still open
+_SLACK = _F(1e-4)  # in powers of two: rounding must not cull a block that a splat just touches
 
 
 @inline
-def _blocks(centre, half):
-    """First and last block (end open) of a tile, along one axis, whose pixel centres a splat can reach."""
-    low, high = np.int64(np.ceil(centre - half - _F(0.5))), np.int64(np.floor(centre + half - _F(0.5)))
-    return max(low, 0) // SIDE, min(high, TILE - 1) // SIDE + 1
+def _reached_blocks(x, y, splat, low_x, low_y):
+    """The blocks of a tile, as bits, in which some pixel sees the splat with mean (x, y); a block is a lane here.
+
+    In a box that does not hold the mean, the falloff is largest on one of the two sides that face it.
+    """
+    left, top = load(low_x, 0) - x, load(low_y, 0) - y
+    right, bottom = left + _F(SIDE - 1), top + _F(SIDE - 1)
+    near_x, near_y = highest(lowest(right, _ZERO), left), highest(lowest(bottom, _ZERO), top)
+    best_y = highest(lowest(near_x * splat[LEAN_Y], bottom), top)
+    best_x = highest(lowest(near_y * splat[LEAN_X], right), left)
+    xx, xy, yy = splat[XX], splat[XY], splat[YY]
+    on_x_side = xx * near_x * near_x + xy * near_x * best_y + yy * best_y * best_y
+    on_y_side = xx * best_x * best_x + xy * best_x * near_y + yy * near_y * near_y
+    return bits(lowest(on_x_side, on_y_side) <= splat[LOG_OPACITY] - (_LOG_ALPHA_MIN - _SLACK))
 
 
 @inline
-def _lane_centres(lane_x, lane_y):
-    """Pixel centres of a tile at the origin, block by block: lane_x, lane_y [PIXELS]."""
-    for block in range(BLOCKS):
-        for lane in range(LANES):
-            lane_x[block * LANES + lane] = _F((block % ROW) * SIDE + lane % SIDE) + _F(0.5)
-            lane_y[block * LANES + lane] = _F((block // ROW) * SIDE + lane // SIDE) + _F(0.5)
+def _centres():
+    """Pixel centres of a tile at the origin, block by block, x and y [PIXELS]; those of the blocks' first pixels."""
+    x, y = np.empty(PIXELS, np.float32), np.empty(PIXELS, np.float32)
+    for at in range(PIXELS):
+        block, lane = at // LANES, at % LANES
+        x[at] = _F(block % ROW * SIDE + lane % SIDE) + _F(0.5)
+        y[at] = _F(block // ROW * SIDE + lane // SIDE) + _F(0.5)
+    return x, y, x[::LANES].copy(), y[::LANES].copy()
 
 
 @inline
@@ -49,28 +63,21 @@ def _place(y, x):
 
 
 @inline
-def _open_blocks(light, is_open):
-    """Marks the blocks that have a pixel through which light still comes; returns how many."""
-    count = 0
-    for block in range(BLOCKS):
-        is_open[block] = any_lane(load(light, block * LANES) > _ZERO)
-        count += is_open[block]
-    return count
-
-
-@inline
-def _composite(dx, dy, xx, xy, yy, log_opacity, max_alpha, before):
+def _composite(dx, dy, splat, max_alpha, before):
     """One splat over 16 pixels: its alpha, what it takes of the light, where it counts, the light after it.
 
     Light is negative in a pixel that is closed: one that this splat would leave less than TRANSMITTANCE_MIN.
     """
-    power = log_opacity - (xx * dx * dx + xy * dx * dy + yy * dy * dy)
+    power = splat[LOG_OPACITY] - (splat[XX] * dx * dx + splat[XY] * dx * dy + splat[YY] * dy * dy)
     alpha = lowest(exp2(lowest(highest(power, _FAINT), _ZERO)), max_alpha)
     taken = alpha * before
-    after = before - taken
+    enough = before - taken > _CLOSED
     touched = (power >= _LOG_ALPHA_MIN) & (before > _ZERO)
-    counts = touched & (after > _CLOSED)
-    return alpha, select(counts, taken, _ZERO), counts, select(touched, select(counts, after, _ZERO - before), before)
+    counts = touched & enough
+    weight = select(counts, taken, _ZERO)
+    # Not select(touched, …, before): that becomes a masked store, which the next splat's load must wait for.
+    after = before - weight
+    return alpha, weight, counts, select(touched & ~enough, _ZERO - after, after)
 
 
 @jit
@@ -83,39 +90,37 @@ def rasterize(first, last, splats, colors, images_per_color, starts, ids, size, 
     width, height = size
     tiles_x, tiles_y = grid
     N, D = colors.shape[1], colors.shape[2]
-    lane_x, lane_y = np.empty(PIXELS, np.float32), np.empty(PIXELS, np.float32)
-    _lane_centres(lane_x, lane_y)
+    lane_x, lane_y, low_x, low_y = _centres()
     light = np.empty(PIXELS, np.float32)
     sums = np.empty(D * PIXELS, np.float32)
-    is_open = np.empty(BLOCKS, np.bool_)
     for tile in range(first, last):
         number = tile // (tiles_x * tiles_y)
         origin_x, origin_y = tile % tiles_x * TILE, tile // tiles_x % tiles_y * TILE
         palette = colors[number // images_per_color]
         light[:] = _ONE
         sums[:] = _ZERO
-        is_open[:] = True
+        is_open = ALL_BLOCKS
         for k in range(starts[tile], starts[tile + 1]):
-            if (k - starts[tile]) % CHECK == CHECK - 1 and _open_blocks(light, is_open) == 0:
+            if is_open == 0:
                 break
             s = splats[ids[k]]
             color = palette[ids[k] - number * N]
-            x, y, xx, xy, yy, log_opacity = s[X] - _F(origin_x), s[Y] - _F(origin_y), s[XX], s[XY], s[YY], s[LOG_OPACITY]
-            left, right = _blocks(x, s[HALF_X])
-            top, bottom = _blocks(y, s[HALF_Y])
-            for block_y in range(top, bottom):
-                for block in range(block_y * ROW + left, block_y * ROW + right):
-                    if not is_open[block]:
-                        continue
-                    at = block * LANES
-                    dx, dy = x - load(lane_x, at), y - load(lane_y, at)
-                    _, weight, _, after = _composite(
-                        dx, dy, xx, xy, yy, log_opacity, max_alpha, load(light, at)
-                    )
-                    store(light, at, after)
-                    for d in range(D):
-                        place = d * PIXELS + at
-                        store(sums, place, load(sums, place) + weight * color[d])
+            x, y = s[X] - _F(origin_x), s[Y] - _F(origin_y)
+            reached = _reached_blocks(x, y, s, low_x, low_y) & is_open
+            while reached != 0:
+                block = lowest_bit(reached)
+                reached &= reached - 1
+                at = block * LANES
+                dx, dy = x - load(lane_x, at), y - load(lane_y, at)
+                _, weight, _, after = _composite(
+                    dx, dy, s, max_alpha, load(light, at)
+                )
+                store(light, at, after)
+                if not any_lane(after > _ZERO):
+                    is_open &= ~(1 << block)
+                for d in range(D):
+                    place = d * PIXELS + at
+                    store(sums, place, load(sums, place) + weight * color[d])
         for py in range(min(TILE, height - origin_y)):
             for px in range(min(TILE, width - origin_x)):
                 at = _place(py, px)
@@ -127,9 +132,9 @@ def rasterize(first, last, splats, colors, images_per_color, starts, ids, size, 
 @jit
 def rasterize_adjoint(
     first, last, splats, colors, images_per_color, starts, ids, size, grid, max_alpha,
-    image, alphas, v_image, v_alphas, moments,
+    image, alphas, v_image, v_alphas, slots, moments,
 ):  # fmt: skip
-    """Replays `rasterize` front to back and writes what every list entry gets: moments [M, MOMENTS + D].
+    """Replays `rasterize` front to back and writes what every list entry gets: moments [M, MOMENTS + D], zeros at first.
 
     With weight = alpha * light, the derivative by an alpha needs only the light before it and the sum of
     everything behind it, which is the final colour less what has been passed: nothing is stored.
@@ -137,13 +142,11 @@ def rasterize_adjoint(
     width, height = size
     tiles_x, tiles_y = grid
     N, D = colors.shape[1], colors.shape[2]
-    lane_x, lane_y = np.empty(PIXELS, np.float32), np.empty(PIXELS, np.float32)
-    _lane_centres(lane_x, lane_y)
+    lane_x, lane_y, low_x, low_y = _centres()
     light = np.empty(PIXELS, np.float32)
     behind = np.empty(PIXELS, np.float32)  # gradient . (colour still to come), less that of the final light
     v_color = np.empty(D * PIXELS, np.float32)
     m_color = np.empty(D * LANES, np.float32)
-    is_open = np.empty(BLOCKS, np.bool_)
     for tile in range(first, last):
         number = tile // (tiles_x * tiles_y)
         origin_x, origin_y = tile % tiles_x * TILE, tile // tiles_x % tiles_y * TILE
@@ -160,41 +163,40 @@ def rasterize_adjoint(
                     v_color[d * PIXELS + at] = v_image[number, row, column, d]
                     ahead += v_image[number, row, column, d] * image[number, row, column, d]
                 behind[at] = ahead
-        _open_blocks(light, is_open)
+        is_open = ALL_BLOCKS
         for k in range(starts[tile], starts[tile + 1]):
-            if (k - starts[tile]) % CHECK == CHECK - 1 and _open_blocks(light, is_open) == 0:
-                moments[k : starts[tile + 1]] = _ZERO
+            if is_open == 0:
                 break
             s = splats[ids[k]]
             color = palette[ids[k] - number * N]
-            x, y, xx, xy, yy, log_opacity = s[X] - _F(origin_x), s[Y] - _F(origin_y), s[XX], s[XY], s[YY], s[LOG_OPACITY]
-            left, right = _blocks(x, s[HALF_X])
-            top, bottom = _blocks(y, s[HALF_Y])
+            x, y = s[X] - _F(origin_x), s[Y] - _F(origin_y)
+            reached = _reached_blocks(x, y, s, low_x, low_y) & is_open
             m, mx, my = spread(_ZERO), spread(_ZERO), spread(_ZERO)
             mxx, mxy, myy = spread(_ZERO), spread(_ZERO), spread(_ZERO)
             m_color[:] = _ZERO
-            for block_y in range(top, bottom):
-                for block in range(block_y * ROW + left, block_y * ROW + right):
-                    if not is_open[block]:
-                        continue
-                    at = block * LANES
-                    dx, dy = x - load(lane_x, at), y - load(lane_y, at)
-                    before = load(light, at)
-                    alpha, weight, counts, after = _composite(dx, dy, xx, xy, yy, log_opacity, max_alpha, before)
-                    store(light, at, after)
-                    shade = spread(_ZERO)  # gradient . colour
-                    for d in range(D):
-                        v = load(v_color, d * PIXELS + at)
-                        shade = shade + v * color[d]
-                        store(m_color, d * LANES, load(m_color, d * LANES) + v * weight)
-                    rest = load(behind, at) - weight * shade
-                    store(behind, at, rest)
-                    # A clamped alpha does not follow its splat.
-                    g = select(counts & (alpha < max_alpha), alpha * (before * shade - rest / (_ONE - alpha)), _ZERO)
-                    gx, gy = g * dx, g * dy
-                    m, mx, my = m + g, mx + gx, my + gy
-                    mxx, mxy, myy = mxx + gx * dx, mxy + gx * dy, myy + gy * dy
-            out = moments[k]
+            while reached != 0:
+                block = lowest_bit(reached)
+                reached &= reached - 1
+                at = block * LANES
+                dx, dy = x - load(lane_x, at), y - load(lane_y, at)
+                before = load(light, at)
+                alpha, weight, counts, after = _composite(dx, dy, s, max_alpha, before)
+                store(light, at, after)
+                if not any_lane(after > _ZERO):
+                    is_open &= ~(1 << block)
+                shade = spread(_ZERO)  # gradient . colour
+                for d in range(D):
+                    v = load(v_color, d * PIXELS + at)
+                    shade = shade + v * color[d]
+                    store(m_color, d * LANES, load(m_color, d * LANES) + v * weight)
+                rest = load(behind, at) - weight * shade
+                store(behind, at, rest)
+                # A clamped alpha does not follow its splat.
+                g = select(counts & (alpha < max_alpha), alpha * (before * shade - rest / (_ONE - alpha)), _ZERO)
+                gx, gy = g * dx, g * dy
+                m, mx, my = m + g, mx + gx, my + gy
+                mxx, mxy, myy = mxx + gx * dx, mxy + gx * dy, myy + gy * dy
+            out = moments[slots[k]]
             out[0], out[1], out[2] = total(m), total(mx), total(my)
             out[3], out[4], out[5] = total(mxx), total(mxy), total(myy)
             for d in range(D):
@@ -203,7 +205,7 @@ def rasterize_adjoint(
 
 @jit
 def gather_moments(
-    first, last, images_per_color, conics, opacities, counts, begins, slots, moments,
+    first, last, images_per_color, conics, opacities, counts, begins, moments,
     v_means2d, v_conics, v_opacities, v_colors,
 ):  # fmt: skip
     """Sums the list entries of the splats first..last of every image into gradients [I, N, …]; v_colors [G, N, D]."""
@@ -216,7 +218,7 @@ def gather_moments(
             sums[:] = _ZERO
             begin = begins[image, n]
             for entry in range(begin, begin + counts[image, n]):
-                source = moments[slots[entry]]
+                source = moments[entry]
                 for m in range(MOMENTS + D):
                     sums[m] += source[m]
             a, b, c = conics[image, n, 0], conics[image, n, 1], conics[image, n, 2]

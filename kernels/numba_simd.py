@@ -97,9 +97,20 @@ _binary(operator.truediv, _FLOAT_KINDS, Lanes, lambda builder, a, b: builder.fdi
 _binary(operator.gt, _FLOAT_KINDS, Mask, lambda builder, a, b: builder.fcmp_ordered(">", a, b))
 _binary(operator.ge, _FLOAT_KINDS, Mask, lambda builder, a, b: builder.fcmp_ordered(">=", a, b))
 _binary(operator.lt, _FLOAT_KINDS, Mask, lambda builder, a, b: builder.fcmp_ordered("<", a, b))
+_binary(operator.le, _FLOAT_KINDS, Mask, lambda builder, a, b: builder.fcmp_ordered("<=", a, b))
 _binary(operator.and_, (Mask,), Mask, lambda builder, a, b: builder.and_(a, b))
 _binary(lowest, _FLOAT_KINDS, Lanes, _extreme("<"))
 _binary(highest, _FLOAT_KINDS, Lanes, _extreme(">"))
+
+
+@intrinsic
+def _not(typing, mask):
+    return Mask(mask), lambda context, builder, signature, args: builder.not_(args[0])
+
+
+@overload(operator.invert)
+def _typed_not(mask):
+    return (lambda mask: _not(mask)) if mask is Mask else None
 
 
 @intrinsic
@@ -163,6 +174,27 @@ total = _reduction(  # the sum of the lanes
 any_lane = _reduction(  # whether the mask is set anywhere
     "llvm.vector.reduce.or.v16i1", types.boolean, ir.IntType(1), _BITS
 )
+
+
+@intrinsic
+def bits(typing, mask):
+    """The mask as an integer, lane 0 in bit 0."""
+
+    def codegen(context, builder, signature, args):
+        return builder.zext(builder.bitcast(args[0], ir.IntType(LANES)), ir.IntType(64))
+
+    return types.int64(Mask), codegen
+
+
+@intrinsic
+def lowest_bit(typing, bits):
+    """The number of the lowest bit that is set in an integer other than 0."""
+
+    def codegen(context, builder, signature, args):
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.int64), codegen
+
 
 # Best degree-5 fit of 2^f on [-1, 0] in the sense of the largest relative error, 7.5e-8.
 _EXP2 = [

@@ -12,9 +12,9 @@ _LOG2_E = _F(np.log2(np.e))
 _FAINTEST = _F(np.log2(1 / ALPHA_MIN))
 _REACH = _F(BLUR_SIGMAS)
 
-# One splat as the rasteriser wants it: mean x, y; the falloff's xx, xy, yy as powers of two;
-# log2 of the opacity; half width and half height in pixels of the box in which it can be seen.
-X, Y, XX, XY, YY, LOG_OPACITY, HALF_X, HALF_Y, FIELDS = 0, 1, 2, 3, 4, 5, 6, 7, 8
+# One splat as the rasteriser wants it: mean x, y; the falloff's xx, xy, yy as powers of two; log2 of the
+# opacity; and how the falloff's ridge leans: d/dx of y where it is largest in a column, d/dy of x in a row.
+X, Y, XX, XY, YY, LOG_OPACITY, LEAN_Y, LEAN_X, FIELDS = 0, 1, 2, 3, 4, 5, 6, 7, 8
 
 
 @jit
@@ -39,7 +39,7 @@ def prepare(first, last, means2d, conics, opacities, radii, width, height, splat
         splats[n, XY] = _LOG2_E * b
         splats[n, YY] = _F(0.5) * _LOG2_E * c
         splats[n, LOG_OPACITY] = np.log2(opacities[n])
-        splats[n, HALF_X], splats[n, HALF_Y] = half_x, half_y
+        splats[n, LEAN_Y], splats[n, LEAN_X] = -b / c, -b / a
         boxes[n, 0], boxes[n, 1] = x0 // TILE, y0 // TILE
         boxes[n, 2], boxes[n, 3] = x1 // TILE + 1, y1 // TILE + 1
         counts[n] = (boxes[n, 2] - boxes[n, 0]) * (boxes[n, 3] - boxes[n, 1])
@@ -103,7 +103,7 @@ def start_tiles(histograms, start, offsets):
 def fill_tiles(order, first, last, boxes, tiles_x, cursor, begin, image_start, flatten_ids, slots):
     """Writes the splats order[first:last] to their tiles' lists, in order.
 
-    slots[begin[n] + i] tells where the i-th entry of splat n went, for summing its gradients.
+    slots[place] = begin[n] + i for the i-th entry of splat n: where its gradients go, to be summed in a row.
     """
     for k in range(first, last):
         n = order[k]
@@ -114,5 +114,5 @@ def fill_tiles(order, first, last, boxes, tiles_x, cursor, begin, image_start, f
                 place = cursor[tile]
                 cursor[tile] = place + 1
                 flatten_ids[place] = image_start + n
-                slots[entry] = place
+                slots[place] = entry
                 entry += 1
