@@ -127,7 +127,7 @@ def _generate(request: GenerationRequest, folder: Path, opened: str) -> None:
     else:
         bpy.ops.wm.read_homefile(use_empty=True)
     collection = scene.import_asset(bpy.context, Path(job.directory))
-    rig = next(o for o in collection.all_objects if o.type == "CAMERA" and o.animation_data)
+    rig = scene.orbit_camera(collection)
     if not opened:
         bpy.context.scene.camera = rig
     progress.stage("Saving the scene")

@@ -17,18 +17,19 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 # Before bpy is imported anywhere: nothing of the developer's own Blender is read or written.
-_RESOURCES = Path(tempfile.mkdtemp(prefix="diorama-blender-"))
-os.environ["BLENDER_USER_RESOURCES"] = str(_RESOURCES)
+os.environ["BLENDER_USER_RESOURCES"] = tempfile.mkdtemp(prefix="diorama-blender-")
 
 import bpy
 
 import build_addon
 
+RESOURCES = Path(os.environ["BLENDER_USER_RESOURCES"])
+
 
 @pytest.fixture(scope="session")
 def zip_path() -> Path:
     """The built zip."""
-    return build_addon.build(_RESOURCES / "dist")
+    return build_addon.build(RESOURCES / "dist")
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +40,7 @@ def extension(zip_path: Path) -> Iterator[ModuleType]:
     )
     yield importlib.import_module("bl_ext.user_default.diorama")
     bpy.ops.preferences.addon_disable(module="bl_ext.user_default.diorama")
-    shutil.rmtree(_RESOURCES, ignore_errors=True)
+    shutil.rmtree(RESOURCES, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

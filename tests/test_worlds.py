@@ -1,0 +1,72 @@
+"""The three worlds import in one direction only: each is loaded here with the others out of reach."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SHARED = {"protocol", "request", "progress", "asset", "ply"}  # backend modules that Blender loads too
+BLENDER = {"bpy", "bpy_extras", "addon_utils", "mathutils", "gpu", "gpu_extras", "blf", "bl_math", "numpy"}
+
+
+def import_with_blocked(modules: list[str], blocked: list[str]) -> subprocess.CompletedProcess[str]:
+    """Imports the modules in a fresh Python in which the blocked ones cannot be found."""
+    code = f"import sys\nfor name in {blocked!r}: sys.modules[name] = None\nimport " + ", ".join(modules)
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def modules_of(package: str) -> list[str]:
+    """Every module of a package, by name."""
+    paths = (path.relative_to(ROOT).with_suffix("") for path in (ROOT / package).rglob("*.py"))
+    names = (".".join(path.parts).removesuffix(".__init__") for path in paths)
+    return sorted(name for name in names if not name.endswith("__main__"))
+
+
+def test_blocking_really_blocks() -> None:
+    assert "torch" in import_with_blocked(["torch"], ["torch"]).stderr
+
+
+def test_backend_needs_no_blender() -> None:
+    result = import_with_blocked(modules_of("backend"), ["bpy", "mathutils", "blender_addon"])
+    assert result.returncode == 0, result.stderr
+
+
+def test_kernels_know_neither() -> None:
+    result = import_with_blocked(modules_of("kernels"), ["bpy", "mathutils", "blender_addon", "backend"])
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("module", ["protocol", "request", "progress", "server", "job"])
+def test_contract_needs_only_the_standard_library(module: str) -> None:
+    blocked = ["bpy", "torch", "numpy", "PIL", "tqdm", "diffusers", "transformers", "safetensors", "kernels"]
+    result = import_with_blocked([f"backend.{module}"], blocked)
+    assert result.returncode == 0, result.stderr
+
+
+def test_asset_needs_only_numpy() -> None:
+    blocked = ["bpy", "torch", "PIL", "tqdm", "diffusers", "transformers", "safetensors", "kernels"]
+    result = import_with_blocked(["backend.asset"], blocked)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "blender_addon").rglob("*.py")), ids=lambda path: path.name)
+def test_addon_imports_only_blender_numpy_and_the_contract(path: Path) -> None:
+    """The add-on cannot be loaded without Blender, so its imports are read; tests/blender loads it in bpy."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                assert alias.name.split(".")[0] in sys.stdlib_module_names | BLENDER, alias.name
+        elif isinstance(node, ast.ImportFrom):
+            parts = (node.module or "").split(".")
+            if node.level == 0:
+                assert parts[0] in sys.stdlib_module_names | BLENDER, node.module
+            elif parts[0] == "backend":
+                loaded = {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+                assert loaded <= SHARED, f"{path.name} loads {loaded} of the backend"
+            else:
+                assert parts[0] != "kernels"
