@@ -48,7 +48,7 @@ def without_prefix(checkpoint: StateDict, prefix: str) -> dict[str, Tensor]:
 def videomv_unet(checkpoint: StateDict) -> dict[str, Tensor]:
     """VideoMV's U-Net (text or image) with the names of `VideoMVUNet` / `VideoMVImageUNet`.
 
-    Keys of the reconstructor (`lgm_big.*`) are left out; see `videomv_lgm`.
+    Keys of the reconstructor (`lgm_big.*`) are left out; see `lgm`.
     """
     checkpoint = {name: tensor for name, tensor in checkpoint.items() if not name.startswith("lgm_big.")}
     roots = _VIDEOMV_ROOTS | _unet_block_names(checkpoint)
@@ -70,12 +70,14 @@ def videomv_unet(checkpoint: StateDict) -> dict[str, Tensor]:
     return converted
 
 
-def videomv_lgm(checkpoint: StateDict) -> dict[str, Tensor]:
-    """The reconstructor inside a VideoMV checkpoint, with LGM's own names.
+def lgm(checkpoint: StateDict) -> dict[str, Tensor]:
+    """The reconstructor, from LGM's own files or from inside a VideoMV checkpoint.
 
-    Empty for checkpoints without one, such as that of the LAION training: theirs must come from another file.
+    Empty for a VideoMV checkpoint without one (that of the LAION training): it must come from another file.
     """
-    return without_prefix(checkpoint, "lgm_big.")
+    if any(name.startswith("input_blocks.") for name in checkpoint):
+        return without_prefix(checkpoint, "lgm_big.")
+    return dict(checkpoint)
 
 
 def ldm_vae(checkpoint: StateDict) -> dict[str, Tensor]:
@@ -112,6 +114,80 @@ def ldm_vae(checkpoint: StateDict) -> dict[str, Tensor]:
             renamed = re.sub(pattern, replacement, renamed)
         is_linear = ".attentions." in renamed and tensor.ndim == 4  # a convolution with kernel 1 there
         converted[renamed] = tensor[..., 0, 0] if is_linear else tensor
+    return converted
+
+
+def open_clip_text(checkpoint: StateDict) -> dict[str, Tensor]:
+    """OpenCLIP's text encoder as transformers' `CLIPTextModel`, without its last layer.
+
+    Stable Diffusion 2, ModelScope and VideoMV read the last layer but one, then normalise; so a model with
+    one layer less and the same final norm gives what they read.
+    """
+    # MVDream 2.1's files hold it with a prefix.
+    checkpoint = without_prefix(checkpoint, "cond_stage_model.model.") or checkpoint
+    last = f"transformer.resblocks.{_count(checkpoint, 'transformer.resblocks') - 1}."
+    unused = (last, "visual.", "text_projection", "logit_scale", "attn_mask")
+    roots = {
+        "token_embedding": "embeddings.token_embedding",
+        "positional_embedding": "embeddings.position_embedding.weight",
+        "ln_final": "final_layer_norm",
+    }
+    used = {name: tensor for name, tensor in checkpoint.items() if not name.startswith(unused)}
+    return _clip(used, roots)
+
+
+def open_clip_image(checkpoint: StateDict) -> dict[str, Tensor]:
+    """OpenCLIP's image encoder as transformers' `CLIPVisionModelWithProjection`."""
+    roots = {
+        "class_embedding": "vision_model.embeddings.class_embedding",
+        "conv1": "vision_model.embeddings.patch_embedding",
+        "positional_embedding": "vision_model.embeddings.position_embedding.weight",
+        "ln_pre": "vision_model.pre_layrnorm",  # spelt like this there
+        "ln_post": "vision_model.post_layernorm",
+        "proj": "visual_projection.weight",
+    }
+    converted = _clip(without_prefix(checkpoint, "visual."), roots, layers="vision_model.encoder.layers")
+    if "visual_projection.weight" in converted:
+        converted["visual_projection.weight"] = converted["visual_projection.weight"].T.contiguous()
+    return converted
+
+
+def ldm_clip_text(checkpoint: StateDict) -> dict[str, Tensor]:
+    """Stable Diffusion 1.5's text encoder as transformers' `CLIPTextModel`.
+
+    Names may start with `cond_stage_model.transformer.`.
+    """
+    checkpoint = without_prefix(checkpoint, "cond_stage_model.transformer.") or checkpoint
+    return {
+        name.removeprefix("text_model."): tensor  # transformers 5.6 dropped this level
+        for name, tensor in checkpoint.items()
+        if not name.endswith("position_ids")  # 0, 1, 2, ...: a buffer that old versions saved
+    }
+
+
+def _clip(
+    checkpoint: StateDict, roots: Mapping[str, str], layers: str = "encoder.layers"
+) -> dict[str, Tensor]:
+    """One of OpenCLIP's transformers with transformers' names; `roots` renames what is not in a layer."""
+    inside = {
+        "ln_1": "layer_norm1",
+        "ln_2": "layer_norm2",
+        "attn.out_proj": "self_attn.out_proj",
+        "mlp.c_fc": "mlp.fc1",
+        "mlp.c_proj": "mlp.fc2",
+    }
+    for i in range(_count(checkpoint, "transformer.resblocks")):
+        theirs, ours = f"transformer.resblocks.{i}", f"{layers}.{i}"
+        roots = {**roots, theirs: ours, **{f"{theirs}.{a}": f"{ours}.{b}" for a, b in inside.items()}}
+    converted: dict[str, Tensor] = {}
+    for name, tensor in checkpoint.items():
+        renamed = _rename(name, roots)
+        if ".attn.in_proj_" in renamed:
+            for letter, part in zip("qkv", tensor.chunk(3), strict=True):
+                projection = renamed.replace(".attn.in_proj_", f".self_attn.{letter}_proj.")
+                converted[projection] = part.contiguous()
+        else:
+            converted[renamed] = tensor
     return converted
 
 

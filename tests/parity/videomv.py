@@ -6,7 +6,8 @@ import math
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor
 
 from backend import cameras
@@ -82,7 +83,7 @@ def image_unet(fixture: Fixture) -> Outputs:
 
 def lgm(fixture: Fixture) -> Outputs:
     config = fixture.config
-    net = _lgm(config, fixture.weights["lgm"])
+    net = _lgm(config, converters.lgm(fixture.weights["lgm"]))
     images = fixture["in.images"][None]
     features = reconstruction_features(net, images, fixture["in.poses"], config["fovy"])
     gaussians = net.gaussians(features)
@@ -130,7 +131,7 @@ def three_d_aware(fixture: Fixture) -> Outputs:
     make_unet = VideoMVImageUNet if image_conditioned else VideoMVUNet
     unet = make_unet(**_unet_sizes(config["unet"])).eval()
     unet.load_state_dict(converters.videomv_unet(fixture.weights["videomv"]))
-    reconstructor = _lgm(config["lgm"], converters.videomv_lgm(fixture.weights["videomv"]))
+    reconstructor = _lgm(config["lgm"], converters.lgm(fixture.weights["videomv"]))
     vae = _vae(config["vae"])
     vae.load_state_dict(converters.ldm_vae(fixture.weights["vae"]))
 

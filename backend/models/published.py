@@ -1,0 +1,130 @@
+"""The published networks by name: their sizes, and how their files become ours.
+
+Each is converted once, to a folder with `config.json` and safetensors that `from_pretrained` reads.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from torch import Tensor
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
+
+from backend.models import converters
+from backend.models.checkpoints import load_strictly, read_checkpoint
+from backend.models.lgm import LGM
+from backend.models.videomv_unet import VideoMVImageUNet, VideoMVUNet
+from backend.protocol import DioramaError
+
+
+@dataclass(frozen=True)
+class Network:
+    """One network of a published model."""
+
+    make: Callable[[], Any]  # at full size
+    convert: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+
+
+def _stable_diffusion_vae() -> AutoencoderKL:
+    widths = (128, 256, 512, 512)
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=widths,
+        layers_per_block=2,
+        latent_channels=4,
+        sample_size=256,
+        scaling_factor=0.18215,
+    )
+
+
+def _clip_l_text() -> CLIPTextModel:
+    return CLIPTextModel(
+        CLIPTextConfig(
+            hidden_size=768,
+            intermediate_size=3072,
+            num_hidden_layers=12,
+            num_attention_heads=12,
+            projection_dim=768,
+        )
+    )
+
+
+def _clip_h_text() -> CLIPTextModel:
+    return CLIPTextModel(
+        CLIPTextConfig(
+            hidden_size=1024,
+            intermediate_size=4096,
+            num_hidden_layers=23,  # of 24: the models were trained on the last layer but one
+            num_attention_heads=16,
+            projection_dim=1024,
+            hidden_act="gelu",
+        )
+    )
+
+
+def _clip_h_image() -> CLIPVisionModelWithProjection:
+    return CLIPVisionModelWithProjection(
+        CLIPVisionConfig(
+            hidden_size=1280,
+            intermediate_size=5120,
+            num_hidden_layers=32,
+            num_attention_heads=16,
+            patch_size=14,
+            projection_dim=1024,
+            hidden_act="gelu",
+        )
+    )
+
+
+NETWORKS = {
+    "videomv-t2v-unet": Network(VideoMVUNet, converters.videomv_unet),
+    "videomv-i2v-unet": Network(VideoMVImageUNet, converters.videomv_unet),
+    "lgm": Network(LGM, converters.lgm),
+    "lgm-fixrot": Network(lambda: LGM(rotation="normalized"), converters.lgm),
+    "stable-diffusion-vae": Network(_stable_diffusion_vae, converters.ldm_vae),
+    "clip-l-text": Network(_clip_l_text, converters.ldm_clip_text),
+    "clip-h-text": Network(_clip_h_text, converters.open_clip_text),
+    "clip-h-image": Network(_clip_h_image, converters.open_clip_image),
+}
+
+
+def convert(name: str, source: Path, target: Path) -> None:
+    """Turns a published weight file into the folder `target`, which `from_pretrained` reads.
+
+    The folder appears whole or not at all.
+
+    Args:
+        name: one of `NETWORKS`.
+        source: the published file.
+
+    Raises:
+        DioramaError: E_WEIGHTS_MISSING if the file is not there or has no such network in it,
+            E_WEIGHTS_CORRUPT if it is damaged or holds another network (the message lists the keys).
+    """
+    network = NETWORKS[name]
+    weights = network.convert(read_checkpoint(source))
+    if not weights:
+        raise DioramaError(
+            "E_WEIGHTS_MISSING",
+            f"{source.name} holds nothing of {name}",
+            hint="Take this network from the other file that the model's page names.",
+        )
+    with torch.device("meta"):
+        model = network.make()
+    load_strictly(model, weights, source.name)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        model.save_pretrained(unfinished)
+        unfinished.rename(target)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise

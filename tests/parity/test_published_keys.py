@@ -1,0 +1,56 @@
+"""Our networks at full size take exactly the parameters of the published files."""
+
+from __future__ import annotations
+
+import gzip
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from backend.models.published import NETWORKS
+
+KEYS = Path(__file__).parents[1] / "data" / "parity" / "published_keys.txt.gz"
+
+
+@cache
+def published(file: str) -> dict[str, Tensor]:
+    """Names and shapes of a published file, as tensors without data."""
+    rows = map(str.split, gzip.decompress(KEYS.read_bytes()).decode().splitlines())
+    return {
+        name: torch.empty([int(n) for n in shape[0].split("x")] if shape else (), device="meta")
+        for owner, name, *shape in rows
+        if owner == file
+    }
+
+
+@pytest.mark.parametrize(
+    ("network", "file", "parameters"),
+    [
+        ("videomv-t2v-unet", "t2v", 1_412_895_300),
+        ("videomv-i2v-unet", "i2v", 1_422_130_664),
+        ("lgm", "t2v", 415_042_848),
+        ("lgm", "i2v", 415_042_848),
+    ],
+)
+def test_full_size_network_has_the_published_keys_and_shapes(
+    network: str, file: str, parameters: int
+) -> None:
+    with torch.device("meta"):
+        model = NETWORKS[network].make()
+    converted = NETWORKS[network].convert(published(file))
+    ours = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    assert {name: tensor.shape for name, tensor in converted.items()} == ours
+    assert sum(p.numel() for p in model.parameters()) == parameters
+
+
+@pytest.mark.parametrize(
+    ("network", "parameters"),
+    [("clip-l-text", 123_060_480), ("clip-h-text", 340_387_840), ("stable-diffusion-vae", 83_653_863)],
+)
+def test_encoders_have_the_published_number_of_parameters(network: str, parameters: int) -> None:
+    with torch.device("meta"):
+        model = NETWORKS[network].make()
+    assert sum(p.numel() for p in model.parameters()) == parameters
