@@ -188,6 +188,11 @@ def _intersect(means2d, conics, depths, opacities, radii, camera: Camera) -> dic
     }
 
 
+def _channels(count: int) -> tuple[int, ...] | np.ndarray:
+    """The channels' numbers: few as a tuple, whose length the compiler knows and unrolls loops by; many as an array."""
+    return tuple(range(count)) if count <= 4 else np.arange(count)
+
+
 class _Rasterize(torch.autograd.Function):
     @staticmethod
     def forward(ctx, means2d, conics, colors, opacities, depths, radii, camera, max_alpha):  # noqa: PLR0917
@@ -199,7 +204,7 @@ class _Rasterize(torch.autograd.Function):
         image = np.empty((I, camera.height, camera.width, palette.shape[-1]), np.float32)
         alphas = np.empty((I, camera.height, camera.width), np.float32)
         scene = (
-            lists["splats"].reshape(I * N, -1), palette, I // len(palette), lists["starts"], lists["ids"],
+            lists["splats"].reshape(I * N, -1), palette, I // len(palette), _channels(palette.shape[-1]), lists["starts"], lists["ids"],
             size, grid, np.float32(max_alpha),
         )  # fmt: skip
         tiles = I * camera.tiles_x * camera.tiles_y
@@ -215,7 +220,7 @@ class _Rasterize(torch.autograd.Function):
     @staticmethod
     def backward(ctx, v_image, v_alphas, _offsets, _ids):
         _, conics, _, opacities, _ = ctx.arrays
-        _, palette, images_per_color, starts, ids = ctx.scene[:5]
+        _, palette, images_per_color, _, starts, ids = ctx.scene[:6]
         images, v_images = _numpy(*ctx.saved_tensors), _numpy(v_image, v_alphas)
         I, N, D = *opacities.shape, palette.shape[-1]
         moments = np.zeros((len(ids), numba_raster.MOMENTS + D), np.float32)

@@ -9,9 +9,9 @@ import numpy as np
 
 from .numba_jit import inline, jit
 from .numba_simd import (
-    LANES, any_lane, bits, exp2, highest, load, lowest, lowest_bit, select, spread, store, total,
+    LANES, any_lane, bits, exp2, highest, load, lowest, lowest_bit, select, spread, store, store_set_lanes, total,
 )  # fmt: skip
-from .numba_tiles import LEAN_X, LEAN_Y, LOG_OPACITY, XX, XY, YY, X, Y
+from .numba_tiles import FIELDS, LEAN_X, LEAN_Y, LOG_OPACITY, XX, XY, YY, X, Y
 from .stages import ALPHA_MIN, TILE, TRANSMITTANCE_MIN
 
 SIDE = 4  # pixels along one side of a block
@@ -25,6 +25,7 @@ _ZERO, _ONE = _F(0), _F(1)
 _LOG_ALPHA_MIN = _F(np.log2(ALPHA_MIN))
 _FAINT = _F(-20)  # powers of two below this are all the same to us
 _CLOSED = _F(TRANSMITTANCE_MIN)
+BATCH = 32  # list entries looked at together
 _SLACK = _F(1e-4)  # in powers of two: rounding must not cull a block that a splat just touches
 
 
@@ -43,6 +44,27 @@ def _reached_blocks(x, y, splat, low_x, low_y):
     on_x_side = xx * near_x * near_x + xy * near_x * best_y + yy * best_y * best_y
     on_y_side = xx * best_x * best_x + xy * best_x * near_y + yy * near_y * near_y
     return bits(lowest(on_x_side, on_y_side) <= splat[LOG_OPACITY] - (_LOG_ALPHA_MIN - _SLACK))
+
+
+@inline
+def _fetch(
+    first, last, splats, ids, palette, channels, base, origin_x, origin_y, low_x, low_y, is_open,
+    near, tints, reached,
+):  # fmt: skip
+    """Copies the list entries first..last next to each other, tile-relative, with the open blocks they reach.
+
+    A pass of its own, because it has no branch to mispredict: the waits for scattered memory overlap.
+    """
+    for entry in range(last - first):
+        splat, own = splats[ids[first + entry]], near[entry]
+        for field in range(FIELDS):
+            own[field] = splat[field]
+        own[X] -= origin_x
+        own[Y] -= origin_y
+        tint, color = tints[entry], palette[ids[first + entry] - base]
+        for d in range(len(channels)):
+            tint[d] = color[d]
+        reached[entry] = _reached_blocks(own[X], own[Y], own, low_x, low_y) & is_open
 
 
 @inline
@@ -81,18 +103,22 @@ def _composite(dx, dy, splat, max_alpha, before):
 
 
 @jit
-def rasterize(first, last, splats, colors, images_per_color, starts, ids, size, grid, max_alpha, image, alphas):
+def rasterize(
+    first, last, splats, colors, images_per_color, channels, starts, ids, size, grid, max_alpha, image, alphas
+):
     """Composites the tiles first..last, counted over all images.
 
     splats [I * N, FIELDS], colors [G, N, D] with I = G * images_per_color, starts [tiles + 1], ids [M],
-    size (width, height), grid (tiles_x, tiles_y); writes image [I, H, W, D] and alphas [I, H, W].
+    channels any D items, size (width, height), grid (tiles_x, tiles_y); writes image [I, H, W, D] and alphas [I, H, W].
     """
     width, height = size
     tiles_x, tiles_y = grid
-    N, D = colors.shape[1], colors.shape[2]
+    N, D = colors.shape[1], len(channels)
     lane_x, lane_y, low_x, low_y = _centres()
     light = np.empty(PIXELS, np.float32)
     sums = np.empty(D * PIXELS, np.float32)
+    near, tints = np.empty((BATCH, FIELDS), np.float32), np.empty((BATCH, D), np.float32)
+    reached, touch = np.empty(BATCH, np.int64), np.empty((BATCH + 1) * LANES, np.int32)
     for tile in range(first, last):
         number = tile // (tiles_x * tiles_y)
         origin_x, origin_y = tile % tiles_x * TILE, tile // tiles_x % tiles_y * TILE
@@ -100,27 +126,30 @@ def rasterize(first, last, splats, colors, images_per_color, starts, ids, size, 
         light[:] = _ONE
         sums[:] = _ZERO
         is_open = ALL_BLOCKS
-        for k in range(starts[tile], starts[tile + 1]):
+        for start in range(starts[tile], starts[tile + 1], BATCH):
             if is_open == 0:
                 break
-            s = splats[ids[k]]
-            color = palette[ids[k] - number * N]
-            x, y = s[X] - _F(origin_x), s[Y] - _F(origin_y)
-            reached = _reached_blocks(x, y, s, low_x, low_y) & is_open
-            while reached != 0:
-                block = lowest_bit(reached)
-                reached &= reached - 1
+            stop = min(start + BATCH, starts[tile + 1])
+            _fetch(
+                start, stop, splats, ids, palette, channels, number * N, _F(origin_x), _F(origin_y), low_x, low_y,
+                is_open, near, tints, reached,
+            )  # fmt: skip
+            touches = 0
+            for entry in range(stop - start):
+                touches += store_set_lanes(touch, touches, reached[entry], np.int32(entry * LANES))
+            for t in range(touches):
+                entry, block = touch[t] // LANES, touch[t] % LANES
                 at = block * LANES
-                dx, dy = x - load(lane_x, at), y - load(lane_y, at)
-                _, weight, _, after = _composite(
-                    dx, dy, s, max_alpha, load(light, at)
-                )
+                s = near[entry]
+                dx, dy = s[X] - load(lane_x, at), s[Y] - load(lane_y, at)
+                _, weight, _, after = _composite(dx, dy, s, max_alpha, load(light, at))
                 store(light, at, after)
-                if not any_lane(after > _ZERO):
-                    is_open &= ~(1 << block)
                 for d in range(D):
                     place = d * PIXELS + at
-                    store(sums, place, load(sums, place) + weight * color[d])
+                    store(sums, place, load(sums, place) + weight * tints[entry, d])
+            for block in range(ROW * ROW):
+                if not any_lane(load(light, block * LANES) > _ZERO):
+                    is_open &= ~(1 << block)
         for py in range(min(TILE, height - origin_y)):
             for px in range(min(TILE, width - origin_x)):
                 at = _place(py, px)
@@ -131,7 +160,7 @@ def rasterize(first, last, splats, colors, images_per_color, starts, ids, size, 
 
 @jit
 def rasterize_adjoint(
-    first, last, splats, colors, images_per_color, starts, ids, size, grid, max_alpha,
+    first, last, splats, colors, images_per_color, channels, starts, ids, size, grid, max_alpha,
     image, alphas, v_image, v_alphas, slots, moments,
 ):  # fmt: skip
     """Replays `rasterize` front to back and writes what every list entry gets: moments [M, MOMENTS + D], zeros at first.
@@ -141,12 +170,14 @@ def rasterize_adjoint(
     """
     width, height = size
     tiles_x, tiles_y = grid
-    N, D = colors.shape[1], colors.shape[2]
+    N, D = colors.shape[1], len(channels)
     lane_x, lane_y, low_x, low_y = _centres()
     light = np.empty(PIXELS, np.float32)
     behind = np.empty(PIXELS, np.float32)  # gradient . (colour still to come), less that of the final light
     v_color = np.empty(D * PIXELS, np.float32)
     m_color = np.empty(D * LANES, np.float32)
+    near, tints = np.empty((BATCH, FIELDS), np.float32), np.empty((BATCH, D), np.float32)
+    reached = np.empty(BATCH, np.int64)
     for tile in range(first, last):
         number = tile // (tiles_x * tiles_y)
         origin_x, origin_y = tile % tiles_x * TILE, tile // tiles_x % tiles_y * TILE
@@ -164,43 +195,51 @@ def rasterize_adjoint(
                     ahead += v_image[number, row, column, d] * image[number, row, column, d]
                 behind[at] = ahead
         is_open = ALL_BLOCKS
-        for k in range(starts[tile], starts[tile + 1]):
+        for start in range(starts[tile], starts[tile + 1], BATCH):
             if is_open == 0:
                 break
-            s = splats[ids[k]]
-            color = palette[ids[k] - number * N]
-            x, y = s[X] - _F(origin_x), s[Y] - _F(origin_y)
-            reached = _reached_blocks(x, y, s, low_x, low_y) & is_open
-            m, mx, my = spread(_ZERO), spread(_ZERO), spread(_ZERO)
-            mxx, mxy, myy = spread(_ZERO), spread(_ZERO), spread(_ZERO)
-            m_color[:] = _ZERO
-            while reached != 0:
-                block = lowest_bit(reached)
-                reached &= reached - 1
-                at = block * LANES
-                dx, dy = x - load(lane_x, at), y - load(lane_y, at)
-                before = load(light, at)
-                alpha, weight, counts, after = _composite(dx, dy, s, max_alpha, before)
-                store(light, at, after)
-                if not any_lane(after > _ZERO):
-                    is_open &= ~(1 << block)
-                shade = spread(_ZERO)  # gradient . colour
+            stop = min(start + BATCH, starts[tile + 1])
+            _fetch(
+                start, stop, splats, ids, palette, channels, number * N, _F(origin_x), _F(origin_y), low_x, low_y,
+                is_open, near, tints, reached,
+            )  # fmt: skip
+            for entry in range(stop - start):
+                blocks = reached[entry] & is_open
+                if blocks == 0:
+                    continue
+                s = near[entry]
+                m, mx, my = spread(_ZERO), spread(_ZERO), spread(_ZERO)
+                mxx, mxy, myy = spread(_ZERO), spread(_ZERO), spread(_ZERO)
+                m_color[:] = _ZERO
+                while blocks != 0:
+                    block = lowest_bit(blocks)
+                    blocks &= blocks - 1
+                    at = block * LANES
+                    dx, dy = s[X] - load(lane_x, at), s[Y] - load(lane_y, at)
+                    before = load(light, at)
+                    alpha, weight, counts, after = _composite(dx, dy, s, max_alpha, before)
+                    store(light, at, after)
+                    if not any_lane(after > _ZERO):
+                        is_open &= ~(1 << block)
+                    shade = spread(_ZERO)  # gradient . colour
+                    for d in range(D):
+                        v = load(v_color, d * PIXELS + at)
+                        shade = shade + v * tints[entry, d]
+                        store(m_color, d * LANES, load(m_color, d * LANES) + v * weight)
+                    rest = load(behind, at) - weight * shade
+                    store(behind, at, rest)
+                    # A clamped alpha does not follow its splat.
+                    g = select(
+                        counts & (alpha < max_alpha), alpha * (before * shade - rest / (_ONE - alpha)), _ZERO
+                    )
+                    gx, gy = g * dx, g * dy
+                    m, mx, my = m + g, mx + gx, my + gy
+                    mxx, mxy, myy = mxx + gx * dx, mxy + gx * dy, myy + gy * dy
+                out = moments[slots[start + entry]]
+                out[0], out[1], out[2] = total(m), total(mx), total(my)
+                out[3], out[4], out[5] = total(mxx), total(mxy), total(myy)
                 for d in range(D):
-                    v = load(v_color, d * PIXELS + at)
-                    shade = shade + v * color[d]
-                    store(m_color, d * LANES, load(m_color, d * LANES) + v * weight)
-                rest = load(behind, at) - weight * shade
-                store(behind, at, rest)
-                # A clamped alpha does not follow its splat.
-                g = select(counts & (alpha < max_alpha), alpha * (before * shade - rest / (_ONE - alpha)), _ZERO)
-                gx, gy = g * dx, g * dy
-                m, mx, my = m + g, mx + gx, my + gy
-                mxx, mxy, myy = mxx + gx * dx, mxy + gx * dy, myy + gy * dy
-            out = moments[slots[k]]
-            out[0], out[1], out[2] = total(m), total(mx), total(my)
-            out[3], out[4], out[5] = total(mxx), total(mxy), total(myy)
-            for d in range(D):
-                out[MOMENTS + d] = total(load(m_color, d * LANES))
+                    out[MOMENTS + d] = total(load(m_color, d * LANES))
 
 
 @jit

@@ -155,7 +155,9 @@ def store(typing, array, index, value):
     return types.void(array, types.intp, Lanes), codegen
 
 
-def _reduction(name: str, result: types.Type, element: ir.Type, vector: ir.VectorType, *start: ir.Value) -> Any:
+def _reduction(
+    name: str, result: types.Type, element: ir.Type, vector: ir.VectorType, *start: ir.Value
+) -> Any:
     @intrinsic
     def reduce(typing, value):
         def codegen(context, builder, signature, args):
@@ -169,7 +171,11 @@ def _reduction(name: str, result: types.Type, element: ir.Type, vector: ir.Vecto
 
 
 total = _reduction(  # the sum of the lanes
-    "llvm.vector.reduce.fadd.v16f32", types.float32, ir.FloatType(), _FLOATS, ir.Constant(ir.FloatType(), -0.0)
+    "llvm.vector.reduce.fadd.v16f32",
+    types.float32,
+    ir.FloatType(),
+    _FLOATS,
+    ir.Constant(ir.FloatType(), -0.0),
 )
 any_lane = _reduction(  # whether the mask is set anywhere
     "llvm.vector.reduce.or.v16i1", types.boolean, ir.IntType(1), _BITS
@@ -184,6 +190,33 @@ def bits(typing, mask):
         return builder.zext(builder.bitcast(args[0], ir.IntType(LANES)), ir.IntType(64))
 
     return types.int64(Mask), codegen
+
+
+@intrinsic
+def store_set_lanes(typing, array, index, bits, base):
+    """Writes base + lane for every bit that is set, one after another, from array[index] on; returns how many.
+
+    The 16 - count int32 behind them are overwritten too: there is no branch in this.
+    """
+
+    def codegen(context, builder, signature, args):
+        array, index, bits, base = args
+        mask = builder.bitcast(builder.trunc(bits, ir.IntType(LANES)), _BITS)
+        first = builder.insert_element(ir.Constant(_INTS, ir.Undefined), base, ir.Constant(ir.IntType(32), 0))
+        lanes = builder.add(
+            builder.shuffle_vector(first, ir.Constant(_INTS, ir.Undefined), _constant(_INTS, 0)),
+            ir.Constant(_INTS, list(range(LANES))),
+        )
+        kind = ir.FunctionType(_INTS, [_INTS, _BITS, _INTS])
+        compress = cgutils.get_or_insert_function(
+            builder.module, kind, "llvm.experimental.vector.compress.v16i32"
+        )
+        packed = builder.call(compress, [lanes, mask, ir.Constant(_INTS, ir.Undefined)])
+        data = context.make_array(signature.args[0])(context, builder, array).data
+        builder.store(packed, builder.bitcast(builder.gep(data, [index]), _INTS.as_pointer()), align=4)
+        return builder.ctpop(bits)
+
+    return types.int64(array, types.int64, types.int64, types.int32), codegen
 
 
 @intrinsic
