@@ -1,0 +1,17 @@
+"""Asset folders and splat files as objects of the scene, and back."""
+
+from __future__ import annotations
+
+from .assets import import_asset, orbit_camera, splat_objects, view_cameras
+from .operators import register, unregister
+from .render import prepare_render
+
+__all__ = [
+    "import_asset",
+    "orbit_camera",
+    "prepare_render",
+    "register",
+    "splat_objects",
+    "unregister",
+    "view_cameras",
+]

@@ -1,0 +1,109 @@
+"""An asset folder becomes a collection: splats, views on their cameras, a camera that travels through all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import bpy
+
+from ..backend.asset import Asset, read_asset
+from ..backend.ply import read_ply
+from . import cameras, render, splats, views
+from .transaction import all_or_nothing
+
+
+def import_asset(
+    context: bpy.types.Context,
+    directory: Path | str,
+    *,
+    markers: bool = False,
+    frame_range: bool = False,
+    report: Callable[[str], None] = print,
+) -> bpy.types.Collection:
+    """Bring a finished asset into the scene, whole or not at all.
+
+    Args:
+        directory: the asset folder.
+        markers: bind a timeline marker to every view's camera.
+        frame_range: set the scene's frame range to the travelling camera's.
+        report: is told what was changed in the scene's settings.
+
+    Returns:
+        A collection named after the prompt, linked to the scene. Its empty holds everything.
+
+    Raises:
+        DioramaError: E_ASSET or E_PLY; the scene is unchanged.
+    """
+    asset = read_asset(directory)
+    cloud = read_ply(asset.splats[0])
+    scene = context.scene
+    with all_or_nothing():
+        collection = _build(asset, cloud, scene.frame_start)
+    scene.collection.children.link(collection)
+    changes = render.raise_bounces(scene)
+    last = cameras.orbit_frame(scene.frame_start, len(asset.views) - 1)
+    if markers:
+        for view, camera in enumerate(view_cameras(collection)):
+            marker = scene.timeline_markers.new(
+                camera.name, frame=cameras.orbit_frame(scene.frame_start, view)
+            )
+            marker.camera = camera
+    if frame_range and scene.frame_end != last:
+        changes.append(f"End Frame {scene.frame_end} → {last}")
+        scene.frame_end = last
+    if scene.camera is None:
+        scene.camera = orbit_camera(collection)
+        changes.append(f"Camera none → {scene.camera.name}")
+    context.view_layer.update()  # so that scripts find every matrix_world in its place
+    for change in changes:
+        report(change)
+    return collection
+
+
+def view_cameras(collection: bpy.types.Collection) -> list[bpy.types.Object]:
+    """The cameras of the views in an imported collection, in the order of the views."""
+    found = [item for item in collection.all_objects if item.type == "CAMERA" and "view" in item]
+    return sorted(found, key=lambda item: item["view"])
+
+
+def orbit_camera(collection: bpy.types.Collection) -> bpy.types.Object:
+    """The camera that travels through all views of an imported collection."""
+    return next(item for item in collection.all_objects if item.type == "CAMERA" and "view" not in item)
+
+
+def splat_objects(collection: bpy.types.Collection) -> list[bpy.types.Object]:
+    """The splats of an imported collection."""
+    return [item for item in collection.all_objects if splats.is_splats(item)]
+
+
+def _build(asset: Asset, cloud: splats.GaussianCloud, frame_start: int) -> bpy.types.Collection:
+    name = asset.prompt or asset.directory.name
+    collection = bpy.data.collections.new(name)
+    view_collection = bpy.data.collections.new(f"{name} views")
+    collection.children.link(view_collection)
+
+    root = bpy.data.objects.new(name, None)
+    root.empty_display_size = 0.25
+    body = splats.splat_object(f"{name} splats", cloud, asset.blending)
+    body.matrix_basis = cameras.turn_to_front(asset.front)
+    poses = cameras.matrices(asset.cameras, asset.front)
+    orbit = cameras.orbit_camera(f"{name} orbit", poses, asset.fov_deg, frame_start)
+    pictures = []
+    for view, (pose, files) in enumerate(zip(poses, asset.views, strict=True)):
+        camera = cameras.view_camera(f"{name} view {view}", pose, asset.fov_deg)
+        camera["view"] = view
+        camera.parent = root
+        image = views.view_image(f"{name} view {view}", files)
+        views.show_behind_camera(camera.data, image, len(files), frame_start)
+        pictures += [camera, views.picture(f"{name} picture {view}", asset, camera, image, frame_start)]
+    body.parent = orbit.parent = root
+
+    for item, home in (
+        *((item, collection) for item in (root, body, orbit)),
+        *((item, view_collection) for item in pictures),
+    ):
+        home.objects.link(item)
+    for item in (collection, *collection.all_objects):
+        item["prompt"], item["seed"], item["model"] = asset.prompt, asset.seed, asset.model
+    return collection

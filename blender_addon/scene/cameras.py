@@ -1,0 +1,68 @@
+"""The cameras that saw the generated views: one for each view, and one that travels through all of them."""
+
+from __future__ import annotations
+
+import math
+
+import bpy
+import numpy as np
+from mathutils import Matrix
+
+FRAMES_PER_VIEW = 10  # what the travelling camera takes from one view to the next
+
+
+def turn_to_front(front: str) -> Matrix:
+    """The turn about Z after which an object made with that front faces Blender's front view, -Y."""
+    return Matrix.Rotation(math.radians(-90), 4, "Z") if front == "+X" else Matrix()
+
+
+def upright_from_y_down() -> Matrix:
+    """Stands a scene upright whose Y points down and Z ahead, as photogrammetry programs have it."""
+    return Matrix.Rotation(math.radians(-90), 4, "X")
+
+
+def camera_object(name: str, fov_deg: float) -> bpy.types.Object:
+    """A camera with a horizontal field of view; it is in no collection yet."""
+    camera = bpy.data.cameras.new(name)
+    camera.sensor_fit = "HORIZONTAL"
+    camera.angle = math.radians(fov_deg)
+    camera.clip_start = 0.01
+    return bpy.data.objects.new(name, camera)
+
+
+def view_camera(name: str, parent_from_camera: Matrix, fov_deg: float) -> bpy.types.Object:
+    """The camera of one view."""
+    view = camera_object(name, fov_deg)
+    view.matrix_basis = parent_from_camera
+    return view
+
+
+def orbit_camera(
+    name: str, parent_from_cameras: list[Matrix], fov_deg: float, frame_start: int
+) -> bpy.types.Object:
+    """A camera keyed at every view, with the view's exact pose and lens, `FRAMES_PER_VIEW` apart."""
+    orbit = camera_object(name, fov_deg)
+    orbit.rotation_mode = "QUATERNION"
+    previous = None
+    for view, matrix in enumerate(parent_from_cameras):
+        location, rotation, _ = matrix.decompose()
+        if previous is not None:
+            rotation.make_compatible(previous)  # the short way round
+        previous = rotation
+        orbit.location, orbit.rotation_quaternion = location, rotation
+        frame = orbit_frame(frame_start, view)
+        orbit.keyframe_insert("location", frame=frame)
+        orbit.keyframe_insert("rotation_quaternion", frame=frame)
+        orbit.data.keyframe_insert("lens", frame=frame)
+    return orbit
+
+
+def orbit_frame(frame_start: int, view: int) -> int:
+    """The frame in which the travelling camera stands where a view was seen from."""
+    return frame_start + view * FRAMES_PER_VIEW
+
+
+def matrices(cameras: np.ndarray, front: str) -> list[Matrix]:
+    """Camera-to-world matrices [V, 4, 4] of an asset, turned to Blender's front."""
+    turn = turn_to_front(front)
+    return [turn @ Matrix(camera.tolist()) for camera in cameras]

@@ -1,0 +1,167 @@
+"""Importing and exporting, as menu entries and as commands for scripts."""
+
+# ruff: noqa: RUF012 (bl_options is Blender's to read)
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import bpy
+from bpy_extras.io_utils import ExportHelper, ImportHelper
+
+from ..backend.ply import read_header, read_ply, write_ply
+from ..backend.protocol import DioramaError
+from . import assets, cameras, render, splats
+from .transaction import all_or_nothing
+
+_ASK_ABOVE = 5_000_000  # splats; more than this is slow enough to ask first
+
+
+class DIORAMA_OT_import_asset(bpy.types.Operator):
+    """Bring a generated asset into the scene: splats, views and cameras"""
+
+    bl_idname = "diorama.import_asset"
+    bl_label = "Import Diorama Asset"
+    bl_options = {"REGISTER", "UNDO"}
+
+    directory: bpy.props.StringProperty(subtype="DIR_PATH", description="The folder with the asset.json")
+    markers: bpy.props.BoolProperty(
+        name="Camera Markers", description="Bind a timeline marker to the camera of every view"
+    )
+    frame_range: bpy.props.BoolProperty(
+        name="Set Frame Range", description="Let the scene end with the camera that travels through the views"
+    )
+
+    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
+        """Asks for the folder."""
+        context.window_manager.fileselect_add(self)
+        return {"RUNNING_MODAL"}
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        """Imports it."""
+        try:
+            assets.import_asset(
+                context,
+                bpy.path.abspath(self.directory),
+                markers=self.markers,
+                frame_range=self.frame_range,
+                report=lambda change: self.report({"INFO"}, change),
+            )
+        except DioramaError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        return {"FINISHED"}
+
+
+class DIORAMA_OT_import_splats(bpy.types.Operator, ImportHelper):
+    """Import Gaussian splats from a 3DGS PLY file"""
+
+    bl_idname = "diorama.import_splats"
+    bl_label = "Import Gaussian Splats"
+    bl_options = {"REGISTER", "UNDO"}
+
+    filename_ext = ".ply"
+    filter_glob: bpy.props.StringProperty(default="*.ply", options={"HIDDEN"})
+    blending: bpy.props.EnumProperty(
+        items=[
+            ("DISPLAY", "Display", "As splat viewers show them; the compositor must convert the layer"),
+            ("LINEAR", "Linear", "As light, like everything else in Blender; for splats made by Diorama"),
+        ],
+        default="DISPLAY",
+    )
+    y_is_down: bpy.props.BoolProperty(
+        name="Y Is Down",
+        description="Stand the splats upright if they come from a photogrammetry program",
+        default=False,
+    )
+
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+        """Asks for the file, and again when it is very large."""
+        self._confirmed = False
+        return ImportHelper.invoke(self, context, event)
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        """Imports it."""
+        path = Path(bpy.path.abspath(self.filepath))
+        try:
+            count = read_header(path).count
+            if count > _ASK_ABOVE and getattr(self, "_confirmed", True) is False:
+                self._confirmed = True
+                text = f"{count:,} splats take about {count * 300 / 2**30:.0f} GB of memory"
+                return context.window_manager.invoke_confirm(self, None, title="Import", message=text)
+            cloud = read_ply(path)
+            with all_or_nothing():
+                body = splats.splat_object(path.stem, cloud, self.blending.lower())
+        except DioramaError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        if self.y_is_down:
+            body.matrix_basis = cameras.upright_from_y_down()
+        context.collection.objects.link(body)
+        for item in context.selected_objects:
+            item.select_set(False)
+        body.select_set(True)
+        context.view_layer.objects.active = body
+        for change in render.raise_bounces(context.scene):
+            self.report({"INFO"}, change)
+        return {"FINISHED"}
+
+
+class DIORAMA_OT_export_splats(bpy.types.Operator, ExportHelper):
+    """Export the active splat object, as edited, to a 3DGS PLY file"""
+
+    bl_idname = "diorama.export_splats"
+    bl_label = "Export Gaussian Splats"
+
+    filename_ext = ".ply"
+    filter_glob: bpy.props.StringProperty(default="*.ply", options={"HIDDEN"})
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """Only for splats."""
+        if splats.is_splats(context.active_object):
+            return True
+        cls.poll_message_set("Select a splat object")
+        return False
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        """Exports it."""
+        body = context.active_object
+        body.update_from_editmode()
+        try:
+            write_ply(bpy.path.abspath(self.filepath), splats.splats_of(body))
+        except DioramaError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        except OSError as error:
+            self.report({"ERROR"}, f"{self.filepath} cannot be written: {error.strerror}")
+            return {"CANCELLED"}
+        return {"FINISHED"}
+
+
+CLASSES = (DIORAMA_OT_import_asset, DIORAMA_OT_import_splats, DIORAMA_OT_export_splats)
+
+
+def _import_entries(self: bpy.types.Menu, _context: bpy.types.Context) -> None:
+    self.layout.operator(DIORAMA_OT_import_splats.bl_idname, text="Gaussian Splats (.ply)")
+    self.layout.operator(DIORAMA_OT_import_asset.bl_idname, text="Diorama Asset (folder)")
+
+
+def _export_entries(self: bpy.types.Menu, _context: bpy.types.Context) -> None:
+    self.layout.operator(DIORAMA_OT_export_splats.bl_idname, text="Gaussian Splats (.ply)")
+
+
+def register() -> None:
+    """Adds the operators and their menu entries."""
+    for cls in CLASSES:
+        bpy.utils.register_class(cls)
+    bpy.types.TOPBAR_MT_file_import.append(_import_entries)
+    bpy.types.TOPBAR_MT_file_export.append(_export_entries)
+
+
+def unregister() -> None:
+    """Takes them away."""
+    bpy.types.TOPBAR_MT_file_export.remove(_export_entries)
+    bpy.types.TOPBAR_MT_file_import.remove(_import_entries)
+    for cls in reversed(CLASSES):
+        bpy.utils.unregister_class(cls)

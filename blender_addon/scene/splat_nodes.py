@@ -1,0 +1,399 @@
+"""The one node group and the one material that show splats exactly, in Cycles and EEVEE, without the add-on.
+
+A splat object is a mesh of loose vertices, one per splat, with its size, rotation, opacity and spherical
+harmonics as attributes. The node group turns every vertex into one quad that covers the splat's ellipse as
+the scene's camera sees it (EWA splatting: Zwicker et al. 2001; Kerbl et al. 2023, section 4), and the
+material draws the Gaussian on it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import bpy
+
+from .node_formulas import Field, Formulas, Node
+
+VERSION = 1  # counts up when the nodes change, so that old scenes keep the group they were made with
+GROUP_NAME = "Diorama Splats"
+MATERIAL_NAME = "Diorama Splats"
+SH_COUNT = 16  # attributes sh_0 to sh_15: spherical harmonics of degree 0 to 3, sRGB
+
+_NEAR = 0.01  # metres; splats nearer to the camera than this are not drawn
+_FIELD_MARGIN = 1.3  # the projection is linearised at most this far outside the picture (Kerbl et al.'s code)
+_MIN_ALPHA = 1 / 255
+_MAX_ALPHA = 0.99
+_SH_C0 = 0.28209479177387814
+_SH_C1 = 0.4886025119029199
+_SH_C2 = (1.0925484305920792, 0.31539156525252005, 0.5462742152960396)
+_SH_C3 = (0.5900435899266435, 2.890611442640554, 0.4570457994644658, 0.3731763325901154, 1.445305721320277)
+
+# Driver variables: name -> property of the active scene. Simple expressions need neither Python nor trust.
+_CAMERA_VARIABLES = {
+    "type": "camera.data.type",  # 0 perspective, 1 orthographic
+    "fit": "camera.data.sensor_fit",  # 0 auto, 1 horizontal, 2 vertical
+    "lens": "camera.data.lens",
+    "sw": "camera.data.sensor_width",
+    "sh": "camera.data.sensor_height",
+    "ortho": "camera.data.ortho_scale",
+    "sx": "camera.data.shift_x",
+    "sy": "camera.data.shift_y",
+    "rx": "render.resolution_x",
+    "ry": "render.resolution_y",
+    "percent": "render.resolution_percentage",
+}
+_FALLBACKS = {"lens": 50.0, "sw": 36.0, "sh": 24.0, "ortho": 6.0}
+_FIT_PX = "(ry if fit == 2 else (rx if fit == 1 else max(rx, ry)))"  # the side that the lens is measured on
+_EXTENT = "(ortho if type == 1 else (sh if fit == 2 else sw) / lens)"  # that side's size at distance 1
+_CAMERA_VALUES = {
+    "Perspective": "0 if type == 1 else 1",
+    "Pixel Size": f"{_EXTENT} / {_FIT_PX} * 100 / percent",
+    "Half Width": f"0.5 * {_EXTENT} * rx / {_FIT_PX}",
+    "Half Height": f"0.5 * {_EXTENT} * ry / {_FIT_PX}",
+    "Centre X": f"sx * {_EXTENT}",
+    "Centre Y": f"sy * {_EXTENT}",
+}
+
+
+def splat_group() -> bpy.types.NodeTree:
+    """The shared node group; made on first use in a .blend file."""
+    group = _existing(bpy.data.node_groups)
+    if group is None:
+        group = bpy.data.node_groups.new(GROUP_NAME, "GeometryNodeTree")
+        group["diorama_version"] = VERSION
+        _build_group(group)
+    return group
+
+
+def splat_material() -> bpy.types.Material:
+    """The shared material; made on first use in a .blend file."""
+    material = _existing(bpy.data.materials)
+    if material is None:
+        material = bpy.data.materials.new(MATERIAL_NAME)
+        material["diorama_version"] = VERSION
+        _build_material(material)
+    return material
+
+
+def input_identifier(group: bpy.types.NodeTree, name: str) -> str:
+    """The key under which a modifier keeps the input of that name."""
+    return next(
+        item.identifier
+        for item in group.interface.items_tree
+        if item.item_type == "SOCKET" and item.in_out == "INPUT" and item.name == name
+    )
+
+
+def _existing(collection: bpy.types.bpy_prop_collection) -> bpy.types.ID | None:
+    names = (item for item in collection if item.get("diorama_version") == VERSION and item.library is None)
+    return next(names, None)
+
+
+@dataclass(frozen=True)
+class _View:
+    """The scene's camera as the nodes see it; object space is the splat object's own."""
+
+    perspective: Field  # 1, or 0 for orthographic
+    pixel: Field  # size of a pixel at distance 1
+    half_width: Field  # of the picture at distance 1
+    half_height: Field
+    centre_x: Field  # of the picture at distance 1, where the lens is shifted
+    centre_y: Field
+    camera: Node  # its Object Info, in the world
+    own: Node  # the splat object's Object Info, in the world
+    object_from_camera: Field
+    camera_from_object: Field
+
+
+@dataclass(frozen=True)
+class _Ellipse:
+    """What the camera sees of a splat, up to where alpha falls below 1/255."""
+
+    centre: Field  # object space
+    height: Field  # z in the camera, negative in front of it
+    edge_x: Field  # from the centre to two conjugate points of the rim, object space
+    edge_y: Field
+    k: Field  # standard deviations from the centre to the rim; 0 if not shown
+    opacity: Field
+
+
+def _build_group(group: bpy.types.NodeTree) -> None:
+    group.is_modifier = True
+    group.description = "Shows Gaussian splats exactly from the scene's camera"
+    _add_interface(group)
+    f = Formulas(group)
+    inputs = f.node("NodeGroupInput")
+    view = _view(f)
+    ellipse = _ellipse(f, inputs, view)
+    with f.frame("One loose quad per splat: every second face of a strip"):
+        count = f.node("GeometryNodeAttributeDomainSize", inputs["Geometry"])["Point Count"]
+        strip = f.node("GeometryNodeMeshGrid", 2 * count - 1, 2.0, 2 * count, 2)["Mesh"]
+        odd = f.math("MODULO", f.node("GeometryNodeInputIndex").first, 2.0)
+        quads = f.node("GeometryNodeDeleteGeometry", strip, odd, settings={"domain": "FACE"}).first
+    quads = _colour(f, inputs, view, ellipse, quads)
+    quads = _place(f, inputs, ellipse, quads)
+    quads = f.node("GeometryNodeSetMaterial", quads, Material=inputs["Material"]).first
+    f.node("NodeGroupOutput", quads)
+
+
+def _view(f: Formulas) -> _View:
+    with f.frame("The scene's camera; the values are driven"):
+        values = [_driven_value(f, name, expression) for name, expression in _CAMERA_VALUES.items()]
+        camera = _object_info(f, f.node("GeometryNodeInputActiveCamera").first)
+        own = _object_info(f, f.node("GeometryNodeSelfObject").first)
+        world_from_camera = f.node(
+            "FunctionNodeCombineTransform", camera["Location"], camera["Rotation"]
+        ).first
+        object_from_world = f.node("FunctionNodeInvertMatrix", own["Transform"])["Matrix"]
+        object_from_camera = f.node("FunctionNodeMatrixMultiply", object_from_world, world_from_camera).first
+        camera_from_object = f.node("FunctionNodeInvertMatrix", object_from_camera)["Matrix"]
+    return _View(*values, camera, own, object_from_camera, camera_from_object)
+
+
+def _ellipse(f: Formulas, inputs: Node, view: _View) -> _Ellipse:
+    with f.frame("Centre of the splat, seen from the camera, which looks along -Z"):
+        centre = f.node("GeometryNodeInputPosition").first
+        x, y, z = f.separate(f.node("FunctionNodeTransformPoint", centre, view.camera_from_object).first)
+        in_front = -z > _NEAR
+        depth = f.maximum(-z, _NEAR)
+        margin_x, margin_y = view.half_width * _FIELD_MARGIN, view.half_height * _FIELD_MARGIN
+        slope_x = view.perspective * _clamp(f, x / depth, view.centre_x, margin_x)
+        slope_y = view.perspective * _clamp(f, y / depth, view.centre_y, margin_y)
+        pixel = view.pixel * (1 - view.perspective + view.perspective * depth)
+
+    with f.frame("Covariance [a b; b c] of the splat in the plane through its centre, plus dilation"):
+        row_x, row_y, row_z = _rows(f, view.camera_from_object)
+        to_axes = f.node("FunctionNodeInvertRotation", _named(f, "rotation", "QUATERNION")).first
+        scale = _named(f, "scale", "FLOAT_VECTOR") * inputs["Size"]
+        extent_x = f.node("FunctionNodeRotateVector", row_x + row_z * slope_x, to_axes).first * scale
+        extent_y = f.node("FunctionNodeRotateVector", row_y + row_z * slope_y, to_axes).first * scale
+        dilation = inputs["Dilation"] * pixel * pixel
+        a = extent_x.dot(extent_x) + dilation
+        b = extent_x.dot(extent_y)
+        c = extent_y.dot(extent_y) + dilation
+
+    with f.frame("Ellipse: k standard deviations (Cholesky), up to where alpha falls below 1/255"):
+        random = f.node("FunctionNodeRandomValue", 0.0, 1.0).first
+        opacity = _named(f, "opacity", "FLOAT") * inputs["Opacity"]
+        shown = in_front * (random < inputs["Density"]) * _inside_crop(f, inputs, centre, view.own)
+        k = f.sqrt(2 * f.math("LOGARITHM", f.maximum(opacity / _MIN_ALPHA, 1.0), math.e)) * shown
+        l11 = f.sqrt(a)
+        l21 = b / l11
+        l22 = f.sqrt(f.maximum(c - l21 * l21, 0.0))
+        right, up = _columns(f, view.object_from_camera)
+        return _Ellipse(centre, z, right * (k * l11) + up * (k * l21), up * (k * l22), k, opacity)
+
+
+def _colour(f: Formulas, inputs: Node, view: _View, ellipse: _Ellipse, quads: Field) -> Field:
+    with f.frame("Colour: sRGB from spherical harmonics in the object's rotated frame, then linear light"):
+        world_centre = f.node("FunctionNodeTransformPoint", ellipse.centre, view.own["Transform"]).first
+        to_own = f.node("FunctionNodeInvertRotation", view.own["Rotation"]).first
+        from_camera = world_centre - view.camera["Location"]
+        direction = f.node("FunctionNodeRotateVector", from_camera, to_own).first
+        plain = _named(f, "sh_0", "FLOAT_VECTOR") * _SH_C0 + (0.5, 0.5, 0.5)
+        harmonic = _harmonics(f, plain, f.vector_math("NORMALIZE", direction))
+
+        def coloured(srgb: Field) -> Field:
+            srgb = f.vector_math("MAXIMUM", srgb, (0.0, 0.0, 0.0))
+            kind = {"input_type": "VECTOR"}
+            light = f.node(
+                "GeometryNodeSwitch", inputs["Display Blending"], _linear(f, srgb), srgb, settings=kind
+            )
+            r, g, b = f.separate(light.first * inputs["Tint"] * inputs["Brightness"])
+            colour = f.node("FunctionNodeCombineColor", r, g, b, ellipse.opacity).first
+            colour = _of_splat(f, inputs, colour, "FLOAT_COLOR")
+            return _store(f, quads, "splat_color", "FLOAT_COLOR", "FACE", colour)
+
+        kind = {"input_type": "GEOMETRY"}  # only the branch that is needed is computed
+        either = (coloured(plain), coloured(harmonic))
+        return f.node("GeometryNodeSwitch", inputs["SH Degree"] > 0, *either, settings=kind).first
+
+
+def _place(f: Formulas, inputs: Node, ellipse: _Ellipse, quads: Field) -> Field:
+    def on_corner(vector: Field) -> Field:
+        kind = {"data_type": "FLOAT_VECTOR", "domain": "FACE"}
+        return f.node("GeometryNodeFieldOnDomain", vector, settings=kind).first
+
+    def of_splat(vector: Field) -> Field:
+        return on_corner(_of_splat(f, inputs, vector, "FLOAT_VECTOR"))
+
+    with f.frame("Corners: faces have the splats' order; what is evaluated on the face reaches its corners"):
+        here = f.node("GeometryNodeInputPosition").first
+        corner_x, corner_y, _ = f.separate((here - on_corner(here)) * (2.0, 1.0, 1.0))  # -1 or 1
+        place = (
+            of_splat(ellipse.centre)
+            + of_splat(ellipse.edge_x) * corner_x
+            + of_splat(ellipse.edge_y) * corner_y
+        )
+        k, height, _ = f.separate(of_splat(f.combine(ellipse.k, ellipse.height, 0.0)))
+        offset = f.combine(corner_x * k, corner_y * k, 0.0)
+        quads = _store(f, quads, "splat_offset", "FLOAT_VECTOR", "POINT", offset)
+        quads = f.node("GeometryNodeSetPosition", quads, None, place).first
+
+    with f.frame("Back to front, for EEVEE"):
+        kind = {"domain": "FACE"}
+        return f.node("GeometryNodeSortElements", quads, Sort_Weight=height, settings=kind).first
+
+
+def _add_interface(group: bpy.types.NodeTree) -> None:
+    def add(name: str, kind: str, default: object = None, description: str = "", **limits: float) -> None:
+        socket = group.interface.new_socket(
+            name, description=description, in_out="INPUT", socket_type=f"NodeSocket{kind}"
+        )
+        for key, value in ({} if default is None else {"default_value": default, **limits}).items():
+            setattr(socket, key, value)
+
+    add("Geometry", "Geometry")
+    add("Tint", "Color", (1.0, 1.0, 1.0, 1.0))
+    add("Brightness", "Float", 1.0, min_value=0.0)
+    add("Opacity", "Float", 1.0, "Factor of every splat's opacity", min_value=0.0, max_value=1.0)
+    add("Density", "Float", 1.0, "Part of the splats that is shown", min_value=0.0, max_value=1.0)
+    add("Size", "Float", 1.0, "Factor of every splat's size", min_value=0.0)
+    add("Crop", "Bool", False, "Show only what is inside the crop object's unit cube or sphere")
+    add("Crop Object", "Object")
+    add("Crop Sphere", "Bool", False, "Crop by the unit sphere of the crop object instead of its cube")
+    add("SH Degree", "Int", 0, "0: the same colour from all sides", min_value=0, max_value=3)
+    add(
+        "Display Blending",
+        "Bool",
+        False,
+        "Keep colours as splat viewers have them; needs a Convert Colorspace node in the compositor",
+    )
+    add("Dilation", "Float", 0.3, "Blur of every splat, in square pixels", min_value=0.0)
+    add("Material", "Material")
+    group.interface.new_socket("Geometry", in_out="OUTPUT", socket_type="NodeSocketGeometry")
+
+
+def _driven_value(f: Formulas, name: str, expression: str) -> Field:
+    """A Value node whose number follows the active scene's camera by a driver."""
+    node = f.node("ShaderNodeValue", label=name).node
+    node.name = name
+    driver = node.outputs[0].driver_add("default_value").driver
+    driver.type = "SCRIPTED"
+    for variable_name, path in _CAMERA_VARIABLES.items():
+        variable = driver.variables.new()
+        variable.name = variable_name
+        variable.type = "CONTEXT_PROP"
+        target = variable.targets[0]
+        target.context_property = "ACTIVE_SCENE"
+        target.data_path = path
+        target.use_fallback_value = True  # a scene without a camera must not make the driver invalid
+        target.fallback_value = _FALLBACKS.get(variable_name, 0.0)
+    driver.expression = expression
+    return Field(f, node.outputs[0])
+
+
+def _object_info(f: Formulas, of_object: Field) -> Node:
+    return f.node("GeometryNodeObjectInfo", of_object, settings={"transform_space": "ORIGINAL"})
+
+
+def _named(f: Formulas, name: str, data_type: str) -> Field:
+    return f.node(
+        "GeometryNodeInputNamedAttribute", name, settings={"data_type": data_type}, label=name
+    ).first
+
+
+def _store(f: Formulas, geometry: Field, name: str, data_type: str, domain: str, value: Field) -> Field:
+    kind = {"data_type": data_type, "domain": domain}
+    return f.node(
+        "GeometryNodeStoreNamedAttribute", geometry, None, name, value, settings=kind, label=name
+    ).first
+
+
+def _of_splat(f: Formulas, inputs: Node, value: Field, data_type: str) -> Field:
+    """A value of the splat that a face stands for, on the face."""
+    face = f.node("GeometryNodeInputIndex").first
+    return f.node(
+        "GeometryNodeSampleIndex", inputs["Geometry"], value, face, settings={"data_type": data_type}
+    ).first
+
+
+def _clamp(f: Formulas, value: Field, centre: Field, half_width: Field) -> Field:
+    return f.minimum(f.maximum(value, centre - half_width), centre + half_width)
+
+
+def _rows(f: Formulas, matrix: Field) -> tuple[Field, Field, Field]:
+    """Rows of the 3×3 part of a matrix."""
+    parts = f.node("FunctionNodeSeparateMatrix", matrix)
+    row = [f.combine(*(parts[f"Column {column} Row {row}"] for column in (1, 2, 3))) for row in (1, 2, 3)]
+    return row[0], row[1], row[2]
+
+
+def _columns(f: Formulas, matrix: Field) -> tuple[Field, Field]:
+    """The first two columns of the 3×3 part of a matrix: the camera's right and up."""
+    parts = f.node("FunctionNodeSeparateMatrix", matrix)
+    column = [f.combine(*(parts[f"Column {column} Row {row}"] for row in (1, 2, 3))) for column in (1, 2)]
+    return column[0], column[1]
+
+
+def _inside_crop(f: Formulas, inputs: Node, centre: Field, own: Node) -> Field:
+    crop = _object_info(f, inputs["Crop Object"])
+    world_centre = f.node("FunctionNodeTransformPoint", centre, own["Transform"]).first
+    crop_from_world = f.node("FunctionNodeInvertMatrix", crop["Transform"])["Matrix"]
+    place = f.node("FunctionNodeTransformPoint", world_centre, crop_from_world).first
+    x, y, z = f.separate(f.vector_math("ABSOLUTE", place))
+    is_sphere = inputs["Crop Sphere"]
+    reach = f.maximum(f.maximum(x, y), z) * (1 - is_sphere) + f.vector_math("LENGTH", place) * is_sphere
+    return 1 - inputs["Crop"] * (reach > 1)
+
+
+def _harmonics(f: Formulas, plain: Field, direction: Field) -> Field:
+    """Add spherical harmonics of degree 1 to 3, zero where attributes are missing, to a colour."""
+    x, y, z = f.separate(direction)
+    xx, yy, zz = x * x, y * y, z * z
+    c2, c3 = _SH_C2, _SH_C3
+    basis = (
+        y * -_SH_C1,
+        z * _SH_C1,
+        x * -_SH_C1,
+        x * y * c2[0],
+        y * z * -c2[0],
+        (2 * zz - xx - yy) * c2[1],
+        x * z * -c2[0],
+        (xx - yy) * c2[2],
+        y * (3 * xx - yy) * -c3[0],
+        x * y * z * c3[1],
+        y * (4 * zz - xx - yy) * -c3[2],
+        z * (2 * zz - 3 * xx - 3 * yy) * c3[3],
+        x * (4 * zz - xx - yy) * -c3[2],
+        z * (xx - yy) * c3[4],
+        x * (xx - 3 * yy) * -c3[0],
+    )
+    colour = plain
+    for i, factor in enumerate(basis, start=1):
+        colour += _named(f, f"sh_{i}", "FLOAT_VECTOR") * factor
+    return colour
+
+
+def _linear(f: Formulas, srgb: Field) -> Field:
+    """sRGB to linear light (IEC 61966-2-1), channel by channel."""
+
+    def channel(c: Field) -> Field:
+        is_dark = c < 0.04045
+        return is_dark * (c / 12.92) + (1 - is_dark) * ((c + 0.055) / 1.055) ** 2.4
+
+    return f.combine(*(channel(c) for c in f.separate(srgb)))
+
+
+def _build_material(material: bpy.types.Material) -> None:
+    material.surface_render_method = "BLENDED"
+    material.use_transparency_overlap = True
+    material.cycles.emission_sampling = "NONE"
+    if material.node_tree is None:  # up to 4.5
+        material.use_nodes = True
+    material.node_tree.nodes.clear()
+    f = Formulas(material.node_tree)
+
+    with f.frame("Gaussian: opacity · exp(-r² / 2), nothing below 1/255"):
+        offset = f.node("ShaderNodeAttribute", settings={"attribute_name": "splat_offset"})["Vector"]
+        colour = f.node("ShaderNodeAttribute", settings={"attribute_name": "splat_color"})
+        alpha = colour["Alpha"] * f.math("EXPONENT", offset.dot(offset) * -0.5)
+        alpha = f.minimum(alpha, _MAX_ALPHA) * (alpha > _MIN_ALPHA)
+
+    with f.frame("Light, or what is behind"):
+        light = f.node("ShaderNodeEmission", colour["Color"], 1.0).first
+        behind = f.node("ShaderNodeBsdfTransparent").first
+        surface = f.node("ShaderNodeMixShader", alpha, behind, light).first
+
+    f.node("ShaderNodeOutputMaterial", surface)

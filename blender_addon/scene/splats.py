@@ -1,0 +1,101 @@
+"""Gaussian splats as a Blender object, and back: one loose vertex per splat, the rest as attributes."""
+
+from __future__ import annotations
+
+import bpy
+import numpy as np
+
+from ..backend.ply import GaussianCloud
+from ..backend.protocol import DioramaError
+from .splat_nodes import GROUP_NAME, SH_COUNT, input_identifier, splat_group, splat_material
+
+MAX_SPLATS = 1 << 23  # the nodes count the corners of quads in float32, exact up to here
+
+
+def splat_object(name: str, cloud: GaussianCloud, blending: str) -> bpy.types.Object:
+    """Make an object that shows a cloud; it is in no collection yet.
+
+    Args:
+        name: of the object and its mesh.
+        cloud: the splats, in the object's own space.
+        blending: "linear" (composited as light, as everything in Blender) or "display" (colours kept as splat
+            viewers have them, for scenes that convert the finished layer).
+
+    Raises:
+        DioramaError: E_PLY for more splats than one object can hold.
+    """
+    if len(cloud) > MAX_SPLATS:
+        raise DioramaError(
+            "E_PLY",
+            f"{len(cloud)} splats are more than one object can show ({MAX_SPLATS})",
+            "Split the file, or remove faint splats in a splat editor first.",
+        )
+    splats = bpy.data.objects.new(name, _mesh(name, cloud))
+    group = splat_group()
+    modifier = splats.modifiers.new(GROUP_NAME, "NODES")
+    modifier.node_group = group
+    for input_name, value in (
+        ("Material", splat_material()),
+        ("SH Degree", cloud.sh_degree),
+        ("Display Blending", blending == "display"),
+    ):
+        modifier[input_identifier(group, input_name)] = value
+    return splats
+
+
+def splats_of(splats: bpy.types.Object) -> GaussianCloud:
+    """The cloud in an object, as edited, in the object's own space.
+
+    Raises:
+        DioramaError: E_PLY if the object is not a splat object.
+    """
+    mesh = splats.data
+    if not is_splats(splats):
+        raise DioramaError("E_PLY", f"{splats.name} is no splat object", "Select an imported splat object.")
+    harmonics = 1
+    while harmonics < SH_COUNT and f"sh_{harmonics}" in mesh.attributes:
+        harmonics += 1
+    means = np.empty((len(mesh.vertices), 3), np.float32)
+    mesh.vertices.foreach_get("co", means.ravel())
+    return GaussianCloud(
+        means=means,
+        quats=_values(mesh, "rotation", 4),
+        scales=_values(mesh, "scale", 3),
+        opacities=_values(mesh, "opacity", 1)[:, 0],
+        sh=np.stack([_values(mesh, f"sh_{i}", 3) for i in range(harmonics)], axis=1),
+    )
+
+
+def is_splats(candidate: bpy.types.Object | None) -> bool:
+    """Whether an object has the attributes of splats."""
+    return (
+        candidate is not None
+        and candidate.type == "MESH"
+        and all(name in candidate.data.attributes for name in ("rotation", "scale", "opacity", "sh_0"))
+    )
+
+
+_PROPERTY = {"FLOAT": "value", "FLOAT_VECTOR": "vector", "QUATERNION": "value"}  # as foreach_set names it
+
+
+def _mesh(name: str, cloud: GaussianCloud) -> bpy.types.Mesh:
+    mesh = bpy.data.meshes.new(name)
+    mesh.vertices.add(len(cloud))
+    mesh.vertices.foreach_set("co", np.ascontiguousarray(cloud.means, np.float32).ravel())
+    columns = [
+        ("rotation", "QUATERNION", cloud.quats),
+        ("scale", "FLOAT_VECTOR", cloud.scales),
+        ("opacity", "FLOAT", cloud.opacities),
+        *((f"sh_{i}", "FLOAT_VECTOR", cloud.sh[:, i]) for i in range(cloud.sh.shape[1])),
+    ]
+    for attribute_name, kind, values in columns:
+        attribute = mesh.attributes.new(attribute_name, kind, "POINT")
+        attribute.data.foreach_set(_PROPERTY[kind], np.ascontiguousarray(values, np.float32).ravel())
+    return mesh
+
+
+def _values(mesh: bpy.types.Mesh, name: str, width: int) -> np.ndarray:
+    attribute = mesh.attributes[name]
+    values = np.empty((len(mesh.vertices), width), np.float32)
+    attribute.data.foreach_get(_PROPERTY[attribute.data_type], values.ravel())
+    return values

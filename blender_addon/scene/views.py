@@ -1,0 +1,86 @@
+"""The generated views: images on their cameras, and as pictures standing where the object is."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import bpy
+
+from ..backend.asset import Asset
+
+
+def view_image(name: str, files: tuple[Path, ...]) -> bpy.types.Image:
+    """One view as an image, packed into the .blend file, or an image sequence, which cannot be packed."""
+    image = bpy.data.images.load(str(files[0]))
+    image.name = name
+    if len(files) == 1:
+        image.pack()
+    else:
+        image.source = "SEQUENCE"
+        if bpy.data.is_saved:
+            image.filepath = bpy.path.relpath(str(files[0]))
+    return image
+
+
+def show_behind_camera(
+    camera: bpy.types.Camera, image: bpy.types.Image, frames: int, frame_start: int
+) -> None:
+    """Make an image the background of its camera."""
+    camera.show_background_images = True
+    background = camera.background_images.new()
+    background.image = image
+    background.alpha = 1.0
+    background.frame_method = "FIT"
+    _play(background.image_user, frames, frame_start)
+
+
+def picture(
+    name: str, asset: Asset, camera: bpy.types.Object, image: bpy.types.Image, frame_start: int
+) -> bpy.types.Object:
+    """A plane with the view on it, where the object is, filling the view of its camera; hidden at first."""
+    distance = camera.matrix_basis.translation.length
+    half_width = distance * math.tan(math.radians(asset.fov_deg) / 2)
+    half_height = half_width * asset.height / asset.width
+    mesh = bpy.data.meshes.new(name)
+    corners = [(x * half_width, y * half_height, -distance) for x, y in ((-1, -1), (1, -1), (1, 1), (-1, 1))]
+    mesh.from_pydata(corners, [], [(0, 1, 2, 3)])
+    uv = mesh.uv_layers.new()
+    uv.data.foreach_set("uv", (0, 0, 1, 0, 1, 1, 0, 1))
+    mesh.materials.append(_picture_material(name, image, len(asset.views[0]), frame_start))
+    plane = bpy.data.objects.new(name, mesh)
+    plane.parent = camera
+    plane.hide_viewport = plane.hide_render = True
+    return plane
+
+
+def _picture_material(name: str, image: bpy.types.Image, frames: int, frame_start: int) -> bpy.types.Material:
+    """Shows an image as it is, without light, transparent where the image is."""
+    material = bpy.data.materials.new(name)
+    if material.node_tree is None:  # up to 4.5
+        material.use_nodes = True
+    material.cycles.emission_sampling = "NONE"
+    tree = material.node_tree
+    tree.nodes.clear()
+    kinds = ("TexImage", "BsdfTransparent", "Emission", "MixShader", "OutputMaterial")
+    nodes = [tree.nodes.new(f"ShaderNode{kind}") for kind in kinds]
+    texture, transparent, emission, mix, output = nodes
+    for column, node in zip((0, 1, 1, 2, 3), nodes, strict=True):
+        node.location = (300 * column, -150 if node is emission else 0)
+    texture.image = image
+    _play(texture.image_user, frames, frame_start)
+    tree.links.new(texture.outputs["Color"], emission.inputs["Color"])
+    tree.links.new(texture.outputs["Alpha"], mix.inputs[0])
+    tree.links.new(transparent.outputs[0], mix.inputs[1])
+    tree.links.new(emission.outputs[0], mix.inputs[2])
+    tree.links.new(mix.outputs[0], output.inputs["Surface"])
+    return material
+
+
+def _play(user: bpy.types.ImageUser, frames: int, frame_start: int) -> None:
+    """Let an image sequence begin at a scene frame and repeat; its files count from 0."""
+    user.frame_duration = frames
+    user.frame_start = frame_start
+    user.frame_offset = -1
+    user.use_cyclic = True
+    user.use_auto_refresh = True

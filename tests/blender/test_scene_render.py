@@ -1,0 +1,189 @@
+"""Renders of splats in Blender equal the reference, whatever the camera and the object do."""
+
+from __future__ import annotations
+
+import bpy
+import numpy as np
+import pytest
+from mathutils import Euler, Matrix
+from scene_helpers import add_camera, make_cloud, orbit, pixel_size, prepare, render, render_png
+from splat_reference import linear_to_srgb, psnr
+from splat_reference import render as reference
+
+SIZE = 96
+FOV = 40.0
+EEVEE = "BLENDER_EEVEE" if bpy.app.version >= (5, 0) else "BLENDER_EEVEE_NEXT"
+PLACED = np.array(Matrix.LocRotScale((0.1, -0.2, 0.15), Euler((0.5, 0.3, 2.0)), (1.3, 0.6, 0.9)))
+
+
+@pytest.fixture
+def add_splats(extension):
+    def add(cloud, blending="linear"):
+        scene = bpy.context.scene
+        splats = extension.scene.splats.splat_object("splats", cloud, blending)
+        scene.collection.objects.link(splats)
+        extension.scene.render.raise_bounces(scene)
+        return splats
+
+    return add
+
+
+@pytest.mark.parametrize("view", range(4))
+def test_cycles_shows_splats_exactly_from_every_side(add_splats, tmp_path, view):
+    cloud, pose = make_cloud(), orbit(4)[view]
+    add_splats(cloud)
+    prepare(SIZE, SIZE)
+    add_camera(pose, FOV)
+    expected = reference(cloud, pose, SIZE, SIZE, pixel=pixel_size(FOV, SIZE))
+    assert psnr(render(tmp_path), expected) > 70
+
+
+def test_rotated_and_stretched_splats_keep_their_harmonics(add_splats, tmp_path):
+    cloud, pose = make_cloud(degree=3), orbit(4)[1]
+    splats = add_splats(cloud)
+    splats.matrix_world = Matrix(PLACED.tolist())
+    prepare(SIZE, SIZE)
+    add_camera(pose, FOV)
+    expected = reference(cloud, pose, SIZE, SIZE, pixel=pixel_size(FOV, SIZE), world_from_object=PLACED)
+    assert psnr(render(tmp_path), expected) > 70
+
+
+def test_splats_follow_a_parent(add_splats, tmp_path):
+    cloud, pose = make_cloud(degree=1), orbit(4)[3]
+    splats = add_splats(cloud)
+    splats.parent = bpy.data.objects.new("parent", None)
+    splats.parent.matrix_world = Matrix(PLACED.tolist())
+    bpy.context.scene.collection.objects.link(splats.parent)
+    prepare(SIZE, SIZE)
+    add_camera(pose, FOV)
+    expected = reference(cloud, pose, SIZE, SIZE, pixel=pixel_size(FOV, SIZE), world_from_object=PLACED)
+    assert psnr(render(tmp_path), expected) > 70
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "fit"), [(120, 72, "AUTO"), (72, 120, "AUTO"), (72, 120, "HORIZONTAL")]
+)
+def test_shifted_lens_and_any_format(add_splats, tmp_path, width, height, fit):
+    cloud, pose = make_cloud(), orbit(4)[2]
+    add_splats(cloud)
+    scene = prepare(2 * width, 2 * height)
+    scene.render.resolution_percentage = 50
+    camera = add_camera(pose, FOV).data
+    camera.sensor_fit, camera.shift_x, camera.shift_y = fit, 0.15, -0.1
+    side = width if fit == "HORIZONTAL" else max(width, height)
+    expected = reference(
+        cloud, pose, width, height, pixel=pixel_size(FOV, side), shift=(0.15 * side, -0.1 * side)
+    )
+    assert psnr(render(tmp_path), expected) > 70
+
+
+def test_orthographic_camera(add_splats, tmp_path):
+    cloud, pose = make_cloud(), orbit(4)[0]
+    add_splats(cloud)
+    prepare(SIZE, SIZE)
+    camera = add_camera(pose).data
+    camera.type, camera.ortho_scale = "ORTHO", 2.0
+    expected = reference(cloud, pose, SIZE, SIZE, pixel=2.0 / SIZE, orthographic=True)
+    assert psnr(render(tmp_path), expected) > 70
+
+
+def test_splats_behind_and_beside_a_camera_inside_the_cloud(add_splats, tmp_path):
+    cloud, pose = make_cloud(), orbit(4, radius=0.3)[1]
+    add_splats(cloud)
+    prepare(SIZE, SIZE)
+    add_camera(pose, FOV).data.clip_start = 0.001
+    expected = reference(cloud, pose, SIZE, SIZE, pixel=pixel_size(FOV, SIZE))
+    assert psnr(render(tmp_path), expected) > 45
+
+
+def test_animated_camera_and_markers_are_followed(add_splats, tmp_path):
+    cloud, poses = make_cloud(100), orbit(3)
+    add_splats(cloud)
+    scene = prepare(SIZE, SIZE)
+    for frame, fov in ((1, 30.0), (2, 50.0)):
+        camera = add_camera(poses[frame], fov)
+        scene.timeline_markers.new("view", frame=frame).camera = camera
+    for frame, fov in ((1, 30.0), (2, 50.0)):
+        scene.frame_set(frame)
+        expected = reference(cloud, poses[frame], SIZE, SIZE, pixel=pixel_size(fov, SIZE))
+        assert psnr(render(tmp_path), expected) > 70
+
+
+def test_linear_splats_under_standard_are_linear_compositing_seen_in_srgb(add_splats, tmp_path):
+    cloud, pose = make_cloud(), orbit(4)[0]
+    add_splats(cloud)
+    prepare(SIZE, SIZE).view_settings.view_transform = "Standard"
+    add_camera(pose, FOV)
+    expected = linear_to_srgb(reference(cloud, pose, SIZE, SIZE, pixel=pixel_size(FOV, SIZE)))
+    assert psnr(render_png(tmp_path), expected) > 52  # 256 steps allow 59
+
+
+@pytest.mark.slow
+def test_eevee_shows_splats_exactly(add_splats, tmp_path):
+    cloud, pose = make_cloud(200, degree=1), orbit(4)[2]
+    add_splats(cloud)
+    prepare(48, 48, EEVEE)
+    add_camera(pose, FOV)
+    expected = reference(cloud, pose, 48, 48, pixel=pixel_size(FOV, 48))
+    assert psnr(render(tmp_path), expected) > 50
+
+
+INPUTS = {
+    "Opacity": (0.4, lambda c: dict(opacities=c.opacities * np.float32(0.4))),
+    "Size": (1.5, lambda c: dict(scales=c.scales * np.float32(1.5))),
+}
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_modifier_inputs_change_all_splats(extension, add_splats, tmp_path, name):
+    cloud, pose = make_cloud(), orbit(4)[0]
+    splats = add_splats(cloud)
+    value, change = INPUTS[name]
+    modifier = splats.modifiers[0]
+    modifier[extension.scene.splat_nodes.input_identifier(modifier.node_group, name)] = value
+    prepare(SIZE, SIZE)
+    add_camera(pose, FOV)
+    changed = type(cloud)(**(vars(cloud) | change(cloud)))
+    expected = reference(changed, pose, SIZE, SIZE, pixel=pixel_size(FOV, SIZE))
+    assert psnr(render(tmp_path), expected) > 70
+
+
+@pytest.mark.parametrize("sphere", [False, True])
+def test_crop_keeps_what_is_inside(extension, add_splats, tmp_path, sphere):
+    cloud, pose = make_cloud(), orbit(4)[0]
+    splats = add_splats(cloud)
+    crop = bpy.data.objects.new("crop", None)
+    crop.location, crop.scale = (0.2, 0, 0), (0.4, 0.3, 0.5)
+    bpy.context.scene.collection.objects.link(crop)
+    modifier = splats.modifiers[0]
+    for name, value in (("Crop", True), ("Crop Object", crop), ("Crop Sphere", sphere)):
+        modifier[extension.scene.splat_nodes.input_identifier(modifier.node_group, name)] = value
+    place = (cloud.means - np.array([0.2, 0, 0])) / np.array([0.4, 0.3, 0.5])
+    inside = np.linalg.norm(place, axis=1) < 1 if sphere else np.abs(place).max(axis=1) < 1
+    kept = type(cloud)(**{name: values[inside] for name, values in vars(cloud).items()})
+    assert 10 < len(kept) < len(cloud) - 10
+    prepare(SIZE, SIZE)
+    add_camera(pose, FOV)
+    expected = reference(kept, pose, SIZE, SIZE, pixel=pixel_size(FOV, SIZE))
+    assert psnr(render(tmp_path), expected) > 70
+
+
+def test_splats_and_meshes_hide_each_other_by_depth(add_splats, tmp_path):
+    cloud, pose = make_cloud(), orbit(4)[0]
+    add_splats(cloud)
+    scene = prepare(SIZE, SIZE)
+    camera = add_camera(pose, FOV)
+    wall = bpy.data.meshes.new("wall")
+    wall.from_pydata([(-3, -3, -2.6), (3, -3, -2.6), (3, 3, -2.6), (-3, 3, -2.6)], [], [(0, 1, 2, 3)])
+    black = bpy.data.materials.new("black")
+    if black.node_tree is None:
+        black.use_nodes = True
+    black.node_tree.nodes.clear()
+    wall.materials.append(black)
+    body = bpy.data.objects.new("wall", wall)
+    body.parent = camera
+    scene.collection.objects.link(body)
+    depth = -(cloud.means @ np.linalg.inv(pose)[2, :3] + np.linalg.inv(pose)[2, 3])
+    before = type(cloud)(**{name: values[depth < 2.6] for name, values in vars(cloud).items()})
+    expected = reference(before, pose, SIZE, SIZE, pixel=pixel_size(FOV, SIZE))
+    assert psnr(render(tmp_path), expected) > 60
