@@ -63,14 +63,16 @@ def write_ply(path: Path | str, cloud: GaussianCloud) -> None:
     rest = cloud.sh[:, 1:].transpose(0, 2, 1).reshape(len(cloud), -1)  # the format keeps all reds first
     names = [*_POSITION, *_NORMAL, *_DC, *(f"f_rest_{i}" for i in range(rest.shape[1])), "opacity", *_SCALE]
     names += _ROTATION
-    opacities = np.clip(cloud.opacities.astype(np.float64), 1e-6, 1 - 1e-6)
+    opacities = np.clip(cloud.opacities.astype(np.float64), 2**-20, 1 - 2**-20)
+    logits = np.log(opacities / (1 - opacities))
+    logits = np.where(logits < 0, _steady(logits), logits)
     columns = (
         cloud.means,
         np.zeros_like(cloud.means),
         cloud.sh[:, 0],
         rest,
-        np.log(opacities / (1 - opacities))[:, None],
-        np.log(cloud.scales.astype(np.float64)),
+        logits[:, None],
+        _steady(np.log(cloud.scales.astype(np.float64))),
         cloud.quats,
     )
     records = np.concatenate([np.asarray(column, "<f4") for column in columns], axis=1)
@@ -190,6 +192,11 @@ def _header_lines(file: BinaryIO, path: Path | str) -> tuple[list[str], int]:
         if line and not line.startswith(("comment", "obj_info")):
             lines.append(line)
     raise _error(f"{path}: the PLY header has no end", _DAMAGED_HINT)
+
+
+def _steady(logarithms: np.ndarray) -> np.ndarray:
+    """Round away what float32 cannot carry through exp and log, so that reading and writing is bit-stable."""
+    return np.round(logarithms * 2**21) / 2**21
 
 
 def _check_fields(names: list[str], has_faces: bool, path: Path | str) -> None:

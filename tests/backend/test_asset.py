@@ -51,6 +51,16 @@ def test_ply_keeps_every_value_of_any_sh_degree(tmp_path, degree):
         np.testing.assert_allclose(getattr(again, name), getattr(cloud, name), rtol=2e-6, atol=1e-7)
 
 
+def test_reading_and_writing_again_gives_the_same_bytes(tmp_path):
+    rng = np.random.default_rng(5)
+    cloud = make_cloud(count=200_000, degree=1)
+    cloud.scales[:] = np.exp(rng.uniform(-12, 4, cloud.scales.shape))
+    cloud.opacities[:] = 1 / (1 + np.exp(rng.uniform(-16, 16, len(cloud))))
+    ply.write_ply(tmp_path / "a.ply", cloud)
+    ply.write_ply(tmp_path / "b.ply", ply.read_ply(tmp_path / "a.ply"))
+    assert (tmp_path / "a.ply").read_bytes() == (tmp_path / "b.ply").read_bytes()
+
+
 def test_ply_stores_red_harmonics_first_as_other_programs_do(tmp_path):
     cloud = make_cloud(count=1, degree=1)
     ply.write_ply(tmp_path / "a.ply", cloud)

@@ -1,0 +1,139 @@
+"""Splat files go in and out of Blender, with what was edited; bad files change nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import bmesh
+import bpy
+import numpy as np
+import pytest
+from scene_helpers import add_camera, make_cloud, orbit, pixel_size, prepare, render
+from splat_reference import psnr
+from splat_reference import render as reference
+
+from backend.ply import read_ply, write_ply
+
+
+def import_splats(path: Path, **options: object) -> bpy.types.Object:
+    assert bpy.ops.diorama.import_splats(filepath=str(path), **options) == {"FINISHED"}
+    return bpy.context.active_object
+
+
+def edit(splats: bpy.types.Object, action) -> None:
+    """Do something to the mesh as edit mode does."""
+    mesh = bmesh.new()
+    mesh.from_mesh(splats.data)
+    mesh.verts.ensure_lookup_table()
+    action(mesh)
+    mesh.to_mesh(splats.data)
+    mesh.free()
+
+
+@pytest.mark.parametrize("degree", [0, 2, 3])
+def test_import_and_export_keep_every_bit(extension, tmp_path, degree):
+    write_ply(tmp_path / "a.ply", make_cloud(1000, degree))
+    import_splats(tmp_path / "a.ply")
+    assert bpy.ops.diorama.export_splats(filepath=str(tmp_path / "b.ply")) == {"FINISHED"}
+    assert (tmp_path / "a.ply").read_bytes() == (tmp_path / "b.ply").read_bytes()
+
+
+def test_menus_offer_import_and_export(extension):
+    for menu in (bpy.types.TOPBAR_MT_file_import, bpy.types.TOPBAR_MT_file_export):
+        assert any(entry.__module__.endswith("scene.operators") for entry in menu.draw._draw_funcs)
+
+
+def test_deleted_moved_and_duplicated_splats_are_exported_and_rendered(extension, tmp_path):
+    cloud, pose = make_cloud(200, 1), orbit(4)[0]
+    write_ply(tmp_path / "a.ply", cloud)
+    splats = import_splats(tmp_path / "a.ply", blending="LINEAR")
+
+    def change(mesh):
+        copies = bmesh.ops.duplicate(mesh, geom=mesh.verts[:20])["geom"]
+        bmesh.ops.translate(mesh, verts=copies, vec=(0.1, 0.2, -0.3))
+        bmesh.ops.delete(mesh, geom=mesh.verts[50:120])
+
+    edit(splats, change)
+    bpy.ops.diorama.export_splats(filepath=str(tmp_path / "b.ply"))
+    edited = read_ply(tmp_path / "b.ply")
+    keep = [*range(50), *range(120, 200), *range(20)]
+    moved = np.zeros((150, 3), np.float32)
+    moved[130:] = (0.1, 0.2, -0.3)
+    np.testing.assert_allclose(edited.means, cloud.means[keep] + moved, atol=1e-6)
+    np.testing.assert_allclose(edited.quats, cloud.quats[keep], atol=1e-6)
+    np.testing.assert_array_equal(edited.sh, cloud.sh[keep])
+    prepare(64, 64)
+    add_camera(pose)
+    assert psnr(render(tmp_path), reference(edited, pose, 64, 64, pixel=pixel_size(40, 64))) > 70
+
+
+def test_joined_splats_are_one_cloud(extension, tmp_path):
+    clouds = [make_cloud(30, 0, seed) for seed in (1, 2)]
+    for name, cloud in zip("ab", clouds, strict=True):
+        write_ply(tmp_path / f"{name}.ply", cloud)
+        import_splats(tmp_path / f"{name}.ply").select_set(True)
+    for item in bpy.context.scene.objects:
+        item.select_set(True)
+    assert bpy.ops.object.join() == {"FINISHED"}
+    bpy.ops.diorama.export_splats(filepath=str(tmp_path / "c.ply"))
+    joined = read_ply(tmp_path / "c.ply")
+    np.testing.assert_array_equal(joined.means, np.concatenate([clouds[1].means, clouds[0].means]))
+    np.testing.assert_array_equal(joined.sh, np.concatenate([clouds[1].sh, clouds[0].sh]))
+
+
+def truncated(path: Path) -> None:
+    write_ply(path, make_cloud(10))
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def mesh_file(path: Path) -> None:
+    bpy.ops.mesh.primitive_cube_add()
+    bpy.ops.wm.ply_export(filepath=str(path))
+    bpy.ops.object.delete()
+
+
+def nan_file(path: Path) -> None:
+    write_ply(path, make_cloud(10))
+    content = bytearray(path.read_bytes())
+    content[-4:] = np.float32(np.nan).tobytes()
+    path.write_bytes(content)
+
+
+BAD = {
+    "cut short": truncated,
+    "is a mesh": mesh_file,
+    "not finite": nan_file,
+    "cannot be read": lambda path: None,
+}
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_bad_file_is_refused_in_words_and_changes_nothing(extension, tmp_path, message):
+    BAD[message](tmp_path / "bad.ply")
+    before = [
+        item.name
+        for kind in ("objects", "meshes", "node_groups", "materials")
+        for item in getattr(bpy.data, kind)
+    ]
+    with pytest.raises(RuntimeError, match=rf"E_PLY.*{message}"):
+        bpy.ops.diorama.import_splats(filepath=str(tmp_path / "bad.ply"))
+    assert before == [
+        item.name
+        for kind in ("objects", "meshes", "node_groups", "materials")
+        for item in getattr(bpy.data, kind)
+    ]
+    assert bpy.context.scene.cycles.transparent_max_bounces == 8
+
+
+def test_export_into_a_missing_folder_is_an_error_in_words(extension, tmp_path):
+    write_ply(tmp_path / "a.ply", make_cloud(10))
+    import_splats(tmp_path / "a.ply")
+    with pytest.raises(RuntimeError, match="cannot be written"):
+        bpy.ops.diorama.export_splats(filepath=str(tmp_path / "no" / "b.ply"))
+
+
+def test_photogrammetry_splats_can_stand_upright(extension, tmp_path):
+    write_ply(tmp_path / "a.ply", make_cloud(10))
+    upright = import_splats(tmp_path / "a.ply", y_is_down=True)
+    bpy.context.view_layer.update()
+    np.testing.assert_allclose(np.array(upright.matrix_world)[:3, :3] @ [0, -1, 0], [0, 0, 1], atol=1e-6)
