@@ -54,7 +54,7 @@ def rasterization(
         sh_degree: None: colors are values; 0..3: colors are spherical harmonics coefficients.
         render_mode: RGB, D (accumulated depth), ED (expected depth), RGB+D or RGB+ED.
         rasterize_mode: "antialiased" fades splats by what eps2d adds to their area.
-        max_alpha: largest alpha of one splat in one pixel (0.99 in the 3DGS paper and gsplat's main, 0.999 in 1.5).
+        max_alpha: largest alpha of one splat in one pixel: 0.99 in the 3DGS paper, 0.999 in gsplat 1.5.
         backend: "numba" (CPU), "torch" (reference, any device and float type) or "auto".
 
     Returns:

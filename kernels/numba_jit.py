@@ -1,6 +1,8 @@
-"""How every CPU kernel is compiled: without the interpreter lock, from an on-disk cache, with safe fast maths."""
+"""How every CPU kernel is compiled: free of the interpreter lock, cached on disk, with safe fast maths."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numba
 
@@ -8,5 +10,5 @@ import numba
 _MATHS = {"nsz", "arcp", "contract", "afn", "reassoc"}
 
 # Never parallel=True: its threading layers change torch's thread count or abort on concurrent calls.
-jit = numba.njit(nogil=True, fastmath=_MATHS, cache=True, error_model="numpy", boundscheck=False)
-inline = numba.njit(nogil=True, fastmath=_MATHS, error_model="numpy", inline="never", forceinline=True)
+jit: Any = numba.njit(nogil=True, fastmath=_MATHS, cache=True, error_model="numpy", boundscheck=False)
+inline: Any = numba.njit(nogil=True, fastmath=_MATHS, error_model="numpy", inline="never", forceinline=True)

@@ -3,13 +3,27 @@
 The state of a tile (light left, colour sums, …) is kept block by block: entry block * 16 + lane.
 """
 
+# mypy: ignore-errors
+# (numba gives these functions their types)
 from __future__ import annotations
 
 import numpy as np
 
 from .numba_jit import inline, jit
 from .numba_simd import (
-    LANES, any_lane, bits, exp2, highest, load, lowest, lowest_bit, select, spread, store, store_set_lanes, total,
+    LANES,
+    any_lane,
+    bits,
+    exp2,
+    highest,
+    load,
+    lowest,
+    lowest_bit,
+    select,
+    spread,
+    store,
+    store_set_lanes,
+    total,
 )  # fmt: skip
 from .numba_tiles import FIELDS, LEAN_X, LEAN_Y, LOG_OPACITY, XX, XY, YY, X, Y
 from .stages import ALPHA_MIN, TILE, TRANSMITTANCE_MIN
@@ -30,12 +44,12 @@ _SLACK = _F(1e-4)  # in powers of two: rounding must not cull a block that a spl
 
 
 @inline
-def _reached_blocks(x, y, splat, low_x, low_y):
-    """The blocks of a tile, as bits, in which some pixel sees the splat with mean (x, y); a block is a lane here.
+def _reached_blocks(splat, lows):
+    """The blocks of a tile, as bits, in which some pixel sees the splat; here a lane is a block.
 
     In a box that does not hold the mean, the falloff is largest on one of the two sides that face it.
     """
-    left, top = load(low_x, 0) - x, load(low_y, 0) - y
+    left, top = load(lows[0], 0) - splat[X], load(lows[1], 0) - splat[Y]
     right, bottom = left + _F(SIDE - 1), top + _F(SIDE - 1)
     near_x, near_y = highest(lowest(right, _ZERO), left), highest(lowest(bottom, _ZERO), top)
     best_y = highest(lowest(near_x * splat[LEAN_Y], bottom), top)
@@ -48,8 +62,7 @@ def _reached_blocks(x, y, splat, low_x, low_y):
 
 @inline
 def _fetch(
-    first, last, splats, ids, palette, channels, base, origin_x, origin_y, low_x, low_y, is_open,
-    near, tints, reached,
+    first, last, splats, ids, palette, channels, base, corner, lows, is_open, near, tints, reached,
 ):  # fmt: skip
     """Copies the list entries first..last next to each other, tile-relative, with the open blocks they reach.
 
@@ -59,23 +72,23 @@ def _fetch(
         splat, own = splats[ids[first + entry]], near[entry]
         for field in range(FIELDS):
             own[field] = splat[field]
-        own[X] -= origin_x
-        own[Y] -= origin_y
+        own[X] -= corner[0]
+        own[Y] -= corner[1]
         tint, color = tints[entry], palette[ids[first + entry] - base]
         for d in range(len(channels)):
             tint[d] = color[d]
-        reached[entry] = _reached_blocks(own[X], own[Y], own, low_x, low_y) & is_open
+        reached[entry] = _reached_blocks(own, lows) & is_open
 
 
 @inline
 def _centres():
-    """Pixel centres of a tile at the origin, block by block, x and y [PIXELS]; those of the blocks' first pixels."""
+    """Pixel centres of a tile at the origin: x, y [PIXELS] block by block; those of the blocks' first pixels."""
     x, y = np.empty(PIXELS, np.float32), np.empty(PIXELS, np.float32)
     for at in range(PIXELS):
         block, lane = at // LANES, at % LANES
         x[at] = _F(block % ROW * SIDE + lane % SIDE) + _F(0.5)
         y[at] = _F(block // ROW * SIDE + lane // SIDE) + _F(0.5)
-    return x, y, x[::LANES].copy(), y[::LANES].copy()
+    return x, y, (x[::LANES].copy(), y[::LANES].copy())
 
 
 @inline
@@ -109,12 +122,13 @@ def rasterize(
     """Composites the tiles first..last, counted over all images.
 
     splats [I * N, FIELDS], colors [G, N, D] with I = G * images_per_color, starts [tiles + 1], ids [M],
-    channels any D items, size (width, height), grid (tiles_x, tiles_y); writes image [I, H, W, D] and alphas [I, H, W].
+    channels any D items, size (width, height), grid (tiles_x, tiles_y).
+    Writes image [I, H, W, D] and alphas [I, H, W].
     """
     width, height = size
     tiles_x, tiles_y = grid
     N, D = colors.shape[1], len(channels)
-    lane_x, lane_y, low_x, low_y = _centres()
+    lane_x, lane_y, lows = _centres()
     light = np.empty(PIXELS, np.float32)
     sums = np.empty(D * PIXELS, np.float32)
     near, tints = np.empty((BATCH, FIELDS), np.float32), np.empty((BATCH, D), np.float32)
@@ -122,6 +136,7 @@ def rasterize(
     for tile in range(first, last):
         number = tile // (tiles_x * tiles_y)
         origin_x, origin_y = tile % tiles_x * TILE, tile // tiles_x % tiles_y * TILE
+        corner = _F(origin_x), _F(origin_y)
         palette = colors[number // images_per_color]
         light[:] = _ONE
         sums[:] = _ZERO
@@ -131,9 +146,20 @@ def rasterize(
                 break
             stop = min(start + BATCH, starts[tile + 1])
             _fetch(
-                start, stop, splats, ids, palette, channels, number * N, _F(origin_x), _F(origin_y), low_x, low_y,
-                is_open, near, tints, reached,
-            )  # fmt: skip
+                start,
+                stop,
+                splats,
+                ids,
+                palette,
+                channels,
+                number * N,
+                corner,
+                lows,
+                is_open,
+                near,
+                tints,
+                reached,
+            )
             touches = 0
             for entry in range(stop - start):
                 touches += store_set_lanes(touch, touches, reached[entry], np.int32(entry * LANES))
@@ -159,19 +185,20 @@ def rasterize(
 
 
 @jit
-def rasterize_adjoint(
+def rasterize_adjoint(  # noqa: PLR0915
     first, last, splats, colors, images_per_color, channels, starts, ids, size, grid, max_alpha,
     image, alphas, v_image, v_alphas, slots, moments,
 ):  # fmt: skip
-    """Replays `rasterize` front to back and writes what every list entry gets: moments [M, MOMENTS + D], zeros at first.
+    """Replays `rasterize` front to back and writes what every list entry gets.
 
+    moments [M, MOMENTS + D] must come in as zeros.
     With weight = alpha * light, the derivative by an alpha needs only the light before it and the sum of
     everything behind it, which is the final colour less what has been passed: nothing is stored.
     """
     width, height = size
     tiles_x, tiles_y = grid
     N, D = colors.shape[1], len(channels)
-    lane_x, lane_y, low_x, low_y = _centres()
+    lane_x, lane_y, lows = _centres()
     light = np.empty(PIXELS, np.float32)
     behind = np.empty(PIXELS, np.float32)  # gradient . (colour still to come), less that of the final light
     v_color = np.empty(D * PIXELS, np.float32)
@@ -181,6 +208,7 @@ def rasterize_adjoint(
     for tile in range(first, last):
         number = tile // (tiles_x * tiles_y)
         origin_x, origin_y = tile % tiles_x * TILE, tile // tiles_x % tiles_y * TILE
+        corner = _F(origin_x), _F(origin_y)
         palette = colors[number // images_per_color]
         light[:] = -_ONE  # pixels outside the picture are closed
         behind[:] = _ZERO
@@ -200,9 +228,20 @@ def rasterize_adjoint(
                 break
             stop = min(start + BATCH, starts[tile + 1])
             _fetch(
-                start, stop, splats, ids, palette, channels, number * N, _F(origin_x), _F(origin_y), low_x, low_y,
-                is_open, near, tints, reached,
-            )  # fmt: skip
+                start,
+                stop,
+                splats,
+                ids,
+                palette,
+                channels,
+                number * N,
+                corner,
+                lows,
+                is_open,
+                near,
+                tints,
+                reached,
+            )
             for entry in range(stop - start):
                 blocks = reached[entry] & is_open
                 if blocks == 0:
@@ -247,7 +286,7 @@ def gather_moments(
     first, last, images_per_color, conics, opacities, counts, begins, moments,
     v_means2d, v_conics, v_opacities, v_colors,
 ):  # fmt: skip
-    """Sums the list entries of the splats first..last of every image into gradients [I, N, …]; v_colors [G, N, D]."""
+    """Sums the entries of the splats first..last of every image to gradients; v_colors is [G, N, D]."""
     I, D = counts.shape[0], v_colors.shape[2]
     sums = np.empty(MOMENTS + D, np.float32)
     for image in range(I):

@@ -5,6 +5,8 @@ silently stops when it cannot. Here the vectors are explicit: `Lanes` is LLVM's 
 one AVX-512 register, two AVX registers or four of NEON, and a comparison gives a `Mask` for `select`.
 """
 
+# mypy: ignore-errors
+# (numba gives these functions their types)
 from __future__ import annotations
 
 import operator
@@ -70,7 +72,7 @@ def _binary(operation: Callable, kinds: tuple, result: types.Type, emit: Callabl
     @overload(operation)
     def typed(a, b):
         if {a, b} <= set(kinds) and (a in (Lanes, Mask) or b in (Lanes, Mask)):
-            return lambda a, b: lower(a, b)
+            return lambda a, b: lower(a, b)  # noqa: PLW0108 - numba wants a function of its own
         return None
 
 
@@ -110,7 +112,7 @@ def _not(typing, mask):
 
 @overload(operator.invert)
 def _typed_not(mask):
-    return (lambda mask: _not(mask)) if mask is Mask else None
+    return (lambda mask: _not(mask)) if mask is Mask else None  # noqa: PLW0108
 
 
 @intrinsic
@@ -194,7 +196,7 @@ def bits(typing, mask):
 
 @intrinsic
 def store_set_lanes(typing, array, index, bits, base):
-    """Writes base + lane for every bit that is set, one after another, from array[index] on; returns how many.
+    """Writes base + lane for every bit that is set, in a row from array[index] on; returns how many.
 
     The 16 - count int32 behind them are overwritten too: there is no branch in this.
     """

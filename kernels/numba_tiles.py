@@ -1,5 +1,7 @@
 """Which splats touch which 16-pixel tile of the picture, nearest first."""
 
+# mypy: ignore-errors
+# (numba gives these functions their types)
 from __future__ import annotations
 
 import numpy as np
@@ -19,7 +21,7 @@ X, Y, XX, XY, YY, LOG_OPACITY, LEAN_Y, LEAN_X, FIELDS = 0, 1, 2, 3, 4, 5, 6, 7, 
 
 @jit
 def prepare(first, last, means2d, conics, opacities, radii, width, height, splats, boxes, counts):
-    """Fills splats [N, FIELDS], tile boxes [N, 4] (x0, y0, x1, y1; ends open) and tile counts [N] of one image."""
+    """Fills splats [N, FIELDS], tile boxes [N, 4] (x0, y0, x1, y1; ends open) and counts [N] of an image."""
     for n in range(first, last):
         counts[n] = 0
         if radii[n, 0] == 0 or opacities[n] < _F(ALPHA_MIN):

@@ -7,6 +7,8 @@ Gaussian Splatting (2023); conventions: gsplat. Gradients come from autograd.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
@@ -134,14 +136,14 @@ def rasterize(
         colors [I, H, W, D], alphas [I, H, W], and the tiles' lists as `intersect` returns them.
     """
     offsets, flatten_ids = intersect(projected, opacities, camera)
-    starts = offsets.flatten().tolist() + [len(flatten_ids)]
+    starts = [*offsets.flatten().tolist(), len(flatten_ids)]
     means2d, conics = projected.means2d.flatten(0, 1), projected.conics.flatten(0, 1)
     flat_colors, flat_opacities = colors.flatten(0, 1), opacities.flatten()
     y, x = torch.meshgrid(*(torch.arange(TILE, device=colors.device) + 0.5,) * 2, indexing="ij")
     corner = torch.stack([x.flatten(), y.flatten()], -1).to(means2d)  # [TILE * TILE, 2]
 
     patches, lights = [], []
-    for tile, (start, stop) in enumerate(zip(starts[:-1], starts[1:], strict=True)):
+    for tile, (start, stop) in enumerate(pairwise(starts)):
         row, column = divmod(tile % (camera.tiles_x * camera.tiles_y), camera.tiles_x)
         ids = flatten_ids[start:stop].long()
         pixels = corner + corner.new_tensor([column * TILE, row * TILE])

@@ -1,0 +1,41 @@
+"""Shares the work of a picture among processor threads without changing a single bit of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
+import torch
+
+_pool: ThreadPoolExecutor | None = None
+_pool_pid = 0
+
+
+def in_parts(function: Callable[[int, int], object], total: int, smallest: int) -> None:
+    """Calls function(first, last) over parts of range(total), on as many threads as torch would use.
+
+    Every part must write outputs of its own; then the result does not depend on the number of threads.
+
+    Args:
+        smallest: fewer items than this are not worth a thread.
+    """
+    threads = min(torch.get_num_threads(), max(1, total // smallest))
+    if threads == 1:
+        function(0, total)
+        return
+    global _pool, _pool_pid
+    if _pool is None or _pool_pid != os.getpid():  # a forked child has the object but not its threads
+        _pool, _pool_pid = ThreadPoolExecutor(os.cpu_count(), "splats"), os.getpid()
+    parts = min(total, threads * 4)  # more parts than threads: tiles differ in work
+    turns = pairwise([total * part // parts for part in range(parts + 1)])
+
+    def work() -> None:
+        for first, last in turns:  # shared: its next() is atomic under the interpreter lock
+            function(first, last)
+
+    helpers = [_pool.submit(work) for _ in range(threads - 1)]
+    work()
+    for helper in helpers:
+        helper.result()
