@@ -98,14 +98,15 @@ def plan(requirements: Path, folder: Path) -> Plan:
         )
     install = (str(python_in(folder)), "-m", "pip", "install", "--disable-pip-version-check", "--no-input")
     torch = [line for line in requirements.read_text("utf-8").split() if line.startswith("torch==")]
-    steps = (
+    steps = [
         # --clear: a repair begins from nothing, whatever state an interrupted one left
         Step("Making the environment", (python, "-m", "venv", "--clear", str(folder))),
-        Step("Installing torch, the largest package", (*install, *torch)),
+        # alone and first: it is most of the download, and what comes after takes the one that is there
+        *(Step("Installing torch, the largest package", (*install, package)) for package in torch),
         Step("Installing the other packages", (*install, "-r", str(requirements))),
         Step("Checking it", (str(python_in(folder)), "-c", "import torch, diffusers, transformers, numba")),
-    )
-    return Plan(folder, python, NEEDED_GB, free_gb, steps, _hash(requirements))
+    ]
+    return Plan(folder, python, NEEDED_GB, free_gb, tuple(steps), _hash(requirements))
 
 
 class Installation:
@@ -157,6 +158,8 @@ class Installation:
                 if self._cancelled:
                     break
                 self._process = _popen(step.argv)
+                if self._cancelled:  # in the moment before there was a process to kill
+                    self._process.kill()
                 assert self._process.stdout is not None
                 for line in self._process.stdout:
                     self.line = line.strip()

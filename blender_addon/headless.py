@@ -126,14 +126,15 @@ def _generate(request: GenerationRequest, folder: Path, opened: str) -> None:
         bpy.ops.wm.open_mainfile(filepath=opened)
     else:
         bpy.ops.wm.read_homefile(use_empty=True)
-    collection = scene.import_asset(bpy.context, Path(job.directory))
-    rig = scene.orbit_camera(collection)
+    # A scene of ours is made ready to render; one that was opened keeps its camera, colours and frames.
+    collection = scene.import_asset(bpy.context, Path(job.directory), frame_range=not opened)
+    camera = scene.orbit_camera(collection)
     if not opened:
-        bpy.context.scene.camera = rig
+        scene.prepare_render(bpy.context.scene, camera)
     progress.stage("Saving the scene")
     bpy.ops.wm.save_as_mainfile(filepath=str(folder / "scene.blend"), copy=bool(opened))
     progress.stage("Rendering the preview")
-    _preview(rig, Path(job.directory) / "preview.png", folder / "preview.png")
+    _preview(camera, Path(job.directory) / "preview.png", folder / "preview.png")
     progress.finish()
     bar.finish()
     _table(job, progress.stages, time.monotonic() - began)
@@ -143,7 +144,7 @@ def _generate(request: GenerationRequest, folder: Path, opened: str) -> None:
 def _preview(camera: bpy.types.Object, sheet: Path, path: Path) -> None:
     """Renders the splats with Cycles, and puts the contact sheet of the generated views beside them."""
     current = bpy.context.scene
-    current.camera = camera
+    scene.prepare_render(current, camera)
     current.render.engine = "CYCLES"
     current.cycles.device = "CPU"
     current.cycles.samples = PREVIEW_SAMPLES

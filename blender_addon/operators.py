@@ -1,5 +1,7 @@
 """The buttons, which are also the commands for scripts: generate, cancel, install, and the history's."""
 
+# ruff: noqa: RUF012 (bl_options is Blender's to read)
+
 from __future__ import annotations
 
 import random

@@ -1,5 +1,7 @@
 """The Diorama tab beside the 3D view: what to make, how it is going, and what was made before."""
 
+# ruff: noqa: RUF012 (bl_options is Blender's to read)
+
 from __future__ import annotations
 
 import bpy

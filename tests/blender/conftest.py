@@ -1,5 +1,7 @@
 """Installs the built zip into a real Blender (bpy) once; every test begins with Blender's empty scene."""
 
+# ruff: noqa: E402 (the environment comes before bpy)
+
 from __future__ import annotations
 
 import importlib

@@ -1,0 +1,79 @@
+"""`bpy.ops.diorama.generate`: from the prompt to the scene, and what it says about bad input."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+
+import bpy
+import pytest
+
+
+def test_prompt_becomes_a_collection(diorama: ModuleType, tmp_path: Path) -> None:
+    result = bpy.ops.diorama.generate(
+        prompt="a red mushroom", seed=7, steps=4, directory=str(tmp_path / "asset")
+    )
+    assert result == {"FINISHED"}
+    assert (tmp_path / "asset" / "asset.json").is_file()
+    collection = bpy.data.collections["a red mushroom"]
+    (splats,) = diorama.scene.splat_objects(collection)
+    assert (splats["prompt"], splats["seed"], splats["model"]) == ("a red mushroom", 7, "starter")
+    assert diorama.scene.view_cameras(collection)
+    assert diorama.scene.orbit_camera(collection).animation_data
+    job = diorama.host.get().session.jobs[-1]
+    assert job.state == "done"
+    assert sum(stage["seconds"] for stage in job.stages) > 0
+    assert 0 < job.peak_mib < 4096
+
+
+def test_settings_of_the_scene_are_used_where_none_are_given(diorama: ModuleType, tmp_path: Path) -> None:
+    bpy.context.scene.diorama.prompt = "a blue snowman"
+    bpy.context.scene.diorama.seed = 3
+    bpy.ops.diorama.generate(steps=2, directory=str(tmp_path / "asset"))
+    assert "a blue snowman" in bpy.data.collections
+    request = diorama.host.get().session.jobs[-1].request
+    assert (request["prompt"], request["seed"]) == ("a blue snowman", 3)
+
+
+def test_unknown_words_are_named_and_known_ones_listed(diorama: ModuleType, tmp_path: Path) -> None:
+    bpy.ops.diorama.generate(prompt="a red mushroom qwertz", steps=2, directory=str(tmp_path / "asset"))
+    (warning,) = diorama.host.get().session.jobs[-1].warnings
+    assert "qwertz" in warning
+    assert "snowman" in warning
+
+
+@pytest.mark.parametrize(
+    ("settings", "code"),
+    [
+        ({"prompt": ""}, "E_PROMPT_EMPTY"),
+        ({"prompt": " \t "}, "E_PROMPT_EMPTY"),
+        ({"prompt": "x" * 10_000}, "E_PROMPT_TOO_LONG"),
+        ({"prompt": "a red mushroom", "model": "stable-nothing"}, "E_MODEL_UNKNOWN"),
+        ({"prompt": "a red mushroom", "steps": 5000}, "E_REQUEST"),
+    ],
+)
+def test_bad_input_is_an_error_in_words(diorama: ModuleType, settings: dict, code: str) -> None:
+    before = len(diorama.host.get().session.jobs)
+    with pytest.raises(RuntimeError, match=code):
+        bpy.ops.diorama.generate(**settings)
+    assert len(diorama.host.get().session.jobs) == before
+    assert not bpy.data.collections
+
+
+def test_unwritable_folder(diorama: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(RuntimeError, match=r"E_OUTPUT_UNWRITABLE.*Choose an output folder"):
+        bpy.ops.diorama.generate(prompt="a red mushroom", directory=str(tmp_path / "file" / "asset"))
+    assert not bpy.data.collections
+
+
+def test_history_gives_the_settings_back(diorama: ModuleType, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError):
+        bpy.ops.diorama.generate(prompt="a green fish", seed=5, directory="/dev/null/asset")
+    session = diorama.host.get().session
+    job = session.jobs[-1]
+    bpy.ops.diorama.job(job=job.id, action="REUSE")
+    assert bpy.context.scene.diorama.prompt == "a green fish"
+    assert bpy.context.scene.diorama.seed == 5
+    bpy.ops.diorama.job(job=job.id, action="REMOVE")
+    assert job not in session.jobs
