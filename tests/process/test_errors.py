@@ -1,0 +1,49 @@
+"""Errors as values: they cross the process unchanged, and the README knows every one of them."""
+
+from __future__ import annotations
+
+import errno
+import re
+from pathlib import Path
+
+import pytest
+
+from backend.protocol import REMEDIES, DioramaError, explained
+
+README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+
+
+def test_readme_lists_every_code_and_no_other() -> None:
+    assert set(re.findall(r"^\| `(E_\w+)`", README, re.MULTILINE)) == set(REMEDIES)
+
+
+def test_readme_lists_every_exit_code() -> None:
+    codes = {DioramaError(code, "").exit_code for code in REMEDIES}
+    assert {int(code) for code in re.findall(r"^\| (\d+) \|", README, re.MULTILINE)} == codes | {0}
+
+
+@pytest.mark.parametrize("code", REMEDIES)
+def test_error_crosses_the_process_unchanged(code: str) -> None:
+    error = DioramaError(code, "what happened", detail="for the log")
+    assert DioramaError.from_dict(error.to_dict()).to_dict() == error.to_dict()
+    assert error.hint
+
+
+def test_code_of_a_newer_version_is_kept_in_the_detail() -> None:
+    error = DioramaError.from_dict({"code": "E_NEWER", "message": "m", "hint": "", "detail": "d"})
+    assert (error.code, error.detail) == ("E_INTERNAL", "E_NEWER d")
+
+
+@pytest.mark.parametrize(
+    ("raised", "code"),
+    [
+        (MemoryError(), "E_OUT_OF_MEMORY"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "E_OUT_OF_MEMORY"),
+        (OSError(errno.ENOSPC, "No space left on device", "x.png"), "E_DISK_FULL"),
+        (ModuleNotFoundError("No module named 'diffusers'", name="diffusers"), "E_ENVIRONMENT"),
+        (ImportError("cannot import", name="backend.pipelines"), "E_INTERNAL"),
+        (ValueError("a defect"), "E_INTERNAL"),
+    ],
+)
+def test_any_exception_becomes_an_error_in_words(raised: Exception, code: str) -> None:
+    assert explained(raised).code == code
