@@ -172,7 +172,7 @@ def _intersect(
             order[i], first, last, boxes[i], camera.tiles_x, histograms[i, part], begins[i], i * N, ids, slots
         )
     )
-    return _Lists(splats.reshape(I * N, -1), starts, ids, slots, begins, counts)
+    return _Lists(splats.reshape(I * N, numba_tiles.FIELDS), starts, ids, slots, begins, counts)
 
 
 def _channels(count: int) -> tuple[int, ...] | Array:
@@ -240,7 +240,7 @@ class _Rasterize(torch.autograd.Function):
 def rasterize(
     projected: Projected, colors: Tensor, opacities: Tensor, camera: Camera, max_alpha: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """`ref.rasterize` in float32; colors may also be [G, N, D], each shared by I / G images."""
+    """`ref.rasterize` in float32, with its adjoint written by hand."""
     return _Rasterize.apply(
         projected.means2d,
         projected.conics,

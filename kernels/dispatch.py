@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -82,6 +83,10 @@ def rasterization(
     colors = colors.reshape(B, C if per_camera else 1, N, *colors.shape[len(batch) + 1 + per_camera :])
 
     seen = engine.project(means, quats, scales, opacities, viewmats, Ks, camera)
+    means2d = seen.means2d.reshape(
+        *batch, C, N, 2
+    )  # the one given out must be in the graph: its .grad is wanted
+    seen = replace(seen, means2d=means2d.reshape(B * C, N, 2))
     weights = opacities[:, None].expand(B, C, N).reshape(B * C, N)
     if rasterize_mode == "antialiased":
         weights = weights * seen.compensations
@@ -110,7 +115,7 @@ def rasterization(
         return tensor.reshape(*batch, C, *tensor.shape[1:])
 
     meta = {
-        "means2d": per_image(seen.means2d),
+        "means2d": means2d,
         "radii": per_image(seen.radii),
         "depths": per_image(seen.depths),
         "conics": per_image(seen.conics),

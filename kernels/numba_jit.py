@@ -11,4 +11,4 @@ _MATHS = {"nsz", "arcp", "contract", "afn", "reassoc"}
 
 # Never parallel=True: its threading layers change torch's thread count or abort on concurrent calls.
 jit: Any = numba.njit(nogil=True, fastmath=_MATHS, cache=True, error_model="numpy", boundscheck=False)
-inline: Any = numba.njit(nogil=True, fastmath=_MATHS, error_model="numpy", inline="never", forceinline=True)
+inline: Any = numba.njit(nogil=True, fastmath=_MATHS, error_model="numpy", forceinline=True)

@@ -102,7 +102,7 @@ def project_adjoint(  # noqa: PLR0915
     conics, compensations, radii, v_means2d, v_conics, v_depths, v_compensations,
     v_means, v_covs, v_viewmat,
 ):  # fmt: skip
-    """Adds an image's share to v_means [N, 3] and v_covs [N, 6] (off-diagonals once); sets v_viewmat [4, 4]."""
+    """Adds an image's share to v_means [N, 3] and v_covs [N, 6] (each entry once); sets v_viewmat [4, 4]."""
     r00, r01, r02, tx = viewmat[0, 0], viewmat[0, 1], viewmat[0, 2], viewmat[0, 3]
     r10, r11, r12, ty = viewmat[1, 0], viewmat[1, 1], viewmat[1, 2], viewmat[1, 3]
     r20, r21, r22, tz = viewmat[2, 0], viewmat[2, 1], viewmat[2, 2], viewmat[2, 3]

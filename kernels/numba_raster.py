@@ -82,7 +82,7 @@ def _fetch(
 
 @inline
 def _centres():
-    """Pixel centres of a tile at the origin: x, y [PIXELS] block by block; those of the blocks' first pixels."""
+    """Pixel centres of a tile at the origin: x, y [PIXELS] block by block; those of the blocks' corners."""
     x, y = np.empty(PIXELS, np.float32), np.empty(PIXELS, np.float32)
     for at in range(PIXELS):
         block, lane = at // LANES, at % LANES

@@ -125,7 +125,7 @@ def intersect(projected: Projected, opacities: Tensor, camera: Camera) -> tuple[
 
 def rasterize(
     projected: Projected,
-    colors: Tensor,  # [I, N, D]
+    colors: Tensor,  # [G, N, D], each shared by I / G images
     opacities: Tensor,  # [I, N]
     camera: Camera,
     max_alpha: float,
@@ -138,7 +138,8 @@ def rasterize(
     offsets, flatten_ids = intersect(projected, opacities, camera)
     starts = [*offsets.flatten().tolist(), len(flatten_ids)]
     means2d, conics = projected.means2d.flatten(0, 1), projected.conics.flatten(0, 1)
-    flat_colors, flat_opacities = colors.flatten(0, 1), opacities.flatten()
+    flat_colors = colors.repeat_interleave(len(opacities) // len(colors), 0).flatten(0, 1)
+    flat_opacities = opacities.flatten()
     y, x = torch.meshgrid(*(torch.arange(TILE, device=colors.device) + 0.5,) * 2, indexing="ij")
     corner = torch.stack([x.flatten(), y.flatten()], -1).to(means2d)  # [TILE * TILE, 2]
 
@@ -153,9 +154,7 @@ def rasterize(
         alpha = torch.where(alpha >= ALPHA_MIN, alpha.clamp_max(max_alpha), 0.0)
         open_before_stop = torch.cumprod(1 - alpha, 0) > TRANSMITTANCE_MIN
         alpha = torch.where(open_before_stop, alpha, 0.0)
-        light = torch.cumprod(
-            torch.cat([corner.new_ones(1, TILE * TILE), 1 - alpha]), 0
-        )  # [K + 1, TILE * TILE]
+        light = torch.cat([corner.new_ones(1, TILE * TILE), torch.cumprod(1 - alpha, 0)])
         patches.append((alpha * light[:-1]).T @ flat_colors[ids])
         lights.append(light[-1])
 
