@@ -103,6 +103,8 @@ def decode(line: bytes) -> Message:
         message = json.loads(line)
         if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
             raise ValueError("not a JSON-RPC 2.0 object")
+        if not isinstance(message.get("params", {}), dict):
+            raise ValueError("params are not an object")
     except (ValueError, RecursionError) as error:  # json's own errors are ValueErrors
         shown = line[:200].decode("ascii", "backslashreplace")
         raise DioramaError("E_PROTOCOL", f"a line that is no message: {error}", detail=shown) from error

@@ -84,8 +84,6 @@ class Server:
 
     def _dispatch(self, message: Message) -> None:
         number, method, params = message.get("id"), message.get("method"), message.get("params", {})
-        if not isinstance(params, dict):
-            raise DioramaError("E_PROTOCOL", "params must be an object")
         if method == "job.submit":
             self._submit(number, params)
         elif method == "job.cancel":

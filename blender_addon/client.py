@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from .backend import protocol
 from .backend.protocol import DioramaError, Message
@@ -71,23 +71,19 @@ class Client:
                 f"the backend ended {MOST_DEATHS} times within a minute, so it is not started again yet",
                 hint="Read the log lines that come with the errors before, wait a minute, then try again.",
             )
-        log = _open_log(launch.log)
         try:
-            self._process = subprocess.Popen(
-                [str(launch.python), "-u", "-m", "backend", "serve"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                cwd=launch.root,
-                env=_environment(launch),
-                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
-            )
+            with _open_log(launch.log) as log:
+                self._process = subprocess.Popen(
+                    [str(launch.python), "-u", "-m", "backend", "serve"],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    cwd=launch.root,
+                    env=_environment(launch),
+                    creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+                )
         except OSError as error:
-            raise DioramaError(
-                "E_ENVIRONMENT", f"cannot start {launch.python}: {error.strerror or error}"
-            ) from error
-        finally:
-            log.close()
+            raise DioramaError("E_ENVIRONMENT", f"cannot start the backend: {error}") from error
         self.launch, self.heard = launch, now
         self._greeted, self._garbage = False, 0
         self._inbox = queue.Queue()  # a late message of an earlier process must not reach this one's jobs
@@ -141,10 +137,9 @@ class Client:
         process, self._process = self._process, None
         process.kill()
         process.wait()
-        for pipe in (process.stdin, process.stdout):
-            if pipe:
-                with contextlib.suppress(OSError):
-                    pipe.close()
+        if process.stdin:
+            with contextlib.suppress(OSError):
+                process.stdin.close()
 
     def close(self) -> None:
         """Asks the process to end by closing its stdin, and insists after a second."""
@@ -168,9 +163,8 @@ class Client:
 
     def _send(self, message: Message) -> None:
         if self._process and self._process.stdin:
-            with contextlib.suppress(
-                OSError
-            ):  # it died: `receive` will say so, with everything it said before
+            # If it died, `receive` will say so, after everything that it said before.
+            with contextlib.suppress(OSError):
                 self._process.stdin.write(protocol.encode(message))
                 self._process.stdin.flush()
 
@@ -198,10 +192,13 @@ class Client:
         return DioramaError("E_ENVIRONMENT", f"{python} {what}", detail=self.log_tail())
 
 
-def _read(stream: Any, inbox: queue.Queue[Message | DioramaError | None]) -> None:
-    """Moves messages from the pipe to the queue; runs in its own thread and touches nothing else."""
+def _read(stream: BinaryIO, inbox: queue.Queue[Message | DioramaError | None]) -> None:
+    """Moves messages from the pipe to the queue; runs in its own thread and touches nothing else.
+
+    It ends with the pipe, which a child of the killed process may hold open: so nobody waits for this thread.
+    """
     garbage = 0
-    with contextlib.suppress(OSError, ValueError):  # ValueError: the pipe was closed under it by `kill`
+    with stream, contextlib.suppress(OSError):
         for message in protocol.messages(stream):
             garbage += isinstance(message, DioramaError)
             inbox.put(message)
@@ -228,7 +225,7 @@ def _environment(launch: Launch) -> dict[str, str]:
     return {**kept, **ours}
 
 
-def _open_log(path: Path) -> Any:
+def _open_log(path: Path) -> BinaryIO:
     """The log to append to; beyond a size the old one is kept beside it and a new one is begun."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(OSError):

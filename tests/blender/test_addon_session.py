@@ -39,7 +39,7 @@ def pump_until(session: Any, condition: Callable[[], bool], seconds: float = 90.
     """Drives the session as Blender's timer would."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
+        assert time.monotonic() < deadline and session.busy, [job.error for job in session.jobs]
         session.pump()
         time.sleep(0.01)
 
