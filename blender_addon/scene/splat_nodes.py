@@ -126,13 +126,26 @@ def _build_group(group: bpy.types.NodeTree) -> None:
     inputs = f.node("NodeGroupInput")
     view = _view(f)
     ellipse = _ellipse(f, inputs, view)
-    with f.frame("One loose quad per splat: every second face of a strip"):
+    with f.frame("One loose quad per splat, corners at ±1"):
+        quad = f.node("GeometryNodeMeshGrid", 2.0, 2.0, 2, 2)["Mesh"]
         count = f.node("GeometryNodeAttributeDomainSize", inputs["Geometry"])["Point Count"]
-        strip = f.node("GeometryNodeMeshGrid", 2 * count - 1, 2.0, 2 * count, 2)["Mesh"]
-        odd = f.math("MODULO", f.node("GeometryNodeInputIndex").first, 2.0)
-        quads = f.node("GeometryNodeDeleteGeometry", strip, odd, settings={"domain": "FACE"}).first
+        copies = f.node("GeometryNodeDuplicateElements", quad, None, count, settings={"domain": "FACE"})
+        quads = copies["Geometry"]
+        # On corners, dividing is faster than handing indices on from faces, and exact in float32 up to here.
+        by_four = f.node(
+            "FunctionNodeFloatToInt",
+            f.node("GeometryNodeInputIndex").first * 0.25,
+            settings={"rounding_mode": "FLOOR"},
+        )
+        splat_of_corner = f.node(
+            "GeometryNodeSwitch",
+            count > 2**22,
+            by_four.first,
+            copies["Duplicate Index"],
+            settings={"input_type": "INT"},
+        ).first
     quads = _colour(f, inputs, view, ellipse, quads)
-    quads = _place(f, inputs, ellipse, quads)
+    quads = _place(f, inputs, ellipse, quads, splat_of_corner)
     quads = f.node("GeometryNodeSetMaterial", quads, Material=inputs["Material"]).first
     f.node("NodeGroupOutput", quads)
 
@@ -202,7 +215,7 @@ def _colour(f: Formulas, inputs: Node, view: _View, ellipse: _Ellipse, quads: Fi
             )
             r, g, b = f.separate(light.first * inputs["Tint"] * inputs["Brightness"])
             colour = f.node("FunctionNodeCombineColor", r, g, b, ellipse.opacity).first
-            colour = _of_splat(f, inputs, colour, "FLOAT_COLOR")
+            colour = _sample(f, inputs, colour, f.node("GeometryNodeInputIndex").first, "FLOAT_COLOR")
             return _store(f, quads, "splat_color", "FLOAT_COLOR", "FACE", colour)
 
         kind = {"input_type": "GEOMETRY"}  # only the branch that is needed is computed
@@ -210,29 +223,25 @@ def _colour(f: Formulas, inputs: Node, view: _View, ellipse: _Ellipse, quads: Fi
         return f.node("GeometryNodeSwitch", inputs["SH Degree"] > 0, *either, settings=kind).first
 
 
-def _place(f: Formulas, inputs: Node, ellipse: _Ellipse, quads: Field) -> Field:
-    def on_corner(vector: Field) -> Field:
-        kind = {"data_type": "FLOAT_VECTOR", "domain": "FACE"}
-        return f.node("GeometryNodeFieldOnDomain", vector, settings=kind).first
-
-    def of_splat(vector: Field) -> Field:
-        return on_corner(_of_splat(f, inputs, vector, "FLOAT_VECTOR"))
-
-    with f.frame("Corners: faces have the splats' order; what is evaluated on the face reaches its corners"):
-        here = f.node("GeometryNodeInputPosition").first
-        corner_x, corner_y, _ = f.separate((here - on_corner(here)) * (2.0, 1.0, 1.0))  # -1 or 1
-        place = (
-            of_splat(ellipse.centre)
-            + of_splat(ellipse.edge_x) * corner_x
-            + of_splat(ellipse.edge_y) * corner_y
-        )
-        k, height, _ = f.separate(of_splat(f.combine(ellipse.k, ellipse.height, 0.0)))
-        offset = f.combine(corner_x * k, corner_y * k, 0.0)
+def _place(f: Formulas, inputs: Node, ellipse: _Ellipse, quads: Field, splat: Field) -> Field:
+    with f.frame("Corners onto the ellipse, by one matrix per splat"):
+        columns = (ellipse.edge_x, ellipse.edge_y, f.combine(ellipse.k, ellipse.height, 0.0), ellipse.centre)
+        entries = [entry for column in columns for entry in (*f.separate(column), 0.0)]
+        matrix = f.node(
+            "FunctionNodeCombineMatrix", *entries[:-1], 1.0
+        ).first  # its third column is not geometry
+        matrix = _sample(f, inputs, matrix, splat, "FLOAT4X4")
+        parts = f.node("FunctionNodeSeparateMatrix", matrix)
+        corner = f.node("GeometryNodeInputPosition").first
+        offset = corner * parts["Column 3 Row 1"]
         quads = _store(f, quads, "splat_offset", "FLOAT_VECTOR", "POINT", offset)
-        quads = f.node("GeometryNodeSetPosition", quads, None, place).first
+        quads = f.node(
+            "GeometryNodeSetPosition", quads, None, f.node("FunctionNodeTransformPoint", corner, matrix).first
+        ).first
 
     with f.frame("Back to front, for EEVEE"):
         kind = {"domain": "FACE"}
+        height = parts["Column 3 Row 2"]
         return f.node("GeometryNodeSortElements", quads, Sort_Weight=height, settings=kind).first
 
 
@@ -301,12 +310,10 @@ def _store(f: Formulas, geometry: Field, name: str, data_type: str, domain: str,
     ).first
 
 
-def _of_splat(f: Formulas, inputs: Node, value: Field, data_type: str) -> Field:
-    """A value of the splat that a face stands for, on the face."""
-    face = f.node("GeometryNodeInputIndex").first
-    return f.node(
-        "GeometryNodeSampleIndex", inputs["Geometry"], value, face, settings={"data_type": data_type}
-    ).first
+def _sample(f: Formulas, inputs: Node, value: Field, splat: Field, data_type: str) -> Field:
+    """A value of the splat with that index."""
+    kind = {"data_type": data_type}
+    return f.node("GeometryNodeSampleIndex", inputs["Geometry"], value, splat, settings=kind).first
 
 
 def _clamp(f: Formulas, value: Field, centre: Field, half_width: Field) -> Field:
