@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 StateDict = Mapping[str, Tensor]
@@ -78,6 +79,67 @@ def lgm(checkpoint: StateDict) -> dict[str, Tensor]:
     if any(name.startswith("input_blocks.") for name in checkpoint):
         return without_prefix(checkpoint, "lgm_big.")
     return dict(checkpoint)
+
+
+def mvdream_unet(checkpoint: StateDict) -> dict[str, Tensor]:
+    """MVDream's U-Net, from any layout it was published in, with the names of `MultiViewMotionUNet`.
+
+    Known by their keys: the original files (LDM's names after `model.diffusion_model.`), LDM's names alone,
+    diffusers' names with `camera_embedding` or `class_embedding`, and stock diffusers with the camera's
+    layers in a file of their own (`linear_1`, `linear_2`). Motion modules are left to `motion_modules`.
+    """
+    checkpoint = without_prefix(checkpoint, "model.diffusion_model.") or {
+        name: tensor for name, tensor in checkpoint.items() if "motion_modules." not in name
+    }
+    roots = {
+        **_LDM_ROOTS,
+        "camera_embed.0": "camera_embedding.linear_1",
+        "camera_embed.2": "camera_embedding.linear_2",
+        "class_embedding": "camera_embedding",
+        "linear_1": "camera_embedding.linear_1",
+        "linear_2": "camera_embedding.linear_2",
+        **_unet_block_names(checkpoint),
+    }
+    return {_rename(name, roots): tensor for name, tensor in checkpoint.items()}
+
+
+def motion_modules(checkpoint: StateDict) -> dict[str, Tensor]:
+    """AnimateDiff's motion modules with the names of `MultiViewMotionUNet`.
+
+    From v1, v2 or v3, the original `.ckpt` or diffusers' adapter. Position tables are left out: they are
+    computed. Vivid-ZOO's alignment layers are kept.
+    """
+    rules = {
+        ".temporal_transformer.": ".",
+        ".norms.0.": ".norm1.",
+        ".norms.1.": ".norm2.",
+        ".ff_norm.": ".norm3.",
+        ".attention_blocks.0.": ".attn1.",
+        ".attention_blocks.1.": ".attn2.",
+    }
+    converted: dict[str, Tensor] = {}
+    for name, tensor in checkpoint.items():
+        if "motion_modules." not in name or name.endswith((".pos_encoder.pe", ".pos_embed.pe")):
+            continue
+        renamed = name
+        for theirs, ours in rules.items():
+            renamed = renamed.replace(theirs, ours)
+        converted[renamed] = tensor
+    return converted
+
+
+def vivid_zoo_unet(checkpoint: StateDict) -> dict[str, Tensor]:
+    """`MultiViewMotionUNet` from MVDream, AnimateDiff and, if there is a file of it, trained alignment.
+
+    Alignment that is not in the checkpoint is zero, as at the start of its training.
+    """
+    converted = mvdream_unet(checkpoint) | motion_modules(checkpoint)
+    for name, tensor in list(converted.items()):
+        root, found, kind = name.rpartition(".proj_in.")
+        if found and ".motion_modules." in root:
+            for align in ("align_in", "align_out"):
+                converted.setdefault(f"{root}.{align}.{kind}", torch.zeros_like(tensor))
+    return converted
 
 
 def ldm_vae(checkpoint: StateDict) -> dict[str, Tensor]:

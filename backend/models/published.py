@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVi
 from backend.models import converters
 from backend.models.checkpoints import load_strictly, read_checkpoint
 from backend.models.lgm import LGM
+from backend.models.multiview_motion_unet import MultiViewMotionUNet
 from backend.models.videomv_unet import VideoMVImageUNet, VideoMVUNet
 from backend.protocol import DioramaError
 
@@ -30,6 +31,15 @@ class Network:
 
     make: Callable[[], Any]  # at full size
     convert: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+
+
+def _mvdream_v2() -> MultiViewMotionUNet:
+    return MultiViewMotionUNet(
+        num_attention_heads=(5, 10, 20, 20),
+        use_linear_projection=True,
+        cross_attention_dim=1024,
+        motion=False,
+    )
 
 
 def _stable_diffusion_vae() -> AutoencoderKL:
@@ -87,6 +97,10 @@ def _clip_h_image() -> CLIPVisionModelWithProjection:
 NETWORKS = {
     "videomv-t2v-unet": Network(VideoMVUNet, converters.videomv_unet),
     "videomv-i2v-unet": Network(VideoMVImageUNet, converters.videomv_unet),
+    "mvdream-v1-unet": Network(lambda: MultiViewMotionUNet(motion=False), converters.mvdream_unet),
+    "mvdream-v2-unet": Network(_mvdream_v2, converters.mvdream_unet),
+    # From two files, MVDream 1.5 and AnimateDiff v2; a third may hold trained alignment.
+    "vivid-zoo-unet": Network(MultiViewMotionUNet, converters.vivid_zoo_unet),
     "lgm": Network(LGM, converters.lgm),
     "lgm-fixrot": Network(lambda: LGM(rotation="normalized"), converters.lgm),
     "stable-diffusion-vae": Network(_stable_diffusion_vae, converters.ldm_vae),
@@ -96,30 +110,34 @@ NETWORKS = {
 }
 
 
-def convert(name: str, source: Path, target: Path) -> None:
-    """Turns a published weight file into the folder `target`, which `from_pretrained` reads.
+def convert(name: str, sources: Sequence[Path], target: Path) -> None:
+    """Turns published weight files into the folder `target`, which `from_pretrained` reads.
 
     The folder appears whole or not at all.
 
     Args:
         name: one of `NETWORKS`.
-        source: the published file.
+        sources: the published files; most networks come from one.
 
     Raises:
-        DioramaError: E_WEIGHTS_MISSING if the file is not there or has no such network in it,
-            E_WEIGHTS_CORRUPT if it is damaged or holds another network (the message lists the keys).
+        DioramaError: E_WEIGHTS_MISSING if a file is not there or none has such a network in it,
+            E_WEIGHTS_CORRUPT if one is damaged or holds another network (the message lists the keys).
     """
     network = NETWORKS[name]
-    weights = network.convert(read_checkpoint(source))
+    checkpoint: dict[str, Tensor] = {}
+    for source in sources:
+        checkpoint |= read_checkpoint(source)
+    names = " and ".join(source.name for source in sources)
+    weights = network.convert(checkpoint)
     if not weights:
         raise DioramaError(
             "E_WEIGHTS_MISSING",
-            f"{source.name} holds nothing of {name}",
+            f"{names} holds nothing of {name}",
             hint="Take this network from the other file that the model's page names.",
         )
     with torch.device("meta"):
         model = network.make()
-    load_strictly(model, weights, source.name)
+    load_strictly(model, weights, names)
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:

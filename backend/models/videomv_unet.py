@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,6 +26,9 @@ class VideoMVUNet(UNet3DConditionModel):
 
     Source: VideoMV (arXiv 2403.12010), section 3.1.
     """
+
+    _supports_gradient_checkpointing = True
+    _gradient_checkpointing_func: Any  # set by diffusers' `enable_gradient_checkpointing`
 
     @register_to_config
     def __init__(
@@ -54,6 +59,7 @@ class VideoMVUNet(UNet3DConditionModel):
             cross_attention_dim=cross_attention_dim,
             attention_head_dim=attention_head_dim,
         )
+        self.gradient_checkpointing = False
         self.transformer_in = TransformerTemporalModel(
             num_attention_heads=transformer_in_heads,
             attention_head_dim=attention_head_dim,
@@ -105,6 +111,9 @@ class VideoMVUNet(UNet3DConditionModel):
         mix_views: bool = True,
     ) -> Tensor:  # [B, C, F, h, w]
         """The U-Net proper."""
+        layer: Callable[..., Tensor] = _layer
+        if torch.is_grad_enabled() and self.gradient_checkpointing:
+            layer = partial(self._gradient_checkpointing_func, _layer)
         frames = sample.shape[2]
         inputs = (embedding, context.repeat_interleave(frames, dim=0), frames if mix_views else None)
 
@@ -115,18 +124,18 @@ class VideoMVUNet(UNet3DConditionModel):
         block: Any
         for block in self.down_blocks:
             for i in range(len(block.resnets)):
-                hidden = _layer(block, i, hidden, *inputs)
+                hidden = layer(block, i, hidden, *inputs)
                 skips.append(hidden)
             for downsample in block.downsamplers or ():
                 hidden = downsample(hidden)
                 skips.append(hidden)
 
         for i in range(len(self.mid_block.resnets)):
-            hidden = _layer(self.mid_block, i, hidden, *inputs)
+            hidden = layer(self.mid_block, i, hidden, *inputs)
 
         for block in self.up_blocks:
             for i in range(len(block.resnets)):
-                hidden = _layer(block, i, torch.cat([hidden, skips.pop()], dim=1), *inputs)
+                hidden = layer(block, i, torch.cat([hidden, skips.pop()], dim=1), *inputs)
             for upsample in block.upsamplers or ():
                 hidden = upsample(hidden, skips[-1].shape[-2:])  # sizes that do not halve evenly come back
 

@@ -56,7 +56,7 @@ def test_converted_network_is_read_back_with_the_published_weights(tmp_path: Pat
         source = tmp_path / "model.safetensors"
         save_file(weights, source)
 
-    published.convert("lgm", source, tmp_path / "lgm")
+    published.convert("lgm", [source], tmp_path / "lgm")
 
     read = LGM.from_pretrained(tmp_path / "lgm").state_dict()
     assert read.keys() == weights.keys()
@@ -68,7 +68,7 @@ def test_converted_network_is_read_back_with_the_published_weights(tmp_path: Pat
 def test_videomv_checkpoint_without_reconstructor_is_refused_with_where_to_find_one(tmp_path: Path) -> None:
     torch.save({"input_blocks.0.0.bias": torch.ones(3)}, tmp_path / "laion.pth")
     with pytest.raises(DioramaError, match=r"E_WEIGHTS_MISSING.*laion.pth holds nothing of lgm.*other file"):
-        published.convert("lgm", tmp_path / "laion.pth", tmp_path / "lgm")
+        published.convert("lgm", [tmp_path / "laion.pth"], tmp_path / "lgm")
     assert not (tmp_path / "lgm").exists()
 
 
@@ -97,7 +97,7 @@ def test_pickled_code_is_refused_and_not_run(tmp_path: Path) -> None:
     trace = tmp_path / "it-ran"
     for name, write in {
         "zip.pth": torch.save,
-        "plain.ckpt": lambda x, p: p.write_bytes(pickle.dumps(x)),
+        "plain.ckpt": lambda x, p: p.write_bytes(pickle.dumps(x, protocol=2)),
     }.items():
         write({"state_dict": {}, "hook": _Payload(trace)}, tmp_path / name)
         with pytest.raises(DioramaError, match="E_WEIGHTS_CORRUPT"):

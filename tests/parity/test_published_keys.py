@@ -33,6 +33,8 @@ def published(file: str) -> dict[str, Tensor]:
         ("videomv-i2v-unet", "i2v", 1_422_130_664),
         ("lgm", "t2v", 415_042_848),
         ("lgm", "i2v", 415_042_848),
+        ("mvdream-v1-unet", "mvdream-v1", 861_182_404),
+        ("mvdream-v2-unet", "mvdream-v2", 867_572_164),
     ],
 )
 def test_full_size_network_has_the_published_keys_and_shapes(
@@ -44,6 +46,20 @@ def test_full_size_network_has_the_published_keys_and_shapes(
     ours = {name: tensor.shape for name, tensor in model.state_dict().items()}
     assert {name: tensor.shape for name, tensor in converted.items()} == ours
     assert sum(p.numel() for p in model.parameters()) == parameters
+
+
+def test_vivid_zoo_is_mvdream_and_animatediff_and_84_new_tensors() -> None:
+    with torch.device("meta"):
+        model = NETWORKS["vivid-zoo-unet"].make()
+    ours = model.state_dict()
+    converted = NETWORKS["vivid-zoo-unet"].convert(published("mvdream-v1") | published("animatediff-v2"))
+    assert converted.keys() == ours.keys()
+    motion = sum(tensor.numel() for name, tensor in ours.items() if "motion_modules." in name)
+    alignment = model.alignment()
+    assert len(alignment) == 84
+    assert sum(p.numel() for p in alignment.values()) == 41_202_560
+    assert motion == 453_209_280 + 41_202_560
+    assert sum(p.numel() for p in model.parameters()) == 1_355_594_244
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def text_unet(fixture: Fixture) -> Outputs:
 
 
 def image_unet(fixture: Fixture) -> Outputs:
-    net = VideoMVImageUNet(**_unet_sizes(fixture.config)).eval()
+    net = VideoMVImageUNet(**_unet_sizes(fixture.config), image_embedding_dim=fixture.config["y_dim"]).eval()
     net.load_state_dict(converters.videomv_unet(fixture.weights["unet"]))
     camera = fixture["in.camera_data"].unflatten(-1, (4, 4))
     inputs = (fixture["in.x"], fixture["in.t"], fixture["in.y"])
@@ -88,7 +88,11 @@ def lgm(fixture: Fixture) -> Outputs:
     features = reconstruction_features(net, images, fixture["in.poses"], config["fovy"])
     gaussians = net.gaussians(features)
     rgb, alpha = render(gaussians, fixture["in.render_poses"], _rendering(config, config["bg"]))
+    views = cameras.opencv_from_world(fixture["in.render_poses"])
+    projection = _projection(config["fovy"], config["znear"], config["zfar"])
     return {
+        "cam_view": views.mT,
+        "cam_view_proj": (projection @ views).mT,
         "features": features[0],
         "positions": gaussians.means[0],
         "opacity": gaussians.opacities[0].unsqueeze(-1),
@@ -129,7 +133,10 @@ def three_d_aware(fixture: Fixture) -> Outputs:
     config = fixture.config
     image_conditioned = "in.local_image" in fixture.tensors
     make_unet = VideoMVImageUNet if image_conditioned else VideoMVUNet
-    unet = make_unet(**_unet_sizes(config["unet"])).eval()
+    sizes = _unet_sizes(config["unet"])
+    if image_conditioned:
+        sizes["image_embedding_dim"] = config["unet"]["y_dim"]
+    unet = make_unet(**sizes).eval()
     unet.load_state_dict(converters.videomv_unet(fixture.weights["videomv"]))
     reconstructor = _lgm(config["lgm"], converters.lgm(fixture.weights["videomv"]))
     vae = _vae(config["vae"])
@@ -177,18 +184,28 @@ def three_d_aware(fixture: Fixture) -> Outputs:
     return {
         "x0_cond_input_views": x0["cond"][0, :, seen].transpose(0, 1),
         "x0_uncond_input_views": x0["uncond"][0, :, seen].transpose(0, 1),
-        "decoded_cond_stride8": decoded[0][..., ::8, ::8],
+        **{
+            f"decoded_cond_stride{n}": decoded[0][..., ::n, ::n]
+            for n in _numbers(fixture, "decoded_cond_stride")
+        },
         "gaussians_cond": torch.cat(
             [gaussians.means[0], gaussians.opacities[0, :, None], gaussians.scales[0], gaussians.rgb[0]],
             dim=-1,
         )[::4],
-        "render_cond_view7": refined["cond"].renders[0, 7, :, ::4, ::4],
+        **{
+            f"render_cond_view{n}": refined["cond"].renders[0, n, :, ::4, ::4]
+            for n in _numbers(fixture, "render_cond_view")
+        },
         "z_cond": refined["cond"].latents[0, :, stored].transpose(0, 1),
         "z_uncond": refined["uncond"].latents[0, :, stored].transpose(0, 1),
         "x0_guided": x0_guided,
         "x_next": scheduler.step(aware, t, x).prev_sample[:, :, stored],
         "x_next_plain": scheduler.step(plain, t, x).prev_sample[:, :, stored],
     }
+
+
+def _numbers(fixture: Fixture, prefix: str) -> list[int]:
+    return [int(name.removeprefix(prefix)) for name in fixture.tensors if name.startswith(prefix)]
 
 
 def _unet_sizes(config: dict[str, Any]) -> dict[str, Any]:
