@@ -1,0 +1,1 @@
+"""Clouds of Gaussians: their colours, and fitting them to pictures."""

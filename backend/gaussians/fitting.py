@@ -1,0 +1,186 @@
+"""Fits a cloud of Gaussians to pictures taken by known cameras."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kernels import rasterization
+from kernels.spherical_harmonics import view_dependent_colors
+
+from ..cameras import intrinsics, opencv_from_world
+from ..ply import GaussianCloud
+from .color import linear_to_srgb, srgb_to_linear
+
+Compositing = Literal["linear", "display"]
+
+_SH_C0 = 0.28209479177387814
+# Step sizes of Adam, falling to a tenth over the run. Means move in units of the splats' typical size.
+_RATES = {"means": 0.3, "quats": 0.03, "log_scales": 0.05, "logits": 0.1, "sh": 0.05}
+
+
+def render(
+    cloud: dict[str, Tensor],
+    cameras: Tensor,  # [V, 4, 4] camera-to-world
+    fov_deg: float,
+    height: int,
+    width: int,
+    background: Tensor,  # [V, 3] sRGB
+    compositing: Compositing,
+) -> Tensor:  # [V, H, W, 3] sRGB
+    """Pictures of a cloud, composited in linear light or in display values."""
+    viewmats = opencv_from_world(cameras)
+    degree = math.isqrt(cloud["sh"].shape[1]) - 1
+    if degree == 0:
+        colors = (0.5 + _SH_C0 * cloud["sh"][:, 0]).clamp_min(0)
+    else:
+        directions = cloud["means"] - cameras[:, None, :3, 3]
+        colors = view_dependent_colors(degree, directions, cloud["sh"])
+    if compositing == "linear":
+        colors, background = srgb_to_linear(colors), srgb_to_linear(background)
+    image, _, _ = rasterization(
+        cloud["means"], cloud["quats"], cloud["log_scales"].exp(), cloud["logits"].sigmoid(), colors,
+        viewmats, intrinsics(fov_deg, width, height).expand(len(viewmats), 3, 3), width, height,
+        backgrounds=background,
+    )  # fmt: skip
+    return linear_to_srgb(image) if compositing == "linear" else image
+
+
+def fit(
+    cloud: GaussianCloud,
+    images: Tensor,  # [V, 3|4, H, W] sRGB, straight alpha, 0..1
+    cameras: Tensor,  # [V, 4, 4] camera-to-world, Blender's axes
+    fov_deg: float,
+    steps: int = 240,
+    compositing: Compositing = "linear",
+    background: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    seed: int = 0,
+    on_step: Callable[[int, float], None] | None = None,
+) -> GaussianCloud:
+    """Moves, turns, stretches and recolours the Gaussians until their pictures are the given ones.
+
+    Every step draws one view. Pictures with alpha are seen before a background of another colour each
+    time, so that what is behind the object cannot be faked; pictures without alpha have `background`.
+
+    Args:
+        cloud: where to begin; its number of Gaussians and its degree of spherical harmonics stay.
+        fov_deg: horizontal field of view.
+        compositing: "linear" or "display", the space in which the cloud will be shown.
+        on_step: called with the number of steps done and the mean absolute error of the last one; may raise.
+
+    Source: Kerbl et al., 3D Gaussian Splatting (2023), without densification.
+    """
+    leaves = leaves_of(cloud)
+    size = float(np.median(cloud.scales))
+    rates = _RATES | {"means": _RATES["means"] * size}
+    optimizer = torch.optim.Adam(
+        [{"params": [leaf], "lr": rates[name]} for name, leaf in leaves.items()], betas=(0.9, 0.99), eps=1e-15
+    )
+    decay = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.1 ** (1 / max(steps, 1)))
+    generator = torch.Generator().manual_seed(seed)
+    pictures = images.float().movedim(1, -1)  # [V, H, W, 3|4]
+    height, width = pictures.shape[1:3]
+    order: list[int] = []
+    for step in range(steps):
+        if not order:
+            order = torch.randperm(len(pictures), generator=generator).tolist()
+        view = order.pop()
+        behind = torch.tensor([background])
+        target = pictures[view]
+        if target.shape[-1] == 4:
+            behind = torch.rand(1, 3, generator=generator)
+            target = _over(target, behind, compositing)
+        image = render(leaves, cameras[view : view + 1].float(), fov_deg, height, width, behind, compositing)[
+            0
+        ]
+        error = (image - target).abs().mean()
+        optimizer.zero_grad()
+        error.backward()
+        optimizer.step()
+        decay.step()
+        if on_step:
+            on_step(step + 1, error.item())
+    return cloud_of(leaves)
+
+
+def _over(picture: Tensor, background: Tensor, compositing: Compositing) -> Tensor:
+    """A picture with straight alpha before a background, mixed in the given space."""
+    color, alpha = picture[..., :3], picture[..., 3:]
+    if compositing == "display":
+        return color * alpha + background * (1 - alpha)
+    return linear_to_srgb(srgb_to_linear(color) * alpha + srgb_to_linear(background) * (1 - alpha))
+
+
+def leaves_of(cloud: GaussianCloud) -> dict[str, Tensor]:
+    """The cloud as values without bounds, which Adam may move freely."""
+    opacities = torch.from_numpy(cloud.opacities).float().clamp(1e-4, 1 - 1e-4)
+    leaves = {
+        "means": torch.from_numpy(cloud.means),
+        "quats": torch.from_numpy(cloud.quats),
+        "log_scales": torch.from_numpy(cloud.scales).clamp_min(1e-9).log(),
+        "logits": opacities.logit(),
+        "sh": torch.from_numpy(cloud.sh),
+    }
+    return {name: leaf.detach().float().clone().requires_grad_() for name, leaf in leaves.items()}
+
+
+def cloud_of(leaves: dict[str, Tensor]) -> GaussianCloud:
+    with torch.no_grad():
+        return GaussianCloud(
+            means=leaves["means"].numpy().copy(),
+            quats=torch.nn.functional.normalize(leaves["quats"], dim=-1).numpy(),
+            scales=leaves["log_scales"].exp().numpy(),
+            opacities=leaves["logits"].sigmoid().numpy(),
+            sh=leaves["sh"].numpy().copy(),
+        )
+
+
+def cloud_in_silhouettes(
+    images: Tensor,  # [V, 4, H, W] sRGB, straight alpha
+    cameras: Tensor,  # [V, 4, 4] camera-to-world
+    fov_deg: float,
+    count: int,
+    seed: int = 0,
+    sh_degree: int = 0,
+) -> GaussianCloud:
+    """A first guess: grey Gaussians on the skin of the volume that all the silhouettes leave.
+
+    Raises:
+        ValueError: the silhouettes have nothing in common.
+    """
+    viewmats = opencv_from_world(cameras.float())
+    height, width = images.shape[-2:]
+    K = intrinsics(fov_deg, width, height)
+    reach = float(cameras[:, :3, 3].norm(dim=-1).mean()) * math.tan(math.radians(fov_deg) / 2)
+    resolution = 64
+    axis = (torch.arange(resolution) + 0.5) / resolution * 2 - 1
+    grid = torch.cartesian_prod(axis, axis, axis) * reach
+    inside = torch.ones(len(grid), dtype=torch.bool)
+    for viewmat, image in zip(viewmats, images, strict=True):
+        pixel = (grid @ viewmat[:3, :3].T + viewmat[:3, 3]) @ K.T
+        where = pixel[:, :2] / pixel[:, 2:] / torch.tensor([width, height]) * 2 - 1
+        alpha = torch.nn.functional.grid_sample(image[None, 3:], where[None, None], align_corners=False)
+        inside &= (alpha.flatten() > 0.5) & (pixel[:, 2] > 0)
+    solid = inside.reshape(1, 1, *(resolution,) * 3).float()
+    skin = inside & (torch.nn.functional.avg_pool3d(solid, 3, 1, 1, count_include_pad=True).flatten() < 1)
+    voxels = grid[skin]
+    if not len(voxels):
+        raise ValueError("the silhouettes of the views have nothing in common: are these their cameras?")
+    generator = torch.Generator().manual_seed(seed)
+    step = 2 * reach / resolution
+    chosen = voxels[torch.randint(len(voxels), (count,), generator=generator)]
+    means = chosen + step * (torch.rand(count, 3, generator=generator) - 0.5)
+    size = step * math.sqrt(len(voxels) / count)  # so that together they cover the skin
+    sh = np.zeros((count, (sh_degree + 1) ** 2, 3), np.float32)
+    return GaussianCloud(
+        means=means.numpy(),
+        quats=np.tile(np.array([1, 0, 0, 0], np.float32), (count, 1)),
+        scales=np.full((count, 3), 0.5 * size, np.float32),
+        opacities=np.full(count, 0.5, np.float32),
+        sh=sh,
+    )
