@@ -9,7 +9,7 @@ import bpy
 
 from ..backend.asset import Asset, read_asset
 from ..backend.ply import read_ply
-from . import cameras, render, splats, views
+from . import cameras, display, render, splats, views
 from .transaction import all_or_nothing
 
 
@@ -42,6 +42,11 @@ def import_asset(
         collection = _build(asset, cloud, scene.frame_start)
     scene.collection.children.link(collection)
     changes = render.raise_bounces(scene)
+    if asset.blending == "display":
+        for body in splat_objects(collection):
+            collection.objects.unlink(body)
+            changes += display.show_in_display_layer(scene, body)
+    display.hold_out_others(scene)
     last = cameras.orbit_frame(scene.frame_start, len(asset.views) - 1)
     if markers:
         for view, camera in enumerate(view_cameras(collection)):

@@ -11,7 +11,7 @@ from bpy_extras.io_utils import ExportHelper, ImportHelper
 
 from ..backend.ply import read_header, read_ply, write_ply
 from ..backend.protocol import DioramaError
-from . import assets, cameras, render, splats
+from . import assets, cameras, display, render, splats
 from .transaction import all_or_nothing
 
 _ASK_ABOVE = 5_000_000  # splats; more than this is slow enough to ask first
@@ -64,7 +64,7 @@ class DIORAMA_OT_import_splats(bpy.types.Operator, ImportHelper):
     filter_glob: bpy.props.StringProperty(default="*.ply", options={"HIDDEN"})
     blending: bpy.props.EnumProperty(
         items=[
-            ("DISPLAY", "Display", "As splat viewers show them; the compositor must convert the layer"),
+            ("DISPLAY", "Display", "As splat viewers show them, on a view layer of their own"),
             ("LINEAR", "Linear", "As light, like everything else in Blender; for splats made by Diorama"),
         ],
         default="DISPLAY",
@@ -97,12 +97,16 @@ class DIORAMA_OT_import_splats(bpy.types.Operator, ImportHelper):
             return {"CANCELLED"}
         if self.y_is_down:
             body.matrix_basis = cameras.upright_from_y_down()
-        context.collection.objects.link(body)
+        changes = render.raise_bounces(context.scene)
+        if self.blending == "DISPLAY":
+            changes += display.show_in_display_layer(context.scene, body)
+        else:
+            context.collection.objects.link(body)
         for item in context.selected_objects:
             item.select_set(False)
         body.select_set(True)
         context.view_layer.objects.active = body
-        for change in render.raise_bounces(context.scene):
+        for change in changes:
             self.report({"INFO"}, change)
         return {"FINISHED"}
 
@@ -139,7 +143,26 @@ class DIORAMA_OT_export_splats(bpy.types.Operator, ExportHelper):
         return {"FINISHED"}
 
 
-CLASSES = (DIORAMA_OT_import_asset, DIORAMA_OT_import_splats, DIORAMA_OT_export_splats)
+class DIORAMA_OT_prepare_render(bpy.types.Operator):
+    """Set transparency and view transform so that splats render with the colours they were made with"""
+
+    bl_idname = "diorama.prepare_render"
+    bl_label = "Render Splats as Generated"
+    bl_options = {"REGISTER", "UNDO"}
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        """Sets them, and says what was changed."""
+        for change in render.prepare_render(context.scene) or ["Everything was set already"]:
+            self.report({"INFO"}, change)
+        return {"FINISHED"}
+
+
+CLASSES = (
+    DIORAMA_OT_import_asset,
+    DIORAMA_OT_import_splats,
+    DIORAMA_OT_export_splats,
+    DIORAMA_OT_prepare_render,
+)
 
 
 def _import_entries(self: bpy.types.Menu, _context: bpy.types.Context) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import bpy
 
+from . import display
+
 TRANSPARENT_BOUNCES = 256  # layers a ray may pass; Blender's default of 8 shows splats as noise
 
 
@@ -32,6 +34,7 @@ def prepare_render(scene: bpy.types.Scene, camera: bpy.types.Object | None = Non
         What was changed, in words.
     """
     changes = raise_bounces(scene)
+    display.hold_out_others(scene)
     view = scene.view_settings
     for label, name, value in (("View Transform", "view_transform", "Standard"), ("Look", "look", "None")):
         if getattr(view, name) != value:

@@ -8,8 +8,8 @@ import bmesh
 import bpy
 import numpy as np
 import pytest
-from scene_helpers import add_camera, make_cloud, orbit, pixel_size, prepare, render
-from splat_reference import psnr
+from scene_helpers import add_camera, make_cloud, orbit, pixel_size, prepare, render, render_png
+from splat_reference import linear_to_srgb, psnr, srgb_to_linear
 from splat_reference import render as reference
 
 from backend.ply import read_ply, write_ply
@@ -137,3 +137,56 @@ def test_photogrammetry_splats_can_stand_upright(extension, tmp_path):
     upright = import_splats(tmp_path / "a.ply", y_is_down=True)
     bpy.context.view_layer.update()
     np.testing.assert_allclose(np.array(upright.matrix_world)[:3, :3] @ [0, -1, 0], [0, 0, 1], atol=1e-6)
+
+
+def splat_viewer(cloud, pose, **options):
+    """What splat viewers show: sRGB values composited as they are."""
+    return reference(cloud, pose, 64, 64, pixel=pixel_size(40, 64), blending="display", **options)
+
+
+def test_foreign_splats_look_as_in_splat_viewers(extension, tmp_path):
+    cloud, pose = make_cloud(degree=2), orbit(4)[1]
+    write_ply(tmp_path / "a.ply", cloud)
+    scene = prepare(64, 64)
+    scene.view_settings.view_transform = "Standard"
+    add_camera(pose)
+    import_splats(tmp_path / "a.ply")
+    expected = np.clip(splat_viewer(cloud, pose), 0, 1)
+    assert psnr(render_png(tmp_path), expected) > 48
+    wrong = linear_to_srgb(reference(cloud, pose, 64, 64, pixel=pixel_size(40, 64)))
+    assert psnr(wrong, expected) < 25  # so the blending space is what is tested
+
+
+def test_foreign_splats_and_meshes_hide_each_other_by_depth(extension, tmp_path):
+    cloud, pose = make_cloud(), orbit(4)[0]
+    write_ply(tmp_path / "a.ply", cloud)
+    scene = prepare(64, 64)
+    scene.view_settings.view_transform = "Standard"
+    camera = add_camera(pose)
+    grey = bpy.data.materials.new("grey")
+    if grey.node_tree is None:
+        grey.use_nodes = True
+    grey.node_tree.nodes.clear()
+    emission, output = (
+        grey.node_tree.nodes.new(f"ShaderNode{kind}") for kind in ("Emission", "OutputMaterial")
+    )
+    emission.inputs["Color"].default_value = (0.2, 0.2, 0.2, 1)
+    grey.node_tree.links.new(emission.outputs[0], output.inputs[0])
+    wall = bpy.data.meshes.new("wall")
+    wall.from_pydata([(-3, -3, -2.6), (3, -3, -2.6), (3, 3, -2.6), (-3, 3, -2.6)], [], [(0, 1, 2, 3)])
+    wall.materials.append(grey)
+    body = bpy.data.objects.new("wall", wall)
+    body.parent = camera
+    stage = bpy.data.collections.new("stage")
+    scene.collection.children.link(stage)
+    stage.objects.link(body)
+    import_splats(tmp_path / "a.ply")
+
+    inverse = np.linalg.inv(pose)
+    in_front = -(cloud.means @ inverse[2, :3] + inverse[2, 3]) < 2.6
+    kept = type(cloud)(**{name: values[in_front] for name, values in vars(cloud).items()})
+    white = type(cloud)(**(vars(kept) | {"sh": np.full_like(kept.sh, 0.5 / 0.28209479177387814)}))
+    expected = linear_to_srgb(
+        0.2 * (1 - splat_viewer(white, pose)) + srgb_to_linear(splat_viewer(kept, pose))
+    )
+    assert psnr(render_png(tmp_path), expected) > 48

@@ -1,0 +1,122 @@
+"""Display blending: splats composited as splat viewers do it, on a view layer of their own.
+
+Splat viewers mix sRGB values; Blender mixes light. So the splats are rendered alone with their values
+untouched, everything else held out where it hides them, and the finished layer is converted to light once.
+Added to the other layer, in which the splats are held out, it shows under the Standard view transform what
+splat viewers show.
+"""
+
+from __future__ import annotations
+
+import bpy
+
+LAYER_NAME = "Display Splats"
+
+
+def show_in_display_layer(scene: bpy.types.Scene, splats: bpy.types.Object) -> list[str]:
+    """Put splats with display blending into the layer that shows them right, which is made if there is none.
+
+    Args:
+        splats: an object that is in no collection yet.
+
+    Returns:
+        What was changed in the scene, in words.
+    """
+    home = scene.collection.children.get(LAYER_NAME)
+    if home is None:
+        home = bpy.data.collections.new(LAYER_NAME)
+        scene.collection.children.link(home)
+    home.objects.link(splats)
+    if LAYER_NAME in scene.view_layers:
+        hold_out_others(scene)
+        return []
+    other = scene.view_layers[0].name
+    scene.view_layers.new(LAYER_NAME).use_sky = False
+    hold_out_others(scene)
+    _composite(scene, other)
+    return [f"View layer and compositor nodes for {LAYER_NAME} added"]
+
+
+def hold_out_others(scene: bpy.types.Scene) -> None:
+    """Let the splat layer hold out all collections but the splats, and all other layers the splats.
+
+    Does nothing in a scene without display blending. Objects directly in the scene's root collection cannot
+    be held out by layer.
+    """
+    if LAYER_NAME not in scene.view_layers:
+        return
+    for layer in scene.view_layers:
+        for child in layer.layer_collection.children:
+            if LAYER_NAME in (layer.name, child.name):
+                child.holdout = layer.name != child.name
+
+
+def _composite(scene: bpy.types.Scene, other_layer: str) -> None:
+    """Add the converted splat layer to what the scene's compositor has made of the other layer."""
+    tree = _compositor(scene)
+    output = next(
+        node for node in tree.nodes if node.bl_idname in {"CompositorNodeComposite", "NodeGroupOutput"}
+    )
+    if not output.inputs[0].is_linked:
+        tree.links.new(_layer(tree, scene, other_layer).outputs["Image"], output.inputs[0])
+    before = output.inputs[0].links[0].from_socket
+    splats = _layer(tree, scene, LAYER_NAME)
+    opaque = _set_alpha(tree, splats.outputs["Image"], 1.0)  # values, not alpha, are what is converted
+    convert = tree.nodes.new("CompositorNodeConvertColorSpace")
+    convert.from_color_space, convert.to_color_space = "sRGB", "Linear Rec.709"
+    tree.links.new(opaque.outputs[0], convert.inputs[0])
+    light = _set_alpha(tree, convert.outputs[0], 0.0)  # alpha over with alpha 0 adds
+    add = tree.nodes.new("CompositorNodeAlphaOver")
+    below, above = (socket for socket in add.inputs if socket.type == "RGBA")
+    tree.links.new(before, below)
+    tree.links.new(light.outputs[0], above)
+    alpha = tree.nodes.new("ShaderNodeMath" if bpy.app.version >= (5, 0) else "CompositorNodeMath")
+    alpha.operation = "ADD"
+    tree.links.new(_alpha(tree, before), alpha.inputs[0])
+    tree.links.new(splats.outputs["Alpha"], alpha.inputs[1])
+    both = _set_alpha(tree, add.outputs[0], alpha.outputs[0])
+    tree.links.new(both.outputs[0], output.inputs[0])
+    for column, node in enumerate((splats, opaque, convert, light, add, both, output)):
+        node.location = (200 * column, -400)
+    alpha.location = (800, -700)
+
+
+def _compositor(scene: bpy.types.Scene) -> bpy.types.NodeTree:
+    """The scene's compositing nodes, made if there are none."""
+    if bpy.app.version < (5, 0):
+        scene.use_nodes = True
+        return scene.node_tree
+    if scene.compositing_node_group is None:
+        tree = bpy.data.node_groups.new("Compositing", "CompositorNodeTree")
+        tree.interface.new_socket("Image", in_out="OUTPUT", socket_type="NodeSocketColor")
+        tree.nodes.new("NodeGroupOutput")
+        scene.compositing_node_group = tree
+    return scene.compositing_node_group
+
+
+def _layer(tree: bpy.types.NodeTree, scene: bpy.types.Scene, name: str) -> bpy.types.Node:
+    node = tree.nodes.new("CompositorNodeRLayers")
+    node.scene, node.layer = scene, name
+    return node
+
+
+def _set_alpha(
+    tree: bpy.types.NodeTree, image: bpy.types.NodeSocket, alpha: float | bpy.types.NodeSocket
+) -> bpy.types.Node:
+    node = tree.nodes.new("CompositorNodeSetAlpha")
+    if bpy.app.version >= (5, 0):
+        node.inputs["Type"].default_value = "Replace Alpha"
+    else:
+        node.mode = "REPLACE_ALPHA"
+    tree.links.new(image, node.inputs["Image"])
+    if isinstance(alpha, float):
+        node.inputs["Alpha"].default_value = alpha
+    else:
+        tree.links.new(alpha, node.inputs["Alpha"])
+    return node
+
+
+def _alpha(tree: bpy.types.NodeTree, image: bpy.types.NodeSocket) -> bpy.types.NodeSocket:
+    node = tree.nodes.new("CompositorNodeSeparateColor")
+    tree.links.new(image, node.inputs[0])
+    return node.outputs["Alpha"]
