@@ -13,6 +13,7 @@ from typing import Any, TextIO
 from .protocol import DioramaError
 
 Emit = Callable[[str, dict[str, Any]], None]
+LOG_EVERY_S = 10.0  # a farm takes a silent task for a dead one
 
 
 class Progress:
@@ -95,14 +96,15 @@ def peak_memory_mib() -> int | None:
 class TerminalBar:
     """Shows a job's events on a terminal: one line that is rewritten, and a line for each finished stage.
 
-    Pass it as `emit`. It needs no package, so that Blender's Python can show the same bar as the backend.
+    In a log file, where nothing can be rewritten, a long stage gives a line now and then. Pass it as `emit`.
+    It needs no package, so that Blender's Python can show the same bar as the backend.
     """
 
     def __init__(self, stream: TextIO = sys.stderr) -> None:
         self._stream = stream
         self._rewrites = stream.isatty()
         self._stage = ""
-        self._started = time.monotonic()
+        self._started = self._shown = time.monotonic()
 
     def __call__(self, event: str, fields: dict[str, Any]) -> None:
         if event == "stage":
@@ -128,7 +130,10 @@ class TerminalBar:
             width = shutil.get_terminal_size().columns - 1
             self._stream.write(f"\r\x1b[K{text[:width]}")
             self._stream.flush()
+        elif time.monotonic() - self._shown > LOG_EVERY_S:
+            self._line(text)
 
     def _line(self, text: str) -> None:
+        self._shown = time.monotonic()
         self._stream.write(f"\r\x1b[K{text}\n" if self._rewrites else f"{text}\n")
         self._stream.flush()

@@ -145,8 +145,10 @@ def unregister() -> None:
     _host = None
 
 
-def draw_text(layout: bpy.types.UILayout, text: str, icon: str = "NONE", width: int = 44) -> None:
+def draw_text(layout: bpy.types.UILayout, text: str, icon: str = "NONE") -> None:
     """A paragraph: Blender's labels do not wrap."""
+    character_px = 7.0 * bpy.context.preferences.system.ui_scale
+    width = max(20, int(bpy.context.region.width / character_px) - 8)
     column = layout.column(align=True)
     column.scale_y = 0.8
     for i, line in enumerate(textwrap.wrap(text, width)):
