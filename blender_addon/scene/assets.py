@@ -9,7 +9,7 @@ import bpy
 
 from ..backend.asset import Asset, read_asset
 from ..backend.ply import read_ply
-from . import cameras, display, render, splats, views
+from . import cameras, display, render, sequences, splats, views
 from .transaction import all_or_nothing
 
 
@@ -36,10 +36,10 @@ def import_asset(
         DioramaError: E_ASSET or E_PLY; the scene is unchanged.
     """
     asset = read_asset(directory)
-    cloud = read_ply(asset.splats[0])
+    clouds = [read_ply(path) for path in asset.splats]
     scene = context.scene
     with all_or_nothing():
-        collection = _build(asset, cloud, scene.frame_start)
+        collection = _build(asset, clouds, scene.frame_start)
     scene.collection.children.link(collection)
     changes = render.raise_bounces(scene)
     if asset.blending == "display":
@@ -82,7 +82,7 @@ def splat_objects(collection: bpy.types.Collection) -> list[bpy.types.Object]:
     return [item for item in collection.all_objects if splats.is_splats(item)]
 
 
-def _build(asset: Asset, cloud: splats.GaussianCloud, frame_start: int) -> bpy.types.Collection:
+def _build(asset: Asset, clouds: list[splats.GaussianCloud], frame_start: int) -> bpy.types.Collection:
     name = asset.prompt or asset.directory.name
     collection = bpy.data.collections.new(name)
     view_collection = bpy.data.collections.new(f"{name} views")
@@ -90,7 +90,11 @@ def _build(asset: Asset, cloud: splats.GaussianCloud, frame_start: int) -> bpy.t
 
     root = bpy.data.objects.new(name, None)
     root.empty_display_size = 0.25
-    body = splats.splat_object(f"{name} splats", cloud, asset.blending)
+    body_name = f"{name} splats"
+    if len(clouds) == 1:
+        body = splats.splat_object(body_name, splats.splat_mesh(body_name, clouds[0]), asset.blending)
+    else:
+        body = sequences.sequence_object(body_name, clouds, asset.blending, frame_start)
     body.matrix_basis = cameras.turn_to_front(asset.front)
     poses = cameras.matrices(asset.cameras, asset.front)
     orbit = cameras.orbit_camera(f"{name} orbit", poses, asset.fov_deg, frame_start)

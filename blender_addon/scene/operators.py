@@ -11,7 +11,7 @@ from bpy_extras.io_utils import ExportHelper, ImportHelper
 
 from ..backend.ply import read_header, read_ply, write_ply
 from ..backend.protocol import DioramaError
-from . import assets, cameras, display, render, splats
+from . import assets, cameras, display, render, sequences, splats
 from .transaction import all_or_nothing
 
 _ASK_ABOVE = 5_000_000  # splats; more than this is slow enough to ask first
@@ -54,7 +54,7 @@ class DIORAMA_OT_import_asset(bpy.types.Operator):
 
 
 class DIORAMA_OT_import_splats(bpy.types.Operator, ImportHelper):
-    """Import Gaussian splats from a 3DGS PLY file"""
+    """Import Gaussian splats from a 3DGS PLY file; several files become a sequence"""
 
     bl_idname = "diorama.import_splats"
     bl_label = "Import Gaussian Splats"
@@ -69,6 +69,10 @@ class DIORAMA_OT_import_splats(bpy.types.Operator, ImportHelper):
         ],
         default="DISPLAY",
     )
+    files: bpy.props.CollectionProperty(
+        type=bpy.types.OperatorFileListElement, options={"HIDDEN", "SKIP_SAVE"}
+    )
+    directory: bpy.props.StringProperty(subtype="DIR_PATH", options={"HIDDEN", "SKIP_SAVE"})
     y_is_down: bpy.props.BoolProperty(
         name="Y Is Down",
         description="Stand the splats upright if they come from a photogrammetry program",
@@ -82,16 +86,17 @@ class DIORAMA_OT_import_splats(bpy.types.Operator, ImportHelper):
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         """Imports it."""
-        path = Path(bpy.path.abspath(self.filepath))
+        paths = [Path(bpy.path.abspath(self.filepath))]
+        if len(self.files) > 1:
+            paths = [Path(bpy.path.abspath(self.directory), file.name) for file in self.files]
         try:
-            count = read_header(path).count
+            count = sum(read_header(path).count for path in paths)
             if count > _ASK_ABOVE and getattr(self, "_confirmed", True) is False:
                 self._confirmed = True
                 text = f"{count:,} splats take about {count * 300 / 2**30:.0f} GB of memory"
                 return context.window_manager.invoke_confirm(self, None, title="Import", message=text)
-            cloud = read_ply(path)
             with all_or_nothing():
-                body = splats.splat_object(path.stem, cloud, self.blending.lower())
+                body = _splats_or_sequence(sorted(paths), self.blending.lower(), context.scene.frame_start)
         except DioramaError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
@@ -112,7 +117,7 @@ class DIORAMA_OT_import_splats(bpy.types.Operator, ImportHelper):
 
 
 class DIORAMA_OT_export_splats(bpy.types.Operator, ExportHelper):
-    """Export the active splat object, as edited, to a 3DGS PLY file"""
+    """Export the active splat object, as edited, to a 3DGS PLY file, or to one per frame if it moves"""
 
     bl_idname = "diorama.export_splats"
     bl_label = "Export Gaussian Splats"
@@ -132,8 +137,13 @@ class DIORAMA_OT_export_splats(bpy.types.Operator, ExportHelper):
         """Exports it."""
         body = context.active_object
         body.update_from_editmode()
+        path = Path(bpy.path.abspath(self.filepath))
+        frames = sequences.frame_objects(body)
         try:
-            write_ply(bpy.path.abspath(self.filepath), splats.splats_of(body))
+            for index, frame in enumerate(frames):
+                write_ply(path.with_stem(f"{path.stem}_{index:04d}"), splats.splats_of(frame))
+            if not frames:
+                write_ply(path, splats.splats_of(body))
         except DioramaError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
@@ -163,6 +173,13 @@ CLASSES = (
     DIORAMA_OT_export_splats,
     DIORAMA_OT_prepare_render,
 )
+
+
+def _splats_or_sequence(paths: list[Path], blending: str, frame_start: int) -> bpy.types.Object:
+    name = paths[0].stem
+    if len(paths) > 1:
+        return sequences.sequence_object(name, [read_ply(path) for path in paths], blending, frame_start)
+    return splats.splat_object(name, splats.splat_mesh(name, read_ply(paths[0])), blending)
 
 
 def _import_entries(self: bpy.types.Menu, _context: bpy.types.Context) -> None:

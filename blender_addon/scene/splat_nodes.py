@@ -9,7 +9,9 @@ material draws the Gaussian on it.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import bpy
 
@@ -18,7 +20,7 @@ from .node_formulas import Field, Formulas, Node
 VERSION = 1  # counts up when the nodes change, so that old scenes keep the group they were made with
 GROUP_NAME = "Diorama Splats"
 MATERIAL_NAME = "Diorama Splats"
-SH_COUNT = 16  # attributes sh_0 to sh_15: spherical harmonics of degree 0 to 3, sRGB
+_MARK = "diorama_nodes"
 
 _NEAR = 0.01  # metres; splats nearer to the camera than this are not drawn
 _FIELD_MARGIN = 1.3  # the projection is linearised at most this far outside the picture (Kerbl et al.'s code)
@@ -57,23 +59,26 @@ _CAMERA_VALUES = {
 
 
 def splat_group() -> bpy.types.NodeTree:
-    """The shared node group; made on first use in a .blend file."""
-    group = _existing(bpy.data.node_groups)
-    if group is None:
-        group = bpy.data.node_groups.new(GROUP_NAME, "GeometryNodeTree")
-        group["diorama_version"] = VERSION
-        _build_group(group)
-    return group
+    """The node group that shows splats."""
+    return shared(bpy.data.node_groups, GROUP_NAME, _build_group, "GeometryNodeTree")
 
 
 def splat_material() -> bpy.types.Material:
-    """The shared material; made on first use in a .blend file."""
-    material = _existing(bpy.data.materials)
-    if material is None:
-        material = bpy.data.materials.new(MATERIAL_NAME)
-        material["diorama_version"] = VERSION
-        _build_material(material)
-    return material
+    """The material that shows splats."""
+    return shared(bpy.data.materials, MATERIAL_NAME, _build_material)
+
+
+def shared(
+    collection: bpy.types.bpy_prop_collection, name: str, build: Callable[[Any], None], *kind: str
+) -> Any:
+    """The one datablock of that name and of this version in a .blend file; built on first use."""
+    for item in collection:
+        if item.get(_MARK) == f"{name} {VERSION}" and item.library is None:
+            return item
+    made = collection.new(name, *kind)
+    made[_MARK] = f"{name} {VERSION}"
+    build(made)
+    return made
 
 
 def input_identifier(group: bpy.types.NodeTree, name: str) -> str:
@@ -83,11 +88,6 @@ def input_identifier(group: bpy.types.NodeTree, name: str) -> str:
         for item in group.interface.items_tree
         if item.item_type == "SOCKET" and item.in_out == "INPUT" and item.name == name
     )
-
-
-def _existing(collection: bpy.types.bpy_prop_collection) -> bpy.types.ID | None:
-    names = (item for item in collection if item.get("diorama_version") == VERSION and item.library is None)
-    return next(names, None)
 
 
 @dataclass(frozen=True)
@@ -177,8 +177,8 @@ def _ellipse(f: Formulas, inputs: Node, view: _View) -> _Ellipse:
 
     with f.frame("Covariance [a b; b c] of the splat in the plane through its centre, plus dilation"):
         row_x, row_y, row_z = _rows(f, view.camera_from_object)
-        to_axes = f.node("FunctionNodeInvertRotation", _named(f, "rotation", "QUATERNION")).first
-        scale = _named(f, "scale", "FLOAT_VECTOR") * inputs["Size"]
+        to_axes = f.node("FunctionNodeInvertRotation", named(f, "rotation", "QUATERNION")).first
+        scale = named(f, "scale", "FLOAT_VECTOR") * inputs["Size"]
         extent_x = f.node("FunctionNodeRotateVector", row_x + row_z * slope_x, to_axes).first * scale
         extent_y = f.node("FunctionNodeRotateVector", row_y + row_z * slope_y, to_axes).first * scale
         dilation = inputs["Dilation"] * pixel * pixel
@@ -188,7 +188,7 @@ def _ellipse(f: Formulas, inputs: Node, view: _View) -> _Ellipse:
 
     with f.frame("Ellipse: k standard deviations (Cholesky), up to where alpha falls below 1/255"):
         random = f.node("FunctionNodeRandomValue", 0.0, 1.0).first
-        opacity = _named(f, "opacity", "FLOAT") * inputs["Opacity"]
+        opacity = named(f, "opacity", "FLOAT") * inputs["Opacity"]
         shown = in_front * (random < inputs["Density"]) * _inside_crop(f, inputs, centre, view.own)
         k = f.sqrt(2 * f.math("LOGARITHM", f.maximum(opacity / _MIN_ALPHA, 1.0), math.e)) * shown
         l11 = f.sqrt(a)
@@ -204,7 +204,7 @@ def _colour(f: Formulas, inputs: Node, view: _View, ellipse: _Ellipse, quads: Fi
         to_own = f.node("FunctionNodeInvertRotation", view.own["Rotation"]).first
         from_camera = world_centre - view.camera["Location"]
         direction = f.node("FunctionNodeRotateVector", from_camera, to_own).first
-        plain = _named(f, "sh_0", "FLOAT_VECTOR") * _SH_C0 + (0.5, 0.5, 0.5)
+        plain = named(f, "sh_0", "FLOAT_VECTOR") * _SH_C0 + (0.5, 0.5, 0.5)
         harmonic = _harmonics(f, plain, f.vector_math("NORMALIZE", direction))
 
         def coloured(srgb: Field) -> Field:
@@ -297,7 +297,8 @@ def _object_info(f: Formulas, of_object: Field) -> Node:
     return f.node("GeometryNodeObjectInfo", of_object, settings={"transform_space": "ORIGINAL"})
 
 
-def _named(f: Formulas, name: str, data_type: str) -> Field:
+def named(f: Formulas, name: str, data_type: str) -> Field:
+    """An attribute of the splats."""
     return f.node(
         "GeometryNodeInputNamedAttribute", name, settings={"data_type": data_type}, label=name
     ).first
@@ -369,7 +370,7 @@ def _harmonics(f: Formulas, plain: Field, direction: Field) -> Field:
     )
     colour = plain
     for i, factor in enumerate(basis, start=1):
-        colour += _named(f, f"sh_{i}", "FLOAT_VECTOR") * factor
+        colour += named(f, f"sh_{i}", "FLOAT_VECTOR") * factor
     return colour
 
 

@@ -7,36 +7,27 @@ import numpy as np
 
 from ..backend.ply import GaussianCloud
 from ..backend.protocol import DioramaError
-from .splat_nodes import GROUP_NAME, SH_COUNT, input_identifier, splat_group, splat_material
+from .splat_nodes import GROUP_NAME, input_identifier, splat_group, splat_material
 
-MAX_SPLATS = 1 << 23  # the nodes count the corners of quads in float32, exact up to here
+_PROPERTY = {"FLOAT": "value", "FLOAT_VECTOR": "vector", "QUATERNION": "value"}  # as foreach_set names it
 
 
-def splat_object(name: str, cloud: GaussianCloud, blending: str) -> bpy.types.Object:
-    """Make an object that shows a cloud; it is in no collection yet.
+def splat_object(name: str, mesh: bpy.types.Mesh, blending: str) -> bpy.types.Object:
+    """Make an object that shows the splats in a mesh; it is in no collection yet.
 
     Args:
-        name: of the object and its mesh.
-        cloud: the splats, in the object's own space.
+        name: of the object.
+        mesh: from `splat_mesh`.
         blending: "linear" (composited as light, as everything in Blender) or "display" (colours kept as splat
             viewers have them, for scenes that convert the finished layer).
-
-    Raises:
-        DioramaError: E_PLY for more splats than one object can hold.
     """
-    if len(cloud) > MAX_SPLATS:
-        raise DioramaError(
-            "E_PLY",
-            f"{len(cloud)} splats are more than one object can show ({MAX_SPLATS})",
-            "Split the file, or remove faint splats in a splat editor first.",
-        )
-    splats = bpy.data.objects.new(name, _mesh(name, cloud))
+    splats = bpy.data.objects.new(name, mesh)
     group = splat_group()
     modifier = splats.modifiers.new(GROUP_NAME, "NODES")
     modifier.node_group = group
     for input_name, value in (
         ("Material", splat_material()),
-        ("SH Degree", cloud.sh_degree),
+        ("SH Degree", _sh_degree(mesh)),
         ("Display Blending", blending == "display"),
     ):
         modifier[input_identifier(group, input_name)] = value
@@ -52,9 +43,7 @@ def splats_of(splats: bpy.types.Object) -> GaussianCloud:
     mesh = splats.data
     if not is_splats(splats):
         raise DioramaError("E_PLY", f"{splats.name} is no splat object", "Select an imported splat object.")
-    harmonics = 1
-    while harmonics < SH_COUNT and f"sh_{harmonics}" in mesh.attributes:
-        harmonics += 1
+    harmonics = (_sh_degree(mesh) + 1) ** 2
     means = np.empty((len(mesh.vertices), 3), np.float32)
     mesh.vertices.foreach_get("co", means.ravel())
     return GaussianCloud(
@@ -75,10 +64,8 @@ def is_splats(candidate: bpy.types.Object | None) -> bool:
     )
 
 
-_PROPERTY = {"FLOAT": "value", "FLOAT_VECTOR": "vector", "QUATERNION": "value"}  # as foreach_set names it
-
-
-def _mesh(name: str, cloud: GaussianCloud) -> bpy.types.Mesh:
+def splat_mesh(name: str, cloud: GaussianCloud) -> bpy.types.Mesh:
+    """A mesh with a loose vertex per splat."""
     mesh = bpy.data.meshes.new(name)
     mesh.vertices.add(len(cloud))
     mesh.vertices.foreach_set("co", np.ascontiguousarray(cloud.means, np.float32).ravel())
@@ -92,6 +79,14 @@ def _mesh(name: str, cloud: GaussianCloud) -> bpy.types.Mesh:
         attribute = mesh.attributes.new(attribute_name, kind, "POINT")
         attribute.data.foreach_set(_PROPERTY[kind], np.ascontiguousarray(values, np.float32).ravel())
     return mesh
+
+
+def _sh_degree(mesh: bpy.types.Mesh) -> int:
+    """The degree up to which all spherical harmonics are there."""
+    degree = 0
+    while all(f"sh_{i}" in mesh.attributes for i in range((degree + 2) ** 2)):
+        degree += 1
+    return degree
 
 
 def _values(mesh: bpy.types.Mesh, name: str, width: int) -> np.ndarray:

@@ -83,6 +83,11 @@ def render_png(folder: Path) -> np.ndarray:
 def _rendered(path: Path) -> np.ndarray:
     bpy.context.scene.render.filepath = str(path)
     bpy.ops.render.render(write_still=True)
+    return read_image(path)
+
+
+def read_image(path: Path) -> np.ndarray:
+    """The pixels of a file as they are: [height, width, 3]."""
     image = bpy.data.images.load(str(path), check_existing=False)
     image.colorspace_settings.name = "Non-Color"
     width, height = image.size

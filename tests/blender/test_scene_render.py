@@ -20,7 +20,9 @@ PLACED = np.array(Matrix.LocRotScale((0.1, -0.2, 0.15), Euler((0.5, 0.3, 2.0)), 
 def add_splats(extension):
     def add(cloud, blending="linear"):
         scene = bpy.context.scene
-        splats = extension.scene.splats.splat_object("splats", cloud, blending)
+        splats = extension.scene.splats.splat_object(
+            "splats", extension.scene.splats.splat_mesh("splats", cloud), blending
+        )
         scene.collection.objects.link(splats)
         extension.scene.render.raise_bounces(scene)
         return splats

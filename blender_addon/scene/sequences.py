@@ -1,0 +1,114 @@
+"""Moving splats: one object that shows, frame by frame, one of many clouds kept in a collection of their own.
+
+A modifier before the splats' own picks the cloud, so everything else works as with still splats. It is driven
+by the scene's frame; change the driver, or key the value instead, to retime the motion.
+"""
+
+from __future__ import annotations
+
+import bpy
+
+from ..backend.ply import GaussianCloud
+from .node_formulas import Field, Formulas
+from .splat_nodes import input_identifier, named, shared
+from .splats import splat_mesh, splat_object
+
+GROUP_NAME = "Diorama Sequence"
+
+
+def sequence_object(
+    name: str, clouds: list[GaussianCloud], blending: str, frame_start: int
+) -> bpy.types.Object:
+    """An object that shows clouds one after another, one per frame, from a frame on; in no collection yet."""
+    frames = bpy.data.collections.new(f"{name} frames")  # in no scene: used by the modifier only
+    meshes = [splat_mesh(f"{name} {index:04d}", cloud) for index, cloud in enumerate(clouds)]
+    for mesh in meshes:
+        frames.objects.link(bpy.data.objects.new(mesh.name, mesh))
+    body = splat_object(name, meshes[0], blending)
+    group = shared(bpy.data.node_groups, GROUP_NAME, _build_group, "GeometryNodeTree")
+    modifier = body.modifiers.new(GROUP_NAME, "NODES")
+    modifier.node_group = group
+    modifier[input_identifier(group, "Frames")] = frames
+    body.modifiers.move(1, 0)
+    frame_input = f'modifiers["{GROUP_NAME}"]["{input_identifier(group, "Frame")}"]'
+    body.driver_add(frame_input).driver.expression = f"frame - {frame_start}"
+    return body
+
+
+def frame_objects(body: bpy.types.Object) -> list[bpy.types.Object]:
+    """The objects that hold the frames of moving splats, in order; none for still splats."""
+    modifier = body.modifiers.get(GROUP_NAME)
+    if modifier is None or modifier.node_group is None:
+        return []
+    frames = modifier[input_identifier(modifier.node_group, "Frames")]
+    return sorted(frames.objects, key=lambda item: item.name) if frames else []
+
+
+def _build_group(group: bpy.types.NodeTree) -> None:
+    group.is_modifier = True
+    group.description = "Shows one of the clouds in a collection, by name in alphabetical order"
+    new = group.interface.new_socket
+    new("Geometry", in_out="INPUT", socket_type="NodeSocketGeometry")
+    new("Frames", in_out="INPUT", socket_type="NodeSocketCollection")
+    new("Frame", in_out="INPUT", socket_type="NodeSocketFloat", description="0 is the first frame")
+    new("Loop", in_out="INPUT", socket_type="NodeSocketBool").default_value = True
+    new(
+        "Interpolate",
+        in_out="INPUT",
+        socket_type="NodeSocketBool",
+        description="Move between frames, where all frames have the same splats in the same order",
+    )
+    new("Geometry", in_out="OUTPUT", socket_type="NodeSocketGeometry")
+
+    f = Formulas(group)
+    inputs = f.node("NodeGroupInput")
+    with f.frame("Which frames"):
+        clouds = f.node("GeometryNodeCollectionInfo", inputs["Frames"], True, True).first
+        domain = {"component": "INSTANCES"}
+        count = f.node("GeometryNodeAttributeDomainSize", clouds, settings=domain)["Instance Count"]
+        looped = f.math("WRAP", inputs["Frame"], count, 0.0)
+        clamped = f.maximum(f.minimum(inputs["Frame"], count - 1), 0.0)
+        time = f.node(
+            "GeometryNodeSwitch", inputs["Loop"], clamped, looped, settings={"input_type": "FLOAT"}
+        ).first
+        # A driver may give 2.9999999 for frame 3.
+        this = f.math("FLOOR", time + 1e-4)
+        rest = f.maximum(time - this, 0.0)
+        following = f.math("WRAP", this + 1, count, 0.0)
+        last = f.minimum(this + 1, count - 1)
+        kind = {"input_type": "FLOAT"}
+        following = f.node("GeometryNodeSwitch", inputs["Loop"], last, following, settings=kind).first
+
+    def pick(frame: Field) -> Field:
+        others = 1 - f.math("COMPARE", f.node("GeometryNodeInputIndex").first, frame, 0.5)
+        one = f.node("GeometryNodeDeleteGeometry", clouds, others, settings={"domain": "INSTANCE"}).first
+        return f.node("GeometryNodeRealizeInstances", one).first
+
+    with f.frame("The cloud of this frame, and of the next"):
+        here, there = pick(this), pick(following)
+
+    with f.frame("Between the two, splat by splat"):
+
+        def between(value: Field, data_type: str, mix_type: str) -> Field:
+            index = f.node("GeometryNodeInputIndex").first
+            kind = {"data_type": data_type}
+            other = f.node("GeometryNodeSampleIndex", there, value, index, settings=kind).first
+            return f.node("ShaderNodeMix", rest, value, other, settings={"data_type": mix_type}).first
+
+        place = f.node("GeometryNodeInputPosition").first
+        moved = f.node("GeometryNodeSetPosition", here, None, between(place, "FLOAT_VECTOR", "VECTOR")).first
+        for name, data_type, mix_type in (
+            ("rotation", "QUATERNION", "ROTATION"),
+            ("scale", "FLOAT_VECTOR", "VECTOR"),
+            ("opacity", "FLOAT", "FLOAT"),
+            ("sh_0", "FLOAT_VECTOR", "VECTOR"),
+        ):
+            value = between(named(f, name, data_type), data_type, mix_type)
+            kind = {"data_type": data_type, "domain": "POINT"}
+            moved = f.node("GeometryNodeStoreNamedAttribute", moved, None, name, value, settings=kind).first
+
+    with f.frame("Only where it can be"):
+        sizes = [f.node("GeometryNodeAttributeDomainSize", cloud)["Point Count"] for cloud in (here, there)]
+        same = f.math("COMPARE", *sizes, 0.5) * inputs["Interpolate"] * (rest > 0)
+        shown = f.node("GeometryNodeSwitch", same, here, moved, settings={"input_type": "GEOMETRY"}).first
+    f.node("NodeGroupOutput", shown)

@@ -1,0 +1,130 @@
+"""Moving splats play, loop, interpolate and render in order, also without the extension."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import bpy
+import numpy as np
+import pytest
+from scene_helpers import add_camera, make_cloud, orbit, pixel_size, prepare, read_image, render
+from splat_reference import psnr
+from splat_reference import render as reference
+
+from backend.asset import write_asset
+from backend.ply import read_ply, write_ply
+
+SIZE = 48
+POSE = orbit(4)[1]
+
+
+def expected(cloud):
+    return reference(cloud, POSE, SIZE, SIZE, pixel=pixel_size(40, SIZE))
+
+
+@pytest.fixture
+def clouds():
+    """Three clouds of different sizes."""
+    return [make_cloud(60 + 20 * i, 1, seed=i) for i in range(3)]
+
+
+@pytest.fixture
+def sequence(extension, clouds, tmp_path):
+    for index, cloud in enumerate(clouds):
+        write_ply(tmp_path / f"walk_{index}.ply", cloud)
+    names = [{"name": f"walk_{index}.ply"} for index in (2, 0, 1)]
+    bpy.ops.diorama.import_splats(directory=str(tmp_path), files=names, blending="LINEAR")
+    prepare(SIZE, SIZE)
+    add_camera(POSE)
+    return bpy.context.active_object
+
+
+def set_input(extension, body, name, value):
+    modifier = body.modifiers["Diorama Sequence"]
+    modifier[extension.scene.splat_nodes.input_identifier(modifier.node_group, name)] = value
+    body.update_tag()
+
+
+@pytest.mark.parametrize(("frame", "shown"), [(1, 0), (2, 1), (3, 2), (4, 0), (0, 2), (3000, 2)])
+def test_each_frame_shows_its_cloud_and_repeats(sequence, clouds, tmp_path, frame, shown):
+    bpy.context.scene.frame_set(frame)
+    assert psnr(render(tmp_path), expected(clouds[shown])) > 70
+
+
+@pytest.mark.parametrize(("frame", "shown"), [(0, 0), (2, 1), (9, 2)])
+def test_without_loop_the_ends_stay(extension, sequence, clouds, tmp_path, frame, shown):
+    set_input(extension, sequence, "Loop", False)
+    bpy.context.scene.frame_set(frame)
+    assert psnr(render(tmp_path), expected(clouds[shown])) > 70
+
+
+def test_tracked_splats_move_between_frames(extension, tmp_path):
+    first = make_cloud(80)
+    second = replace(first, means=first.means + np.float32(0.3), opacities=first.opacities * np.float32(0.5))
+    body = extension.scene.sequences.sequence_object("walk", [first, second], "linear", 1)
+    scene = prepare(SIZE, SIZE)
+    scene.collection.objects.link(body)
+    extension.scene.render.raise_bounces(scene)
+    add_camera(POSE)
+    set_input(extension, body, "Interpolate", True)
+    body.animation_data.drivers[0].driver.expression = "(frame - 1) * 0.25"  # four times slower
+    scene.frame_set(2)
+    between = replace(
+        first, means=first.means + np.float32(0.075), opacities=first.opacities * np.float32(0.875)
+    )
+    assert psnr(render(tmp_path), expected(between)) > 60
+
+
+def test_sequence_renders_in_order_without_the_extension(sequence, clouds, tmp_path):
+    scene = bpy.context.scene
+    render(tmp_path)  # sets the format
+    scene.render.filepath = str(tmp_path / "frame_")
+    scene.frame_start, scene.frame_end = 1, 3
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "walk.blend"))
+    script = (
+        "import bpy, sys\n"
+        "bpy.ops.wm.open_mainfile(filepath=sys.argv[1])\n"
+        "assert not hasattr(bpy.types.Scene, 'diorama')\n"
+        "bpy.ops.render.render(animation=True)\n"
+    )
+    farm = {"BLENDER_USER_RESOURCES": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", script, str(tmp_path / "walk.blend")]
+    subprocess.run(command, check=True, env=farm, capture_output=True)
+    for frame, cloud in enumerate(clouds, start=1):
+        assert psnr(read_image(tmp_path / f"frame_{frame:04d}.exr"), expected(cloud)) > 70
+
+
+def test_export_writes_a_file_per_frame(sequence, clouds, tmp_path):
+    bpy.ops.diorama.export_splats(filepath=str(tmp_path / "out.ply"))
+    for index, cloud in enumerate(clouds):
+        np.testing.assert_array_equal(read_ply(tmp_path / f"out_{index:04d}.ply").means, cloud.means)
+
+
+def test_moving_asset_plays_splats_and_views(extension, clouds, tmp_path):
+    views = np.zeros((2, 3, 8, 8, 4), np.float32)
+    views[..., 3] = 1
+    views[:, 1, ..., 0] = 1  # the second frame is red
+    write_asset(
+        tmp_path / "asset",
+        request={"prompt": "walking", "seed": 1},
+        model="starter",
+        clouds=clouds,
+        views=views,
+        cameras=orbit(2),
+        fov_deg=40.0,
+        blending="linear",
+        timings={},
+    )
+    collection = extension.scene.import_asset(bpy.context, tmp_path / "asset", report=lambda change: None)
+    scene = prepare(8, 8)
+    (body,) = extension.scene.splat_objects(collection)
+    assert len(extension.scene.sequences.frame_objects(body)) == 3
+    camera = extension.scene.view_cameras(collection)[0]
+    (picture,) = (item for item in camera.children)
+    body.hide_render, picture.hide_render = True, False
+    scene.camera = camera
+    for frame, red in ((1, 0), (2, 1), (3, 0), (5, 1)):
+        scene.frame_set(frame)
+        assert render(tmp_path)[4, 4, 0] == pytest.approx(red, abs=1e-3)
