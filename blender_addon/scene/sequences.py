@@ -9,8 +9,9 @@ from __future__ import annotations
 import bpy
 
 from ..backend.ply import GaussianCloud
+from .attribute_nodes import named, shared
 from .node_formulas import Field, Formulas
-from .splat_nodes import input_identifier, named, shared
+from .splat_nodes import input_identifier
 from .splats import splat_mesh, splat_object
 
 GROUP_NAME = "Diorama Sequence"

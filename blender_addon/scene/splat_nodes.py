@@ -9,28 +9,20 @@ material draws the Gaussian on it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import bpy
 
+from .attribute_nodes import named, sample, shared, store
+from .colour_nodes import coloured_quads
 from .node_formulas import Field, Formulas, Node
 
-VERSION = 1  # counts up when the nodes change, so that old scenes keep the group they were made with
 GROUP_NAME = "Diorama Splats"
-MATERIAL_NAME = "Diorama Splats"
-_MARK = "diorama_nodes"
 
+_FREE_VIEW_K = 1.5  # standard deviations shown in free viewing: little overlap, so Solid view shows shapes
 _NEAR = 0.01  # metres; splats nearer to the camera than this are not drawn
 _FIELD_MARGIN = 1.3  # the projection is linearised at most this far outside the picture (Kerbl et al.'s code)
 _MIN_ALPHA = 1 / 255
-_MAX_ALPHA = 0.99
-_SH_C0 = 0.28209479177387814
-_SH_C1 = 0.4886025119029199
-_SH_C2 = (1.0925484305920792, 0.31539156525252005, 0.5462742152960396)
-_SH_C3 = (0.5900435899266435, 2.890611442640554, 0.4570457994644658, 0.3731763325901154, 1.445305721320277)
-
 # Driver variables: name -> property of the active scene. Simple expressions need neither Python nor trust.
 _CAMERA_VARIABLES = {
     "type": "camera.data.type",  # 0 perspective, 1 orthographic
@@ -63,24 +55,6 @@ def splat_group() -> bpy.types.NodeTree:
     return shared(bpy.data.node_groups, GROUP_NAME, _build_group, "GeometryNodeTree")
 
 
-def splat_material() -> bpy.types.Material:
-    """The material that shows splats."""
-    return shared(bpy.data.materials, MATERIAL_NAME, _build_material)
-
-
-def shared(
-    collection: bpy.types.bpy_prop_collection, name: str, build: Callable[[Any], None], *kind: str
-) -> Any:
-    """The one datablock of that name and of this version in a .blend file; built on first use."""
-    for item in collection:
-        if item.get(_MARK) == f"{name} {VERSION}" and item.library is None:
-            return item
-    made = collection.new(name, *kind)
-    made[_MARK] = f"{name} {VERSION}"
-    build(made)
-    return made
-
-
 def input_identifier(group: bpy.types.NodeTree, name: str) -> str:
     """The key under which a modifier keeps the input of that name."""
     return next(
@@ -104,6 +78,7 @@ class _View:
     own: Node  # the splat object's Object Info, in the world
     object_from_camera: Field
     camera_from_object: Field
+    is_free: Field  # whether splats are to be seen from anywhere, approximately
 
 
 @dataclass(frozen=True)
@@ -124,7 +99,7 @@ def _build_group(group: bpy.types.NodeTree) -> None:
     _add_interface(group)
     f = Formulas(group)
     inputs = f.node("NodeGroupInput")
-    view = _view(f)
+    view = _view(f, inputs)
     ellipse = _ellipse(f, inputs, view)
     with f.frame("One loose quad per splat, corners at ±1"):
         quad = f.node("GeometryNodeMeshGrid", 2.0, 2.0, 2, 2)["Mesh"]
@@ -144,13 +119,19 @@ def _build_group(group: bpy.types.NodeTree) -> None:
             copies["Duplicate Index"],
             settings={"input_type": "INT"},
         ).first
-    quads = _colour(f, inputs, view, ellipse, quads)
+    quads = coloured_quads(
+        f, inputs, quads, centre=ellipse.centre, opacity=ellipse.opacity, camera=view.camera, own=view.own
+    )
     quads = _place(f, inputs, ellipse, quads, splat_of_corner)
-    quads = f.node("GeometryNodeSetMaterial", quads, Material=inputs["Material"]).first
+    materials = (inputs["Material"], inputs["Preview Material"])
+    material = f.node(
+        "GeometryNodeSwitch", view.is_free, *materials, settings={"input_type": "MATERIAL"}
+    ).first
+    quads = f.node("GeometryNodeSetMaterial", quads, Material=material).first
     f.node("NodeGroupOutput", quads)
 
 
-def _view(f: Formulas) -> _View:
+def _view(f: Formulas, inputs: Node) -> _View:
     with f.frame("The scene's camera; the values are driven"):
         values = [_driven_value(f, name, expression) for name, expression in _CAMERA_VALUES.items()]
         camera = _object_info(f, f.node("GeometryNodeInputActiveCamera").first)
@@ -161,7 +142,8 @@ def _view(f: Formulas) -> _View:
         object_from_world = f.node("FunctionNodeInvertMatrix", own["Transform"])["Matrix"]
         object_from_camera = f.node("FunctionNodeMatrixMultiply", object_from_world, world_from_camera).first
         camera_from_object = f.node("FunctionNodeInvertMatrix", object_from_camera)["Matrix"]
-    return _View(*values, camera, own, object_from_camera, camera_from_object)
+        is_free = f.node("GeometryNodeIsViewport").first * inputs["Free View"]
+    return _View(*values, camera, own, object_from_camera, camera_from_object, is_free)
 
 
 def _ellipse(f: Formulas, inputs: Node, view: _View) -> _Ellipse:
@@ -177,7 +159,8 @@ def _ellipse(f: Formulas, inputs: Node, view: _View) -> _Ellipse:
 
     with f.frame("Covariance [a b; b c] of the splat in the plane through its centre, plus dilation"):
         row_x, row_y, row_z = _rows(f, view.camera_from_object)
-        to_axes = f.node("FunctionNodeInvertRotation", named(f, "rotation", "QUATERNION")).first
+        rotation = named(f, "rotation", "QUATERNION")
+        to_axes = f.node("FunctionNodeInvertRotation", rotation).first
         scale = named(f, "scale", "FLOAT_VECTOR") * inputs["Size"]
         extent_x = f.node("FunctionNodeRotateVector", row_x + row_z * slope_x, to_axes).first * scale
         extent_y = f.node("FunctionNodeRotateVector", row_y + row_z * slope_y, to_axes).first * scale
@@ -189,38 +172,37 @@ def _ellipse(f: Formulas, inputs: Node, view: _View) -> _Ellipse:
     with f.frame("Ellipse: k standard deviations (Cholesky), up to where alpha falls below 1/255"):
         random = f.node("FunctionNodeRandomValue", 0.0, 1.0).first
         opacity = named(f, "opacity", "FLOAT") * inputs["Opacity"]
-        shown = in_front * (random < inputs["Density"]) * _inside_crop(f, inputs, centre, view.own)
-        k = f.sqrt(2 * f.math("LOGARITHM", f.maximum(opacity / _MIN_ALPHA, 1.0), math.e)) * shown
+        chosen = (random < inputs["Density"]) * _inside_crop(f, inputs, centre, view.own)
+        k = f.sqrt(2 * f.math("LOGARITHM", f.maximum(opacity / _MIN_ALPHA, 1.0), math.e)) * in_front * chosen
         l11 = f.sqrt(a)
         l21 = b / l11
         l22 = f.sqrt(f.maximum(c - l21 * l21, 0.0))
         right, up = _columns(f, view.object_from_camera)
-        return _Ellipse(centre, z, right * (k * l11) + up * (k * l21), up * (k * l22), k, opacity)
+        exact = (right * (k * l11) + up * (k * l21), up * (k * l22), k)
 
-
-def _colour(f: Formulas, inputs: Node, view: _View, ellipse: _Ellipse, quads: Field) -> Field:
-    with f.frame("Colour: sRGB from spherical harmonics in the object's rotated frame, then linear light"):
-        world_centre = f.node("FunctionNodeTransformPoint", ellipse.centre, view.own["Transform"]).first
-        to_own = f.node("FunctionNodeInvertRotation", view.own["Rotation"]).first
-        from_camera = world_centre - view.camera["Location"]
-        direction = f.node("FunctionNodeRotateVector", from_camera, to_own).first
-        plain = named(f, "sh_0", "FLOAT_VECTOR") * _SH_C0 + (0.5, 0.5, 0.5)
-        harmonic = _harmonics(f, plain, f.vector_math("NORMALIZE", direction))
-
-        def coloured(srgb: Field) -> Field:
-            srgb = f.vector_math("MAXIMUM", srgb, (0.0, 0.0, 0.0))
-            kind = {"input_type": "VECTOR"}
-            light = f.node(
-                "GeometryNodeSwitch", inputs["Display Blending"], _linear(f, srgb), srgb, settings=kind
+    with f.frame("Free viewing: without a camera, in the plane of the splat's two largest axes"):
+        flat_x, flat_y = _largest_axes(f, scale)
+        free_k = _FREE_VIEW_K * chosen
+        free = [
+            f.node("FunctionNodeRotateVector", axis, rotation).first * free_k for axis in (flat_x, flat_y)
+        ]
+        edge_x, edge_y, k = (
+            f.node("GeometryNodeSwitch", view.is_free, *pair, settings={"input_type": kind}).first
+            for pair, kind in zip(
+                zip(exact, (*free, free_k), strict=True), ("VECTOR", "VECTOR", "FLOAT"), strict=True
             )
-            r, g, b = f.separate(light.first * inputs["Tint"] * inputs["Brightness"])
-            colour = f.node("FunctionNodeCombineColor", r, g, b, ellipse.opacity).first
-            colour = _sample(f, inputs, colour, f.node("GeometryNodeInputIndex").first, "FLOAT_COLOR")
-            return _store(f, quads, "splat_color", "FLOAT_COLOR", "FACE", colour)
+        )
+    return _Ellipse(centre, z, edge_x, edge_y, k, opacity)
 
-        kind = {"input_type": "GEOMETRY"}  # only the branch that is needed is computed
-        either = (coloured(plain), coloured(harmonic))
-        return f.node("GeometryNodeSwitch", inputs["SH Degree"] > 0, *either, settings=kind).first
+
+def _largest_axes(f: Formulas, scale: Field) -> tuple[Field, Field]:
+    """The two largest axes of a splat in its own rotated frame."""
+    x, y, z = f.separate(scale)
+    x_is_least = (x < y) * (x < z)
+    z_is_least = (1 - x_is_least) * (z < y)
+    first = f.combine(x * (1 - x_is_least), y * x_is_least, 0.0)
+    second = f.combine(0.0, y * z_is_least, z * (1 - z_is_least))
+    return first, second
 
 
 def _place(f: Formulas, inputs: Node, ellipse: _Ellipse, quads: Field, splat: Field) -> Field:
@@ -230,11 +212,11 @@ def _place(f: Formulas, inputs: Node, ellipse: _Ellipse, quads: Field, splat: Fi
         matrix = f.node(
             "FunctionNodeCombineMatrix", *entries[:-1], 1.0
         ).first  # its third column is not geometry
-        matrix = _sample(f, inputs, matrix, splat, "FLOAT4X4")
+        matrix = sample(f, inputs, matrix, splat, "FLOAT4X4")
         parts = f.node("FunctionNodeSeparateMatrix", matrix)
         corner = f.node("GeometryNodeInputPosition").first
         offset = corner * parts["Column 3 Row 1"]
-        quads = _store(f, quads, "splat_offset", "FLOAT_VECTOR", "POINT", offset)
+        quads = store(f, quads, "splat_offset", "FLOAT_VECTOR", "POINT", offset)
         quads = f.node(
             "GeometryNodeSetPosition", quads, None, f.node("FunctionNodeTransformPoint", corner, matrix).first
         ).first
@@ -270,7 +252,14 @@ def _add_interface(group: bpy.types.NodeTree) -> None:
         "Keep colours as splat viewers have them; needs a Convert Colorspace node in the compositor",
     )
     add("Dilation", "Float", 0.3, "Blur of every splat, in square pixels", min_value=0.0)
+    add(
+        "Free View",
+        "Bool",
+        True,
+        "In the viewport: approximate, from any side; off: exact, as the scene's camera sees them",
+    )
     add("Material", "Material")
+    add("Preview Material", "Material")
     group.interface.new_socket("Geometry", in_out="OUTPUT", socket_type="NodeSocketGeometry")
 
 
@@ -295,26 +284,6 @@ def _driven_value(f: Formulas, name: str, expression: str) -> Field:
 
 def _object_info(f: Formulas, of_object: Field) -> Node:
     return f.node("GeometryNodeObjectInfo", of_object, settings={"transform_space": "ORIGINAL"})
-
-
-def named(f: Formulas, name: str, data_type: str) -> Field:
-    """An attribute of the splats."""
-    return f.node(
-        "GeometryNodeInputNamedAttribute", name, settings={"data_type": data_type}, label=name
-    ).first
-
-
-def _store(f: Formulas, geometry: Field, name: str, data_type: str, domain: str, value: Field) -> Field:
-    kind = {"data_type": data_type, "domain": domain}
-    return f.node(
-        "GeometryNodeStoreNamedAttribute", geometry, None, name, value, settings=kind, label=name
-    ).first
-
-
-def _sample(f: Formulas, inputs: Node, value: Field, splat: Field, data_type: str) -> Field:
-    """A value of the splat with that index."""
-    kind = {"data_type": data_type}
-    return f.node("GeometryNodeSampleIndex", inputs["Geometry"], value, splat, settings=kind).first
 
 
 def _clamp(f: Formulas, value: Field, centre: Field, half_width: Field) -> Field:
@@ -344,64 +313,3 @@ def _inside_crop(f: Formulas, inputs: Node, centre: Field, own: Node) -> Field:
     is_sphere = inputs["Crop Sphere"]
     reach = f.maximum(f.maximum(x, y), z) * (1 - is_sphere) + f.vector_math("LENGTH", place) * is_sphere
     return 1 - inputs["Crop"] * (reach > 1)
-
-
-def _harmonics(f: Formulas, plain: Field, direction: Field) -> Field:
-    """Add spherical harmonics of degree 1 to 3, zero where attributes are missing, to a colour."""
-    x, y, z = f.separate(direction)
-    xx, yy, zz = x * x, y * y, z * z
-    c2, c3 = _SH_C2, _SH_C3
-    basis = (
-        y * -_SH_C1,
-        z * _SH_C1,
-        x * -_SH_C1,
-        x * y * c2[0],
-        y * z * -c2[0],
-        (2 * zz - xx - yy) * c2[1],
-        x * z * -c2[0],
-        (xx - yy) * c2[2],
-        y * (3 * xx - yy) * -c3[0],
-        x * y * z * c3[1],
-        y * (4 * zz - xx - yy) * -c3[2],
-        z * (2 * zz - 3 * xx - 3 * yy) * c3[3],
-        x * (4 * zz - xx - yy) * -c3[2],
-        z * (xx - yy) * c3[4],
-        x * (xx - 3 * yy) * -c3[0],
-    )
-    colour = plain
-    for i, factor in enumerate(basis, start=1):
-        colour += named(f, f"sh_{i}", "FLOAT_VECTOR") * factor
-    return colour
-
-
-def _linear(f: Formulas, srgb: Field) -> Field:
-    """sRGB to linear light (IEC 61966-2-1), channel by channel."""
-
-    def channel(c: Field) -> Field:
-        is_dark = c < 0.04045
-        return is_dark * (c / 12.92) + (1 - is_dark) * ((c + 0.055) / 1.055) ** 2.4
-
-    return f.combine(*(channel(c) for c in f.separate(srgb)))
-
-
-def _build_material(material: bpy.types.Material) -> None:
-    material.surface_render_method = "BLENDED"
-    material.use_transparency_overlap = True
-    material.cycles.emission_sampling = "NONE"
-    if material.node_tree is None:  # up to 4.5
-        material.use_nodes = True
-    material.node_tree.nodes.clear()
-    f = Formulas(material.node_tree)
-
-    with f.frame("Gaussian: opacity · exp(-r² / 2), nothing below 1/255"):
-        offset = f.node("ShaderNodeAttribute", settings={"attribute_name": "splat_offset"})["Vector"]
-        colour = f.node("ShaderNodeAttribute", settings={"attribute_name": "splat_color"})
-        alpha = colour["Alpha"] * f.math("EXPONENT", offset.dot(offset) * -0.5)
-        alpha = f.minimum(alpha, _MAX_ALPHA) * (alpha > _MIN_ALPHA)
-
-    with f.frame("Light, or what is behind"):
-        light = f.node("ShaderNodeEmission", colour["Color"], 1.0).first
-        behind = f.node("ShaderNodeBsdfTransparent").first
-        surface = f.node("ShaderNodeMixShader", alpha, behind, light).first
-
-    f.node("ShaderNodeOutputMaterial", surface)

@@ -7,7 +7,8 @@ import numpy as np
 
 from ..backend.ply import GaussianCloud
 from ..backend.protocol import DioramaError
-from .splat_nodes import GROUP_NAME, input_identifier, splat_group, splat_material
+from .splat_material import preview_material, splat_material
+from .splat_nodes import GROUP_NAME, input_identifier, splat_group
 
 _PROPERTY = {"FLOAT": "value", "FLOAT_VECTOR": "vector", "QUATERNION": "value"}  # as foreach_set names it
 
@@ -27,6 +28,7 @@ def splat_object(name: str, mesh: bpy.types.Mesh, blending: str) -> bpy.types.Ob
     modifier.node_group = group
     for input_name, value in (
         ("Material", splat_material()),
+        ("Preview Material", preview_material()),
         ("SH Degree", _sh_degree(mesh)),
         ("Display Blending", blending == "display"),
     ):
