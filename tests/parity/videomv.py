@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from backend import cameras
 from backend.models import converters
-from backend.models.lgm import LGM
+from backend.models.lgm import LGM, Gaussians
 from backend.models.videomv_unet import VideoMVImageUNet, VideoMVUNet
 from backend.pipelines import schedules
 from backend.pipelines.three_d_aware import (
@@ -87,7 +88,9 @@ def lgm(fixture: Fixture) -> Outputs:
     images = fixture["in.images"][None]
     features = reconstruction_features(net, images, fixture["in.poses"], config["fovy"])
     gaussians = net.gaussians(features)
-    rgb, alpha = render(gaussians, fixture["in.render_poses"], _rendering(config, config["bg"]))
+    poses, rendering = fixture["in.render_poses"], _rendering(config, config["bg"])
+    shipped, _ = render(gaussians, poses, rendering)
+    published, alpha = render(_with_published_rotations(gaussians, features), poses, rendering)
     views = cameras.opencv_from_world(fixture["in.render_poses"])
     projection = _projection(config["fovy"], config["znear"], config["zfar"])
     return {
@@ -98,9 +101,8 @@ def lgm(fixture: Fixture) -> Outputs:
         "opacity": gaussians.opacities[0].unsqueeze(-1),
         "scales": gaussians.scales[0],
         "rgb": gaussians.rgb[0],
-        "render_identity": rgb[0],
-        # The reference turned the Gaussians by rotations that shrink with 1/N; its tolerance covers them.
-        "render": rgb[0],
+        "render_identity": shipped[0],
+        "render": published[0],
         "render_alpha": alpha[0],
     }
 
@@ -138,7 +140,7 @@ def three_d_aware(fixture: Fixture) -> Outputs:
         sizes["image_embedding_dim"] = config["unet"]["y_dim"]
     unet = make_unet(**sizes).eval()
     unet.load_state_dict(converters.videomv_unet(fixture.weights["videomv"]))
-    reconstructor = _lgm(config["lgm"], converters.lgm(fixture.weights["videomv"]))
+    reconstructor = _lgm(config["lgm"], converters.lgm(fixture.weights["videomv"]), kind=_LGMAsPublished)
     vae = _vae(config["vae"])
     vae.load_state_dict(converters.ldm_vae(fixture.weights["vae"]))
 
@@ -158,7 +160,7 @@ def three_d_aware(fixture: Fixture) -> Outputs:
         posteriors = [vae.encode(2 * image - 1).latent_dist.mode() for image in images.split(4)]
         return config["vae"]["scale_factor"] * torch.cat(posteriors)
 
-    predictions, x0, refined = {}, {}, {}
+    predictions, x0, refined, shipped = {}, {}, {}, {}
     for branch in ("cond", "uncond"):
         image = _image_inputs(fixture, fixture[f"in.image_{branch}"]) if image_conditioned else {}
         predictions[branch] = unet(x, t, fixture[f"in.y_{branch}"], camera, **image)
@@ -172,6 +174,7 @@ def three_d_aware(fixture: Fixture) -> Outputs:
             input_views=config["input_views"],
             rendering=_rendering(config["lgm"], config["bg"]),
         )
+        shipped[branch] = reconstructor.shipped
 
     def guided(cond: Tensor, uncond: Tensor) -> Tensor:
         return uncond + config["guidance"] * (cond - uncond)
@@ -180,7 +183,7 @@ def three_d_aware(fixture: Fixture) -> Outputs:
     aware = schedules.prediction_from_x0(scheduler, x0_guided, t, x)
     plain = guided(predictions["cond"], predictions["uncond"])
     seen = config["input_views"]
-    gaussians = refined["cond"].gaussians
+    gaussians = shipped["cond"]
     return {
         "x0_cond_input_views": x0["cond"][0, :, seen].transpose(0, 1),
         "x0_uncond_input_views": x0["uncond"][0, :, seen].transpose(0, 1),
@@ -231,7 +234,46 @@ def _image_inputs(fixture: Fixture, embedding: Tensor) -> dict[str, Tensor]:
     }
 
 
-def _lgm(config: dict[str, Any], weights: dict[str, Tensor]) -> LGM:
+class _LGMAsPublished(LGM):
+    """Gives the fixtures' Gaussians to the renderer, and keeps ours."""
+
+    shipped: Gaussians
+
+    def gaussians(self, features: Tensor) -> Gaussians:
+        self.shipped = super().gaussians(features)
+        return _with_published_rotations(self.shipped, features)
+
+
+def _with_published_rotations(gaussians: Gaussians, features: Tensor) -> Gaussians:
+    """The Gaussians that the fixtures were rendered with.
+
+    The published code normalised each component of the quaternions over all Gaussians of a sample, and its
+    rasteriser took them as they were, so that hardly any rotation is left (the fewer Gaussians, the more).
+    We ship none; here the same covariances are expressed as rotations of unit quaternions and scales.
+    """
+    quats = torch.nn.functional.normalize(
+        features.permute(0, 1, 3, 4, 2).flatten(1, 3)[..., 7:11].double(), dim=1
+    )
+    w, x, y, z = quats.unbind(-1)
+    nearly_rotation = torch.stack(
+        [
+            *(1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
+            *(2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)),
+            *(2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)),
+        ],
+        dim=-1,
+    ).unflatten(-1, (3, 3))
+    half = nearly_rotation * gaussians.scales.double().unsqueeze(-2)
+    variances, axes = torch.linalg.eigh(half @ half.mT)
+    axes[..., 0] *= torch.linalg.det(axes).unsqueeze(-1)  # a rotation, not a reflection
+    turned = Rotation.from_matrix(axes.flatten(0, -3).numpy()).as_quat(scalar_first=True)
+    return gaussians._replace(
+        scales=variances.clamp_min(0).sqrt().float(),
+        quats=torch.from_numpy(turned).float().reshape(gaussians.quats.shape),
+    )
+
+
+def _lgm(config: dict[str, Any], weights: dict[str, Tensor], kind: type[LGM] = LGM) -> LGM:
     sizes = (
         "input_size",
         "in_channels",
@@ -244,7 +286,7 @@ def _lgm(config: dict[str, Any], weights: dict[str, Tensor]) -> LGM:
         "attention_heads",
         "skip_scale",
     )
-    net = LGM(**{name: config[name] for name in sizes if name in config}).eval()
+    net = kind(**{name: config[name] for name in sizes if name in config}).eval()
     net.load_state_dict(weights)
     if net.splat_size != config["splat_size"]:
         raise ValueError(f"LGM gives maps of {net.splat_size} pixels, the fixture {config['splat_size']}")
