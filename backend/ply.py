@@ -106,8 +106,12 @@ def read_ply(path: Path | str) -> GaussianCloud:
             out[:, i] = records[field]
         return out
 
-    rest = columns(*(f"f_rest_{i}" for i in range(sum(name.startswith("f_rest_") for name in names))))
-    rest = rest.reshape(header.count, 3, -1).transpose(0, 2, 1)
+    rest_count = sum(name.startswith("f_rest_") for name in names) // 3
+    sh = np.empty((header.count, 1 + rest_count, 3), np.float32)
+    for channel in range(3):
+        sh[:, 0, channel] = records[_DC[channel]]
+        for i in range(rest_count):
+            sh[:, 1 + i, channel] = records[f"f_rest_{channel * rest_count + i}"]
     with np.errstate(over="ignore"):  # what overflows is reported by _check
         opacities = 1 / (1 + np.exp(-columns("opacity")[:, 0].astype(np.float64)))
         scales = np.maximum(np.exp(columns(*_SCALE).astype(np.float64)), 1e-30)  # collapsed, still a splat
@@ -124,7 +128,7 @@ def read_ply(path: Path | str) -> GaussianCloud:
             quats=quats.astype(np.float32),
             scales=scales.astype(np.float32),
             opacities=opacities.astype(np.float32),
-            sh=np.concatenate([columns(*_DC)[:, None], rest], axis=1),
+            sh=sh,
         )
     _check(cloud, str(path))
     return cloud
@@ -226,8 +230,9 @@ def _check(cloud: GaussianCloud, name: str) -> None:
     if len(cloud) == 0:
         raise _error(f"{name}: there are no splats", "At least one splat is needed.")
     for what in ("means", "quats", "scales", "opacities", "sh"):
-        bad = ~np.isfinite(getattr(cloud, what).reshape(len(cloud), -1)).all(axis=1)
-        if bad.any():
+        finite = np.isfinite(getattr(cloud, what))
+        if not finite.all():
+            bad = ~finite.reshape(len(cloud), -1).all(axis=1)
             count = f"{int(bad.sum())} of {len(cloud)} splats"
             raise _error(f"{name}: {count} have {what} that are not finite", _DAMAGED_HINT)
     flat = int(np.sum(~(cloud.scales > 0).all(axis=1)))

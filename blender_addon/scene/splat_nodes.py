@@ -122,7 +122,11 @@ def _build_group(group: bpy.types.NodeTree) -> None:
     quads = coloured_quads(
         f, inputs, quads, centre=ellipse.centre, opacity=ellipse.opacity, camera=view.camera, own=view.own
     )
-    quads = _place(f, inputs, ellipse, quads, splat_of_corner)
+    quads, height = _place(f, inputs, ellipse, quads, splat_of_corner)
+    with f.frame("Back to front, for EEVEE; in free viewing there is no back"):
+        by_height = f.node("GeometryNodeSortElements", quads, Sort_Weight=height, settings={"domain": "FACE"})
+        either = {"input_type": "GEOMETRY"}
+        quads = f.node("GeometryNodeSwitch", view.is_free, by_height.first, quads, settings=either).first
     materials = (inputs["Material"], inputs["Preview Material"])
     material = f.node(
         "GeometryNodeSwitch", view.is_free, *materials, settings={"input_type": "MATERIAL"}
@@ -205,7 +209,8 @@ def _largest_axes(f: Formulas, scale: Field) -> tuple[Field, Field]:
     return first, second
 
 
-def _place(f: Formulas, inputs: Node, ellipse: _Ellipse, quads: Field, splat: Field) -> Field:
+def _place(f: Formulas, inputs: Node, ellipse: _Ellipse, quads: Field, splat: Field) -> tuple[Field, Field]:
+    """The quads in their places, and every corner's height: z in the camera."""
     with f.frame("Corners onto the ellipse, by one matrix per splat"):
         columns = (ellipse.edge_x, ellipse.edge_y, f.combine(ellipse.k, ellipse.height, 0.0), ellipse.centre)
         entries = [entry for column in columns for entry in (*f.separate(column), 0.0)]
@@ -220,11 +225,7 @@ def _place(f: Formulas, inputs: Node, ellipse: _Ellipse, quads: Field, splat: Fi
         quads = f.node(
             "GeometryNodeSetPosition", quads, None, f.node("FunctionNodeTransformPoint", corner, matrix).first
         ).first
-
-    with f.frame("Back to front, for EEVEE"):
-        kind = {"domain": "FACE"}
-        height = parts["Column 3 Row 2"]
-        return f.node("GeometryNodeSortElements", quads, Sort_Weight=height, settings=kind).first
+    return quads, parts["Column 3 Row 2"]
 
 
 def _add_interface(group: bpy.types.NodeTree) -> None:
