@@ -82,18 +82,17 @@ def test_wrong_line_is_named_before_anything_is_done(batch, tmp_path: Path, line
     assert not (tmp_path / "out").exists()
 
 
-def test_one_failing_job_does_not_stop_the_others(batch, tmp_path: Path) -> None:
+def test_one_failing_job_does_not_stop_the_others(batch, diorama: ModuleType, tmp_path: Path) -> None:
+    requests = [diorama.host.GenerationRequest(prompt, steps=2) for prompt in ("a red mushroom", "a car")]
     jobs = tmp_path / "jobs.jsonl"
-    lines = [{"prompt": "a red mushroom", "steps": 2}, {"prompt": "a blue snowman", "steps": 2}]
-    jobs.write_text("\n".join(map(json.dumps, lines)))
-    batch("--jobs", str(jobs), "--out", str(tmp_path / "names"))
-    (first, second) = sorted((tmp_path / "names").iterdir(), key=lambda folder: "mushroom" not in folder.name)
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / first.name).write_text("in the way")
+    jobs.write_text("\n".join(json.dumps(request.to_dict()) for request in requests))
+    first, second = (diorama.jobs.named_directory(tmp_path / "out", request) for request in requests)
+    first.parent.mkdir()
+    first.write_text("in the way")
     result = batch("--jobs", str(jobs), "--out", str(tmp_path / "out"))
     assert result.returncode == 4
     assert "E_OUTPUT_UNWRITABLE" in result.stderr
-    assert (tmp_path / "out" / second.name / "scene.blend").is_file()
+    assert (second / "scene.blend").is_file()
 
 
 @pytest.mark.parametrize(
