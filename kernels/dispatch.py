@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import importlib.util
+import os
 from dataclasses import replace
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -13,7 +17,7 @@ from torch import Tensor
 from .spherical_harmonics import MAX_DEGREE, view_dependent_colors
 from .stages import TILE, Camera
 
-BACKENDS = ("auto", "numba", "torch")
+BACKENDS = ("auto", "numba", "warp", "gsplat", "torch")
 RENDER_MODES = ("RGB", "D", "ED", "RGB+D", "RGB+ED")
 
 
@@ -56,7 +60,8 @@ def rasterization(
         render_mode: RGB, D (accumulated depth), ED (expected depth), RGB+D or RGB+ED.
         rasterize_mode: "antialiased" fades splats by what eps2d adds to their area.
         max_alpha: largest alpha of one splat in one pixel: 0.99 in the 3DGS paper, 0.999 in gsplat 1.5.
-        backend: "numba" (CPU), "torch" (reference, any device and float type) or "auto".
+        backend: "numba" (CPU); "warp" or, where it is already compiled, "gsplat" (CUDA; with its own
+            max_alpha); "torch" (the reference: any device and float type); or "auto", the fastest of these.
 
     Returns:
         colors [..., C, H, W, X], alphas [..., C, H, W, 1] and gsplat's dictionary of intermediate results,
@@ -73,7 +78,17 @@ def rasterization(
     _require_finite(
         means=means, quats=quats, scales=scales, opacities=opacities, colors=colors, viewmats=viewmats, Ks=Ks
     )
-    engine = _engine(backend, means)
+    backend = _choose(backend, means)
+    if backend == "gsplat":
+        import gsplat
+
+        images, alphas, meta = gsplat.rasterization(
+            means, quats, scales, opacities, colors, viewmats, Ks, width, height, near_plane, far_plane,
+            radius_clip, eps2d, sh_degree, packed, tile_size, backgrounds, render_mode,
+            rasterize_mode=rasterize_mode,
+        )  # fmt: skip
+        return images, alphas, meta | {"backend": backend}
+    engine = _engine(backend)
     camera = Camera(width, height, near_plane, far_plane, radius_clip, eps2d)
     batch, N, C = means.shape[:-2], means.shape[-2], viewmats.shape[-3]
     B = batch.numel()
@@ -128,26 +143,52 @@ def rasterization(
         "height": height,
         "tile_size": tile_size,
         "n_cameras": C,
-        "backend": engine.__name__.rpartition(".")[2],
+        "backend": backend,
     }
     return per_image(images), per_image(alphas), meta
 
 
-def _engine(backend: str, means: Tensor) -> ModuleType:
-    """The module with `project` and `rasterize` for this backend."""
+def _choose(backend: str, means: Tensor) -> str:
+    """The backend that "auto" stands for, or the given one if it can take these tensors."""
     _require_one_of("backend", backend, BACKENDS)
+    device = means.device.type
+    single = means.dtype == torch.float32
     if backend == "auto":
-        fast = means.device.type == "cpu" and means.dtype == torch.float32
-        backend = "numba" if fast and importlib.util.find_spec("numba") else "torch"
-    if backend == "numba":
-        if means.device.type != "cpu" or means.dtype != torch.float32:
-            raise ValueError(f"backend 'numba' takes float32 on the CPU, not {means.dtype} on {means.device}")
-        from . import cpu_numba
+        if device == "cpu" and single and importlib.util.find_spec("numba"):
+            return "numba"
+        if device == "cuda" and single and _gsplat_is_compiled():
+            return "gsplat"
+        if device == "cuda" and single and importlib.util.find_spec("warp"):
+            return "warp"
+        return "torch"
+    needed = {"numba": "cpu", "warp": "cuda", "gsplat": "cuda"}.get(backend, device)
+    if device != needed or not (single or backend == "torch"):
+        raise ValueError(
+            f"rasterization: backend {backend!r} takes float32 on {needed}, not {means.dtype} on {device}"
+        )
+    if backend == "gsplat" and not _gsplat_is_compiled():
+        raise ValueError("rasterization: gsplat is not installed, or not compiled; use backend 'warp'")
+    return backend
 
-        return cpu_numba
-    from . import ref
 
-    return ref
+@functools.cache
+def _gsplat_is_compiled() -> bool:
+    """Whether gsplat would work at once. It is not imported to find out: that could start its compiler."""
+    spec = importlib.util.find_spec("gsplat")
+    if spec is None or not spec.submodule_search_locations:
+        return False
+    from torch.utils.cpp_extension import get_default_build_root
+
+    root = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or get_default_build_root())
+    wheels = Path(next(iter(spec.submodule_search_locations))).glob("csrc*.[sp][oy]*")
+    built = (build for ending in ("so", "pyd") for build in root.glob(f"**/gsplat_cuda/gsplat_cuda.{ending}"))
+    return any(wheels) or any(built)
+
+
+def _engine(backend: str) -> ModuleType:
+    """The module with `project` and `rasterize` of our own backends."""
+    name = {"numba": "cpu_numba", "warp": "cuda_warp", "torch": "ref"}[backend]
+    return importlib.import_module(f".{name}", __package__)
 
 
 def _require_supported(
@@ -202,9 +243,10 @@ def _require_shapes(
 
 
 def _require_finite(**tensors: Tensor) -> None:
-    for name, tensor in tensors.items():
-        bad = tensor.numel() - int(torch.isfinite(tensor).sum())
-        if bad:
+    finite = torch.stack([torch.isfinite(tensor).all() for tensor in tensors.values()]).tolist()
+    for (name, tensor), fine in zip(tensors.items(), finite, strict=True):
+        if not fine:
+            bad = int((~torch.isfinite(tensor)).sum())
             raise ValueError(
                 f"rasterization: {name} holds NaN or infinity in {bad} of {tensor.numel()} values"
             )
