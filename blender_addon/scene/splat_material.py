@@ -36,9 +36,17 @@ def _build(material: bpy.types.Material, method: str) -> None:
         alpha = colour["Alpha"] * f.math("EXPONENT", offset.dot(offset) * -0.5)
         alpha = f.minimum(alpha, _MAX_ALPHA) * (alpha > _MIN_ALPHA)
 
-    with f.frame("Light, or what is behind"):
+    with f.frame("The splat's colour as light, or lit where it has a normal"):
+        normal = f.node("ShaderNodeAttribute", settings={"attribute_name": "splat_normal"})["Vector"]
+        is_lit = f.vector_math("LENGTH", normal) > 0.5
+        kind = {"vector_type": "NORMAL", "convert_from": "OBJECT", "convert_to": "WORLD"}
+        normal = f.node("ShaderNodeVectorTransform", normal, settings=kind).first
+        lit = f.node("ShaderNodeBsdfDiffuse", colour["Color"], Normal=normal).first
         light = f.node("ShaderNodeEmission", colour["Color"], 1.0).first
+        front = f.node("ShaderNodeMixShader", is_lit, light, lit).first
+
+    with f.frame("In front of what is behind"):
         behind = f.node("ShaderNodeBsdfTransparent").first
-        surface = f.node("ShaderNodeMixShader", alpha, behind, light).first
+        surface = f.node("ShaderNodeMixShader", alpha, behind, front).first
 
     f.node("ShaderNodeOutputMaterial", surface)

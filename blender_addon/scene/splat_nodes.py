@@ -122,6 +122,7 @@ def _build_group(group: bpy.types.NodeTree) -> None:
     quads = coloured_quads(
         f, inputs, quads, centre=ellipse.centre, opacity=ellipse.opacity, camera=view.camera, own=view.own
     )
+    quads = _with_normals(f, inputs, view, ellipse, quads)
     quads, height = _place(f, inputs, ellipse, quads, splat_of_corner)
     with f.frame("Back to front, for EEVEE; in free viewing there is no back"):
         by_height = f.node("GeometryNodeSortElements", quads, Sort_Weight=height, settings={"domain": "FACE"})
@@ -209,6 +210,23 @@ def _largest_axes(f: Formulas, scale: Field) -> tuple[Field, Field]:
     return first, second
 
 
+def _with_normals(f: Formulas, inputs: Node, view: _View, ellipse: _Ellipse, quads: Field) -> Field:
+    """Where splats are lit, store the direction of the smallest axis that points to the camera."""
+    with f.frame("Normals, for lights"):
+        x, y, z = f.separate(named(f, "scale", "FLOAT_VECTOR"))
+        z_is_least = (z < x) * (z < y)
+        x_is_least = (1 - z_is_least) * (x < y)
+        axis = f.combine(x_is_least, 1 - x_is_least - z_is_least, z_is_least)
+        axis = f.node("FunctionNodeRotateVector", axis, named(f, "rotation", "QUATERNION")).first
+        camera = f.node("FunctionNodeTransformPoint", (0.0, 0.0, 0.0), view.object_from_camera).first
+        axis *= f.math("SIGN", axis.dot(camera - ellipse.centre))
+        normal = sample(f, inputs, axis, f.node("GeometryNodeInputIndex").first, "FLOAT_VECTOR")
+        lit = store(f, quads, "splat_normal", "FLOAT_VECTOR", "FACE", normal)
+        return f.node(
+            "GeometryNodeSwitch", inputs["Lit"], quads, lit, settings={"input_type": "GEOMETRY"}
+        ).first
+
+
 def _place(f: Formulas, inputs: Node, ellipse: _Ellipse, quads: Field, splat: Field) -> tuple[Field, Field]:
     """The quads in their places, and every corner's height: z in the camera."""
     with f.frame("Corners onto the ellipse, by one matrix per splat"):
@@ -252,6 +270,7 @@ def _add_interface(group: bpy.types.NodeTree) -> None:
         False,
         "Keep colours as splat viewers have them; needs a Convert Colorspace node in the compositor",
     )
+    add("Lit", "Bool", False, "Let lights and shadows fall on the splats, instead of letting them shine")
     add("Dilation", "Float", 0.3, "Blur of every splat, in square pixels", min_value=0.0)
     add(
         "Free View",

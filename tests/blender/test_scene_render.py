@@ -189,3 +189,105 @@ def test_splats_and_meshes_hide_each_other_by_depth(add_splats, tmp_path):
     before = type(cloud)(**{name: values[depth < 2.6] for name, values in vars(cloud).items()})
     expected = reference(before, pose, SIZE, SIZE, pixel=pixel_size(FOV, SIZE))
     assert psnr(render(tmp_path), expected) > 60
+
+
+def set_input(extension, splats, name, value):
+    modifier = splats.modifiers[0]
+    modifier[extension.scene.splat_nodes.input_identifier(modifier.node_group, name)] = value
+
+
+def test_tint_and_brightness_multiply_light(extension, add_splats, tmp_path):
+    cloud, pose = make_cloud(), orbit(4)[0]
+    splats = add_splats(cloud)
+    set_input(extension, splats, "Tint", (1.0, 0.5, 0.0, 1.0))
+    set_input(extension, splats, "Brightness", 0.5)
+    prepare(SIZE, SIZE)
+    add_camera(pose, FOV)
+    expected = reference(cloud, pose, SIZE, SIZE, pixel=pixel_size(FOV, SIZE)) * (0.5, 0.25, 0)
+    assert psnr(render(tmp_path), expected) > 70
+
+
+def test_density_thins_out(extension, add_splats, tmp_path):
+    splats = add_splats(make_cloud(2000))
+    add_camera(orbit(1, radius=9)[0])
+    set_input(extension, splats, "Density", 0.25)
+    set_input(extension, splats, "Free View", False)
+    mesh = splats.evaluated_get(bpy.context.evaluated_depsgraph_get()).data
+    offsets = np.empty(len(mesh.vertices) * 3, np.float32)
+    mesh.attributes["splat_offset"].data.foreach_get("vector", offsets)
+    shown = np.mean(np.abs(offsets.reshape(-1, 12)).max(axis=1) > 0)
+    assert shown == pytest.approx(0.25, abs=0.05)
+
+
+def test_splats_are_seen_from_any_side_in_the_viewport(extension, add_splats):
+    """Without a camera: flat along the two largest axes, in a material that needs no order."""
+    cloud = make_cloud()
+    mesh = add_splats(cloud).evaluated_get(bpy.context.evaluated_depsgraph_get()).data
+    assert [material.name for material in mesh.materials] == ["Diorama Splats Preview"]
+    assert mesh.materials[0].surface_render_method == "DITHERED"
+    corners = np.empty(len(mesh.vertices) * 3, np.float32)
+    mesh.vertices.foreach_get("co", corners)
+    corners = corners.reshape(-1, 4, 3)
+    np.testing.assert_allclose(corners.mean(axis=1), cloud.means, atol=1e-5)
+    edges = np.stack([corners[:, 1] - corners[:, 0], corners[:, 3] - corners[:, 0]], axis=1)
+    lengths = np.sort(np.linalg.norm(edges, axis=-1), axis=1) / 2
+    np.testing.assert_allclose(lengths, 1.5 * np.sort(cloud.scales, axis=1)[:, 1:], rtol=1e-3)
+
+
+def test_linked_duplicate_is_seen_from_where_it_stands(add_splats, tmp_path):
+    cloud, pose = make_cloud(degree=2), orbit(4)[2]
+    splats = add_splats(cloud)
+    copy = splats.copy()
+    copy.matrix_world = Matrix(PLACED.tolist())
+    bpy.context.scene.collection.objects.link(copy)
+    splats.hide_render = True
+    prepare(SIZE, SIZE)
+    add_camera(pose, FOV)
+    expected = reference(cloud, pose, SIZE, SIZE, pixel=pixel_size(FOV, SIZE), world_from_object=PLACED)
+    assert copy.data == splats.data
+    assert psnr(render(tmp_path), expected) > 70
+
+
+def test_motion_blur_is_the_mean_over_the_shutter(add_splats, tmp_path):
+    cloud, pose = make_cloud(150), orbit(4)[0]
+    splats = add_splats(cloud)
+    scene = prepare(48, 48)
+    add_camera(pose, FOV)
+    for frame, angle in ((0, -0.3), (2, 0.3)):
+        splats.rotation_euler.z = angle
+        splats.keyframe_insert("rotation_euler", frame=frame)
+    moments = []
+    for time in np.linspace(0.5, 1.5, 33):
+        scene.frame_set(int(time), subframe=time % 1)
+        moments.append(np.array(splats.matrix_world))
+    scene.frame_set(1)
+    scene.render.use_motion_blur, scene.render.motion_blur_shutter = True, 1.0
+    scene.cycles.samples = 128
+    options = {"pixel": pixel_size(FOV, 48)}
+    sharp = reference(cloud, pose, 48, 48, **options)
+    expected = np.mean(
+        [reference(cloud, pose, 48, 48, world_from_object=m, **options) for m in moments], axis=0
+    )
+    assert psnr(sharp, expected) < 30
+    assert psnr(render(tmp_path), expected) > 42
+
+
+def test_lit_splats_take_light_and_cast_shadows(extension, add_splats, tmp_path):
+    scene = prepare(SIZE, SIZE)
+    add_camera(orbit(1)[0], FOV)
+    splats = add_splats(make_cloud(400))
+    set_input(extension, splats, "Lit", True)
+    assert render(tmp_path).max() == 0  # no light yet
+    sun = bpy.data.objects.new("sun", bpy.data.lights.new("sun", "SUN"))
+    sun.data.energy = 3
+    scene.collection.objects.link(sun)
+    floor = bpy.data.meshes.new("floor")
+    floor.from_pydata([(-5, -5, -1.2), (5, -5, -1.2), (5, 5, -1.2), (-5, 5, -1.2)], [], [(0, 1, 2, 3)])
+    scene.collection.objects.link(bpy.data.objects.new("floor", floor))
+    scene.cycles.samples = 8
+    with_splats = render(tmp_path)
+    assert with_splats.mean() > 0.05
+    splats.visible_camera = False  # only its shadow is left
+    shadow = render(tmp_path)
+    splats.hide_render = True
+    assert shadow.mean() < 0.95 * render(tmp_path).mean()
