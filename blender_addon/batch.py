@@ -1,5 +1,6 @@
 """Starts Diorama without a window, from Blender's command line or a Python with bpy: see headless.py."""
 
+import atexit
 import importlib
 import importlib.util
 import sys
@@ -33,6 +34,7 @@ def addon() -> ModuleType:
     sys.modules["diorama"] = package
     spec.loader.exec_module(package)
     package.register()
+    atexit.register(package.unregister)  # Blender 4.2 crashes at its end on classes that are still registered
     return package
 
 
