@@ -123,8 +123,10 @@ def _build_group(group: bpy.types.NodeTree) -> None:
         f, inputs, quads, centre=ellipse.centre, opacity=ellipse.opacity, camera=view.camera, own=view.own
     )
     quads = _with_normals(f, inputs, view, ellipse, quads)
-    quads, height = _place(f, inputs, ellipse, quads, splat_of_corner)
+    quads = _place(f, inputs, ellipse, quads, splat_of_corner)
     with f.frame("Back to front, for EEVEE; in free viewing there is no back"):
+        face = f.node("GeometryNodeInputIndex").first
+        height = sample(f, inputs, ellipse.height, face, "FLOAT")
         by_height = f.node("GeometryNodeSortElements", quads, Sort_Weight=height, settings={"domain": "FACE"})
         either = {"input_type": "GEOMETRY"}
         quads = f.node("GeometryNodeSwitch", view.is_free, by_height.first, quads, settings=either).first
@@ -227,10 +229,9 @@ def _with_normals(f: Formulas, inputs: Node, view: _View, ellipse: _Ellipse, qua
         ).first
 
 
-def _place(f: Formulas, inputs: Node, ellipse: _Ellipse, quads: Field, splat: Field) -> tuple[Field, Field]:
-    """The quads in their places, and every corner's height: z in the camera."""
+def _place(f: Formulas, inputs: Node, ellipse: _Ellipse, quads: Field, splat: Field) -> Field:
     with f.frame("Corners onto the ellipse, by one matrix per splat"):
-        columns = (ellipse.edge_x, ellipse.edge_y, f.combine(ellipse.k, ellipse.height, 0.0), ellipse.centre)
+        columns = (ellipse.edge_x, ellipse.edge_y, f.combine(ellipse.k, 0.0, 0.0), ellipse.centre)
         entries = [entry for column in columns for entry in (*f.separate(column), 0.0)]
         matrix = f.node(
             "FunctionNodeCombineMatrix", *entries[:-1], 1.0
@@ -240,10 +241,9 @@ def _place(f: Formulas, inputs: Node, ellipse: _Ellipse, quads: Field, splat: Fi
         corner = f.node("GeometryNodeInputPosition").first
         offset = corner * parts["Column 3 Row 1"]
         quads = store(f, quads, "splat_offset", "FLOAT_VECTOR", "POINT", offset)
-        quads = f.node(
+        return f.node(
             "GeometryNodeSetPosition", quads, None, f.node("FunctionNodeTransformPoint", corner, matrix).first
         ).first
-    return quads, parts["Column 3 Row 2"]
 
 
 def _add_interface(group: bpy.types.NodeTree) -> None:

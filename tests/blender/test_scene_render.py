@@ -120,7 +120,6 @@ def test_linear_splats_under_standard_are_linear_compositing_seen_in_srgb(add_sp
     assert psnr(render_png(tmp_path), expected) > 52  # 256 steps allow 59
 
 
-@pytest.mark.slow
 def test_eevee_shows_splats_exactly(add_splats, tmp_path):
     cloud, pose = make_cloud(200, degree=1), orbit(4)[2]
     add_splats(cloud)
