@@ -7,6 +7,7 @@ from collections import deque
 from pathlib import Path
 
 import bpy
+import bpy.utils.previews
 
 from . import environment, folders, jobs
 from .backend.progress import Emit
@@ -31,6 +32,8 @@ class Host:
         self.environment = "missing"
         self.python = ""  # for this session; the preferences' Python if empty
         self.import_error: DioramaError | None = None
+        self.preview_icon = 0  # the running job's latest preview, for drawing
+        self._previews = bpy.utils.previews.new()
         self._log = user_folder / "backend.log"
         self._scenes: dict[str, str] = {}  # job → name of the scene that asked for it
         self._to_import: deque[Job] = deque()
@@ -96,6 +99,7 @@ class Host:
         if self.installation:
             self.installation.cancel()
         self.session.close()
+        bpy.utils.previews.remove(self._previews)
 
     def _tick(self) -> float | None:
         ended = self.session.pump()
@@ -103,6 +107,7 @@ class Host:
         # A render reads the scene from its own thread: nothing may appear in it meanwhile.
         if self._to_import and not bpy.app.is_job_running("RENDER"):
             self._import(self._to_import.popleft())
+        self._load_preview()
         installing = self.installation is not None and self.installation.running
         if not installing:
             self.check_environment()
@@ -110,6 +115,14 @@ class Host:
         if self.session.busy or self._to_import or installing:
             return BUSY_S
         return IDLE_S if self.session.client.running else None
+
+    def _load_preview(self) -> None:
+        active = self.session.active
+        if active is None or not active.preview:
+            self.preview_icon = 0
+        elif (name := f"{active.job.id} {active.previews}") not in self._previews:
+            self._previews.clear()
+            self.preview_icon = self._previews.load(name, active.preview, "IMAGE").icon_id
 
     def _import(self, job: Job) -> None:
         window = bpy.context.window_manager.windows[0]

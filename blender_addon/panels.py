@@ -50,7 +50,7 @@ class DIORAMA_PT_generate(_Panel, bpy.types.Panel):
         row.operator("diorama.generate", icon="OUTLINER_OB_POINTCLOUD")
         session = current.session
         if session.active:
-            _draw_active(layout.box(), session.active, session.unresponsive)
+            _draw_active(layout.box(), session.active, current.preview_icon, session.unresponsive)
         for job in session.waiting:
             row = layout.row()
             row.label(text=job.title, icon=ICONS[job.state])
@@ -91,11 +91,13 @@ def _action(row: bpy.types.UILayout, job: Job, action: str, icon: str) -> None:
     button.job, button.action = job.id, action
 
 
-def _draw_active(layout: bpy.types.UILayout, active: Active, unresponsive: bool) -> None:
+def _draw_active(layout: bpy.types.UILayout, active: Active, preview_icon: int, unresponsive: bool) -> None:
     layout.label(text=active.job.title, icon="OUTLINER_OB_POINTCLOUD")
     eta = "" if active.eta_s is None or not active.total else f", {_duration(active.eta_s)} left"
     steps = f" {active.step}/{active.total}" if active.total else " …"
     layout.progress(factor=active.fraction, text=f"{active.stage}{steps}{eta}")
+    if preview_icon:
+        layout.template_icon(preview_icon, scale=8)
     for warning in active.warnings:
         draw_text(layout, warning, "INFO")
     if active.cancelled_at is not None:

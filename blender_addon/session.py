@@ -33,6 +33,7 @@ class Active:
     total: int = 0
     eta_s: float | None = None
     preview: str = ""
+    previews: int = 0  # how many there were: the same file may be written again
     warnings: list[str] = dataclasses.field(default_factory=list)
     cancelled_at: float | None = None
     step_s: float = 0.0
@@ -186,6 +187,7 @@ class Session:
             active.step, active.total, active.eta_s = params["step"], params["total"], params["eta_s"]
         elif event == "preview":
             active.preview = params["path"]
+            active.previews += 1
         elif event == "log" and params["level"] == "warning":
             active.warnings.append(params["message"])
         if emit:
