@@ -20,6 +20,7 @@ from .session import Session
 
 ROOT = Path(__file__).parent
 BUSY_S, IDLE_S = 0.1, 2.0
+USABLE = {"chosen", "ready", "outdated"}  # states of the environment in which a job can be tried
 
 
 class Host:
@@ -109,8 +110,8 @@ class Host:
             self._import(self._to_import.popleft())
         self._load_preview()
         installing = self.installation is not None and self.installation.running
-        if not installing:
-            self.check_environment()
+        if not installing and self.environment not in USABLE:
+            self.check_environment()  # the installation may just have ended
         _redraw()
         if self.session.busy or self._to_import or installing:
             return BUSY_S

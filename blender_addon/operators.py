@@ -34,7 +34,7 @@ class DIORAMA_OT_generate(bpy.types.Operator):
     @classmethod
     def poll(cls, _context: bpy.types.Context) -> bool:
         """Only with a backend."""
-        if host.get().environment in {"chosen", "ready", "outdated"}:
+        if host.get().environment in host.USABLE:
             return True
         cls.poll_message_set("The backend is not installed: press Install Backend")
         return False

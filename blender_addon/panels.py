@@ -116,6 +116,8 @@ def _draw_outcome(layout: bpy.types.UILayout, job: Job) -> None:
         box.alert = False
         draw_text(box, job.error["hint"])
         box.label(text=job.error["code"])
+        if job.error["code"] == "E_ENVIRONMENT" and host.get().environment != "chosen":
+            box.operator("diorama.install_backend", text="Repair Backend", icon="IMPORT")
     for warning in job.warnings:
         draw_text(layout.box(), warning, "INFO")
 

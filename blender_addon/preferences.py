@@ -55,12 +55,12 @@ def draw_environment(layout: bpy.types.UILayout) -> None:
         host.draw_text(layout, f"{installation.error.message}. {installation.error.hint}", icon="ERROR")
     words, button = {
         "chosen": ("The backend uses the Python chosen below", ""),
-        "ready": ("The backend is installed", ""),
+        "ready": ("The backend is installed", "Repair Backend"),
         "missing": ("The backend is not installed yet", "Install Backend"),
         "broken": ("The backend's environment is incomplete", "Repair Backend"),
         "outdated": ("The backend's packages are older than this add-on", "Update Backend"),
     }[current.environment]
-    layout.label(text=words, icon="INFO" if button else "CHECKMARK")
+    layout.label(text=words, icon="CHECKMARK" if current.environment in {"chosen", "ready"} else "INFO")
     if button:
         layout.operator("diorama.install_backend", text=button, icon="IMPORT")
 
