@@ -84,6 +84,7 @@ class Host:
         """
         self.session.client.close()
         plan = environment.plan(ROOT / "backend" / "requirements.txt", self.folder)
+        self.environment = "broken"  # until it has succeeded: it begins by clearing what is there
         self.installation = Installation(plan)
         self.wake()
         return self.installation
