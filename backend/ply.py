@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -58,6 +59,7 @@ def write_ply(path: Path | str, cloud: GaussianCloud) -> None:
 
     Raises:
         DioramaError: E_PLY if the cloud holds no splats, values that are not finite, or impossible sizes.
+        OSError: if it cannot be written; an earlier file of that name is then still there.
     """
     _check(cloud, str(path))
     rest = cloud.sh[:, 1:].transpose(0, 2, 1).reshape(len(cloud), -1)  # the format keeps all reds first
@@ -78,9 +80,14 @@ def write_ply(path: Path | str, cloud: GaussianCloud) -> None:
     records = np.concatenate([np.asarray(column, "<f4") for column in columns], axis=1)
     header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(cloud)}"]
     header += [f"property float {name}" for name in names] + ["end_header", ""]
-    with open(path, "wb") as file:
-        file.write("\n".join(header).encode("ascii"))
-        records.tofile(file)
+    partial = Path(f"{path}.partial")
+    try:
+        with open(partial, "wb") as file:
+            file.write("\n".join(header).encode("ascii"))
+            records.tofile(file)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def read_ply(path: Path | str) -> GaussianCloud:

@@ -14,7 +14,8 @@ from ..backend.protocol import DioramaError
 from . import assets, cameras, display, render, sequences, splats
 from .transaction import all_or_nothing
 
-_ASK_ABOVE = 5_000_000  # splats; more than this is slow enough to ask first
+_LARGE = 5_000_000  # splats; more are imported only on request
+_BYTES_PER_SPLAT = 750  # measured at the peak of an import with harmonics of degree 3
 
 
 class DIORAMA_OT_import_asset(bpy.types.Operator):
@@ -78,11 +79,9 @@ class DIORAMA_OT_import_splats(bpy.types.Operator, ImportHelper):
         description="Stand the splats upright if they come from a photogrammetry program",
         default=False,
     )
-
-    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
-        """Asks for the file, and again when it is very large."""
-        self._confirmed = False
-        return ImportHelper.invoke(self, context, event)
+    very_large: bpy.props.BoolProperty(
+        name="Very Large", description=f"Import even more than {_LARGE:,} splats"
+    )
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         """Imports it."""
@@ -91,10 +90,12 @@ class DIORAMA_OT_import_splats(bpy.types.Operator, ImportHelper):
             paths = [Path(bpy.path.abspath(self.directory), file.name) for file in self.files]
         try:
             count = sum(read_header(path).count for path in paths)
-            if count > _ASK_ABOVE and getattr(self, "_confirmed", True) is False:
-                self._confirmed = True
-                text = f"{count:,} splats take about {count * 300 / 2**30:.0f} GB of memory"
-                return context.window_manager.invoke_confirm(self, None, title="Import", message=text)
+            if count > _LARGE and not self.very_large:
+                raise DioramaError(
+                    "E_PLY",
+                    f"{count:,} splats need about {count * _BYTES_PER_SPLAT / 2**30:.0f} GB of memory",
+                    "Tick Very Large to import them all the same.",
+                )
             with all_or_nothing():
                 body = _splats_or_sequence(sorted(paths), self.blending.lower(), context.scene.frame_start)
         except DioramaError as error:
@@ -107,13 +108,28 @@ class DIORAMA_OT_import_splats(bpy.types.Operator, ImportHelper):
             changes += display.show_in_display_layer(context.scene, body)
         else:
             context.collection.objects.link(body)
-        for item in context.selected_objects:
-            item.select_set(False)
-        body.select_set(True)
-        context.view_layer.objects.active = body
+        if context.mode == "OBJECT" and body.name in context.view_layer.objects:
+            for item in context.selected_objects:
+                item.select_set(False)
+            body.select_set(True)
+            context.view_layer.objects.active = body
         for change in changes:
             self.report({"INFO"}, change)
         return {"FINISHED"}
+
+
+class DIORAMA_FH_splats(bpy.types.FileHandler):
+    """Lets PLY files be dropped into the viewport"""
+
+    bl_idname = "DIORAMA_FH_splats"
+    bl_label = "Gaussian Splats"
+    bl_import_operator = DIORAMA_OT_import_splats.bl_idname
+    bl_file_extensions = ".ply"
+
+    @classmethod
+    def poll_drop(cls, context: bpy.types.Context) -> bool:
+        """Only in the viewport."""
+        return context.area is not None and context.area.type == "VIEW_3D"
 
 
 class DIORAMA_OT_export_splats(bpy.types.Operator, ExportHelper):
@@ -170,6 +186,7 @@ class DIORAMA_OT_prepare_render(bpy.types.Operator):
 CLASSES = (
     DIORAMA_OT_import_asset,
     DIORAMA_OT_import_splats,
+    DIORAMA_FH_splats,
     DIORAMA_OT_export_splats,
     DIORAMA_OT_prepare_render,
 )

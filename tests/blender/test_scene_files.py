@@ -190,3 +190,12 @@ def test_foreign_splats_and_meshes_hide_each_other_by_depth(extension, tmp_path)
         0.2 * (1 - splat_viewer(white, pose)) + srgb_to_linear(splat_viewer(kept, pose))
     )
     assert psnr(render_png(tmp_path), expected) > 48
+
+
+def test_very_large_file_is_imported_only_on_request(extension, tmp_path, monkeypatch):
+    write_ply(tmp_path / "a.ply", make_cloud(101))
+    monkeypatch.setattr(extension.scene.operators, "_LARGE", 100)
+    with pytest.raises(RuntimeError, match="Very Large"):
+        bpy.ops.diorama.import_splats(filepath=str(tmp_path / "a.ply"))
+    assert not bpy.data.meshes
+    import_splats(tmp_path / "a.ply", very_large=True)
