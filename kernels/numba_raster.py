@@ -19,6 +19,7 @@ from .numba_simd import (
     load,
     lowest,
     lowest_bit,
+    prefetch,
     select,
     spread,
     store,
@@ -69,6 +70,10 @@ def _fetch(
     A pass of its own, because it has no branch to mispredict: the waits for scattered memory overlap.
     """
     for entry in range(last - first):
+        # What the next batch will want; an address that is not there does no harm.
+        ahead = ids[min(first + entry + BATCH, len(ids) - 1)]
+        prefetch(splats, ahead)
+        prefetch(palette, max(ahead - base, 0))
         splat, own = splats[ids[first + entry]], near[entry]
         for field in range(FIELDS):
             own[field] = splat[field]

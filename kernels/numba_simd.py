@@ -157,6 +157,25 @@ def store(typing, array, index, value):
     return types.void(array, types.intp, Lanes), codegen
 
 
+@intrinsic
+def prefetch(typing, array, row):
+    """Asks for array[row] of a contiguous [M, K] array to be brought near; nothing waits for it."""
+
+    def codegen(context, builder, signature, args):
+        view = context.make_array(signature.args[0])(context, builder, args[0])
+        stride = cgutils.unpack_tuple(builder, view.strides)[0]
+        byte = ir.IntType(8).as_pointer()
+        address = builder.gep(builder.bitcast(view.data, byte), [builder.mul(args[1], stride)])
+        number = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        read, keep, data = (ir.Constant(number, value) for value in (0, 3, 1))
+        builder.call(function, [address, read, keep, data])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), codegen
+
+
 def _reduction(
     name: str, result: types.Type, element: ir.Type, vector: ir.VectorType, *start: ir.Value
 ) -> Any:
