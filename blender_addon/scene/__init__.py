@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from . import operators, panel
 from .assets import import_asset, orbit_camera, splat_objects, view_cameras
-from .operators import register, unregister
 from .render import prepare_render
 
 __all__ = [
@@ -15,3 +15,15 @@ __all__ = [
     "unregister",
     "view_cameras",
 ]
+
+
+def register() -> None:
+    """Adds operators, menu entries and the panel."""
+    operators.register()
+    panel.register()
+
+
+def unregister() -> None:
+    """Takes them away."""
+    panel.unregister()
+    operators.unregister()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import bpy
 
 from . import display
@@ -15,13 +17,7 @@ def raise_bounces(scene: bpy.types.Scene) -> list[str]:
     Returns:
         What was changed, in words.
     """
-    cycles, changes = scene.cycles, []
-    for name in ("transparent_max_bounces", "min_transparent_bounces"):
-        if getattr(cycles, name) < TRANSPARENT_BOUNCES:
-            label = cycles.bl_rna.properties[name].name
-            changes.append(f"Cycles {label} {getattr(cycles, name)} → {TRANSPARENT_BOUNCES}")
-            setattr(cycles, name, TRANSPARENT_BOUNCES)
-    return changes
+    return [_change(*setting) for setting in _low_bounces(scene)]
 
 
 def prepare_render(scene: bpy.types.Scene, camera: bpy.types.Object | None = None) -> list[str]:
@@ -33,15 +29,41 @@ def prepare_render(scene: bpy.types.Scene, camera: bpy.types.Object | None = Non
     Returns:
         What was changed, in words.
     """
-    changes = raise_bounces(scene)
+    changes = [_change(*setting) for setting in (*_low_bounces(scene), *_other_colours(scene))]
     display.hold_out_others(scene)
-    view = scene.view_settings
-    for label, name, value in (("View Transform", "view_transform", "Standard"), ("Look", "look", "None")):
-        if getattr(view, name) != value:
-            changes.append(f"{label} {getattr(view, name)} → {value}")
-            setattr(view, name, value)
     if camera is not None and scene.camera != camera:
         before = scene.camera.name if scene.camera else "none"
         changes.append(f"Camera {before} → {camera.name}")
         scene.camera = camera
     return changes
+
+
+def obstacles(scene: bpy.types.Scene) -> list[str]:
+    """What keeps a scene from showing splats as they were generated, in words."""
+    return [
+        f"{label} is {getattr(owner, name)}"
+        for owner, name, label, _ in (*_low_bounces(scene), *_other_colours(scene))
+    ]
+
+
+_Setting = tuple[Any, str, str, Any]  # owner, property, label, the value that is needed
+
+
+def _low_bounces(scene: bpy.types.Scene) -> list[_Setting]:
+    settings = (
+        (scene.cycles, "transparent_max_bounces", "Cycles Transparent Max Bounces", TRANSPARENT_BOUNCES),
+        (scene.cycles, "min_transparent_bounces", "Cycles Min Transparent Bounces", TRANSPARENT_BOUNCES),
+    )
+    return [setting for setting in settings if getattr(setting[0], setting[1]) < setting[3]]
+
+
+def _other_colours(scene: bpy.types.Scene) -> list[_Setting]:
+    view = scene.view_settings
+    settings = ((view, "view_transform", "View Transform", "Standard"), (view, "look", "Look", "None"))
+    return [setting for setting in settings if getattr(setting[0], setting[1]) != setting[3]]
+
+
+def _change(owner: Any, name: str, label: str, value: Any) -> str:
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    return f"{label} {before} → {value}"

@@ -219,3 +219,13 @@ def _ours(extension, action) -> None:
         action()
     except extension.backend.protocol.DioramaError as error:
         raise DioramaError(error.code, error.message) from error
+
+
+def test_panel_lists_what_keeps_colours_from_being_right(extension, collection):
+    scene = bpy.context.scene
+    scene.view_settings.view_transform = "AgX"
+    scene.cycles.transparent_max_bounces = 8
+    obstacles = extension.scene.render.obstacles
+    assert obstacles(scene) == ["Cycles Transparent Max Bounces is 8", "View Transform is AgX"]
+    assert bpy.ops.diorama.prepare_render() == {"FINISHED"}
+    assert obstacles(scene) == []

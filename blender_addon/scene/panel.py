@@ -1,0 +1,58 @@
+"""The panel of the active splats: where they came from, how they look, whether the scene can show them."""
+
+from __future__ import annotations
+
+import bpy
+
+from . import render, sequences, splats
+from .splat_nodes import GROUP_NAME, input_identifier
+
+_INPUTS = ("Free View", "Lit", "Tint", "Brightness", "Opacity", "Size", "Density")
+
+
+class DIORAMA_PT_splats(bpy.types.Panel):
+    """The active splat object."""
+
+    bl_idname = "DIORAMA_PT_splats"
+    bl_label = "Splats"
+    bl_space_type = "VIEW_3D"
+    bl_region_type = "UI"
+    bl_category = "Diorama"
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """Only with splats."""
+        return splats.is_splats(context.active_object)
+
+    def draw(self, context: bpy.types.Context) -> None:
+        """Only reads."""
+        layout = self.layout
+        body = context.active_object
+        frames = sequences.frame_objects(body)
+        moving = f" in each of {len(frames)} frames" if frames else ""
+        layout.label(text=f"{len(body.data.vertices):,} splats{moving}", icon="OUTLINER_OB_POINTCLOUD")
+        if "prompt" in body:
+            layout.label(text=f"{body['prompt']} · seed {body['seed']} · {body['model']}")
+        modifier = body.modifiers.get(GROUP_NAME)
+        if modifier and modifier.node_group:
+            column = layout.column()
+            column.use_property_split = True
+            for name in _INPUTS:
+                column.prop(modifier, f'["{input_identifier(modifier.node_group, name)}"]', text=name)
+        obstacles = render.obstacles(context.scene)
+        if obstacles:
+            box = layout.box()
+            for obstacle in obstacles:
+                box.label(text=obstacle, icon="ERROR")
+            box.operator("diorama.prepare_render")
+        layout.operator("diorama.export_splats", icon="EXPORT")
+
+
+def register() -> None:
+    """Adds the panel."""
+    bpy.utils.register_class(DIORAMA_PT_splats)
+
+
+def unregister() -> None:
+    """Takes it away."""
+    bpy.utils.unregister_class(DIORAMA_PT_splats)
