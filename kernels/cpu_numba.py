@@ -33,17 +33,8 @@ class _Project(torch.autograd.Function):
         covs = np.empty((B, N, 6), np.float32)
         outputs: list[Array] = [np.zeros((B, C, N, *shape), np.float32) for shape in ((2,), (3,), (), ())]
         outputs.append(np.zeros((B, C, N, 2), np.int32))
-        lens = [
-            np.float32(value)
-            for value in (
-                camera.width,
-                camera.height,
-                camera.near,
-                camera.far,
-                camera.radius_clip,
-                camera.eps2d,
-            )
-        ]
+        c = camera
+        lens = [*map(np.float32, (c.width, c.height, c.near, c.far, c.radius_clip, c.eps2d)), c.perspective]
 
         def part(first: int, last: int) -> None:
             for b in range(B):
@@ -72,7 +63,8 @@ class _Project(torch.autograd.Function):
         v_quats, v_scales = np.empty_like(quats), np.empty_like(scales)
         blocks = -(-N // _SPLATS_PER_PART)  # not a matter of threads: the sums for v_viewmats need one order
         v_views = np.zeros((blocks, B, C, 4, 4))
-        lens = [np.float32(value) for value in (ctx.camera.width, ctx.camera.height, ctx.camera.eps2d)]
+        size = ctx.camera.width, ctx.camera.height
+        lens = [*map(np.float32, (*size, ctx.camera.eps2d)), ctx.camera.perspective]
 
         def part(first_block: int, last_block: int) -> None:
             for at in range(first_block, last_block):

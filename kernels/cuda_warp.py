@@ -40,6 +40,7 @@ def _flat(tensor: Tensor, dtype: Any) -> Any:
 def _lens(camera: Camera) -> Any:
     lens = warp_project.Lens()
     lens.width, lens.height, lens.eps2d = camera.width, camera.height, camera.eps2d
+    lens.perspective = float(camera.perspective)
     lens.near, lens.far, lens.radius_clip = camera.near, camera.far, camera.radius_clip
     return lens
 

@@ -59,6 +59,7 @@ def rasterization(
         sh_degree: None: colors are values; 0..3: colors are spherical harmonics coefficients.
         render_mode: RGB, D (accumulated depth), ED (expected depth), RGB+D or RGB+ED.
         rasterize_mode: "antialiased" fades splats by what eps2d adds to their area.
+        camera_model: "pinhole", or "ortho" with focal lengths in pixels per unit of the world.
         max_alpha: largest alpha of one splat in one pixel: 0.99 in the 3DGS paper, 0.999 in gsplat 1.5.
         backend: "numba" (CPU); "warp" or, where it is already compiled, "gsplat" (CUDA; with its own
             max_alpha); "torch" (the reference: any device and float type); or "auto", the fastest of these.
@@ -85,11 +86,11 @@ def rasterization(
         images, alphas, meta = gsplat.rasterization(
             means, quats, scales, opacities, colors, viewmats, Ks, width, height, near_plane, far_plane,
             radius_clip, eps2d, sh_degree, packed, tile_size, backgrounds, render_mode,
-            rasterize_mode=rasterize_mode,
+            rasterize_mode=rasterize_mode, camera_model=camera_model,
         )  # fmt: skip
         return images, alphas, meta | {"backend": backend}
     engine = _engine(backend)
-    camera = Camera(width, height, near_plane, far_plane, radius_clip, eps2d)
+    camera = Camera(width, height, near_plane, far_plane, radius_clip, eps2d, camera_model == "pinhole")
     batch, N, C = means.shape[:-2], means.shape[-2], viewmats.shape[-3]
     B = batch.numel()
     means, quats, scales = (t.reshape(B, N, t.shape[-1]) for t in (means, quats, scales))
@@ -198,7 +199,8 @@ def _require_supported(
         "packed=True": packed,
         f"tile_size={tile_size} (only {TILE})": tile_size != TILE,
         "absgrad=True": absgrad,
-        f"camera_model={camera_model!r} (only 'pinhole')": camera_model != "pinhole",
+        f"camera_model={camera_model!r} (only 'pinhole' and 'ortho')": camera_model
+        not in ("pinhole", "ortho"),
         "covars (give quats and scales)": covars is not None,
     }
     for option, wanted in given.items():

@@ -41,17 +41,19 @@ def covariances(first, last, quats, scales, covs):
 
 
 @inline
-def _tangent(ratio, focal, centre, size):
+def _tangent(ratio, focal, centre, size, perspective):
     """Where the perspective map is linearised (see ref.project); also whether it was held back."""
     low = -(centre + _MARGIN * size) / focal
     high = (size - centre + _MARGIN * size) / focal
-    held = min(max(ratio, low), high)
-    return held, ratio < low or ratio > high
+    if not perspective:
+        return _ZERO, True
+    return min(max(ratio, low), high), ratio < low or ratio > high
 
 
 @jit
 def project(
-    first, last, means, covs, opacities, viewmat, K, width, height, near, far, radius_clip, eps2d,
+    first, last, means, covs, opacities, viewmat, K,
+    width, height, near, far, radius_clip, eps2d, perspective,
     means2d, conics, depths, compensations, radii,
 ):  # fmt: skip
     """Projects Gaussians first..last into one image; outputs must come in as zeros."""
@@ -64,11 +66,11 @@ def project(
         z = r20 * mx + r21 * my + r22 * mz + tz
         if not (near <= z <= far) or opacities[n] < _ALPHA_MIN:
             continue
-        inverse_z = _ONE / z
+        inverse_z = _ONE / z if perspective else _ONE
         x = (r00 * mx + r01 * my + r02 * mz + tx) * inverse_z
         y = (r10 * mx + r11 * my + r12 * mz + ty) * inverse_z
-        u, _ = _tangent(x, fx, cx, width)
-        v, _ = _tangent(y, fy, cy, height)
+        u, _ = _tangent(x, fx, cx, width, perspective)
+        v, _ = _tangent(y, fy, cy, height, perspective)
         # The two rows of T = jacobian @ rotation, then T covariance T^t.
         jx, jy = fx * inverse_z, fy * inverse_z
         a0, a1, a2 = jx * (r00 - u * r20), jx * (r01 - u * r21), jx * (r02 - u * r22)
@@ -98,7 +100,7 @@ def project(
 
 @jit
 def project_adjoint(  # noqa: PLR0915
-    first, last, means, covs, viewmat, K, width, height, eps2d,
+    first, last, means, covs, viewmat, K, width, height, eps2d, perspective,
     conics, compensations, radii, v_means2d, v_conics, v_depths, v_compensations,
     v_means, v_covs, v_viewmat,
 ):  # fmt: skip
@@ -113,11 +115,11 @@ def project_adjoint(  # noqa: PLR0915
             continue
         mx, my, mz = means[n, 0], means[n, 1], means[n, 2]
         z = r20 * mx + r21 * my + r22 * mz + tz
-        inverse_z = _ONE / z
+        inverse_z = _ONE / z if perspective else _ONE
         x = (r00 * mx + r01 * my + r02 * mz + tx) * inverse_z
         y = (r10 * mx + r11 * my + r12 * mz + ty) * inverse_z
-        u, u_held = _tangent(x, fx, cx, width)
-        v, v_held = _tangent(y, fy, cy, height)
+        u, u_held = _tangent(x, fx, cx, width, perspective)
+        v, v_held = _tangent(y, fy, cy, height, perspective)
         jx, jy = fx * inverse_z, fy * inverse_z
         d0, d1, d2 = r00 - u * r20, r01 - u * r21, r02 - u * r22
         e0, e1, e2 = r10 - v * r20, r11 - v * r21, r12 - v * r22
@@ -159,7 +161,9 @@ def project_adjoint(  # noqa: PLR0915
         v_v = _ZERO if v_held else -jy * (vb0 * r20 + vb1 * r21 + vb2 * r22)
         v_x = (v_means2d[n, 0] * fx + v_u) * inverse_z
         v_y = (v_means2d[n, 1] * fy + v_v) * inverse_z
-        v_z = v_depths[n] - (v_x * x + v_y * y) - (v_jx * jx + v_jy * jy) * inverse_z
+        v_z = v_depths[n]
+        if perspective:
+            v_z -= v_x * x + v_y * y + (v_jx * jx + v_jy * jy) * inverse_z
         v_means[n, 0] += r00 * v_x + r10 * v_y + r20 * v_z
         v_means[n, 1] += r01 * v_x + r11 * v_y + r21 * v_z
         v_means[n, 2] += r02 * v_x + r12 * v_y + r22 * v_z

@@ -34,7 +34,8 @@ def project(
     x, y, z = (torch.where(visible, v, 1.0) for v in in_camera.unbind(-1))  # no division by what is not seen
 
     fx, fy, cx, cy = (Ks[..., i, j, None] for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))  # [B, C, 1]
-    means2d = torch.stack([fx * x / z + cx, fy * y / z + cy], -1)
+    shrink = z if camera.perspective else torch.ones_like(z)
+    means2d = torch.stack([fx * x / shrink + cx, fy * y / shrink + cy], -1)
 
     # The perspective map is replaced by its tangent at the splat, taken no farther out than 0.3 of
     # the half image outside the frame: beyond, the tangent would blow the splat up.
@@ -42,11 +43,11 @@ def project(
         margin = 0.3 * 0.5 * size / focal
         return torch.minimum(torch.maximum(ratio, -centre / focal - margin), (size - centre) / focal + margin)
 
-    u, v = tangent_at(x / z, fx, cx, camera.width), tangent_at(y / z, fy, cy, camera.height)
     zero = torch.zeros_like(z)
-    jacobian = torch.stack(
-        [torch.stack([fx / z, zero, -fx * u / z], -1), torch.stack([zero, fy / z, -fy * v / z], -1)], -2
-    )
+    u = tangent_at(x / z, fx, cx, camera.width) if camera.perspective else zero
+    v = tangent_at(y / z, fy, cy, camera.height) if camera.perspective else zero
+    row_x, row_y = [fx / shrink, zero, -fx * u / shrink], [zero, fy / shrink, -fy * v / shrink]
+    jacobian = torch.stack([torch.stack(row_x, -1), torch.stack(row_y, -1)], -2)
     axes = rotations(quats) * scales[..., None, :]
     covariance = axes @ axes.mT  # [B, N, 3, 3]
     T = jacobian @ rotation[:, :, None]  # [B, C, N, 2, 3]

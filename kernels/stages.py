@@ -22,6 +22,7 @@ class Camera:
     far: float = 1e10
     radius_clip: float = 0.0
     eps2d: float = 0.3
+    perspective: bool = True  # else orthographic: focal lengths are pixels per unit of the world
 
     @property
     def tiles_x(self) -> int:

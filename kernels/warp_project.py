@@ -25,16 +25,17 @@ class Lens:
     far: float
     radius_clip: float
     eps2d: float
+    perspective: float  # 1, or 0 for an orthographic camera
 
 
 @wp.struct
 class Seen:
     """One splat before one camera: the middle results that projection and its adjoint share."""
 
-    point: wp.vec3  # x / z, y / z, z in the camera
+    point: wp.vec3  # x / z, y / z, z in the camera; x, y, z for an orthographic one
     held: wp.vec2  # 1 where the tangent was held back at the border, else 0
     tangent: wp.vec2  # x / z, y / z where the perspective map is linearised
-    scale: wp.vec2  # focal length / z
+    scale: wp.vec2  # focal length / z, or focal length
     row_x: wp.vec3  # rows of jacobian @ rotation
     row_y: wp.vec3
 
@@ -75,20 +76,21 @@ def see(mean: wp.vec3, viewmat: wp.mat44, K: wp.mat33, lens: Lens):
     turn = rotation_of(viewmat)
     p = turn * mean + wp.vec3(viewmat[0, 3], viewmat[1, 3], viewmat[2, 3])
     seen = Seen()
-    seen.point = wp.vec3(p[0] / p[2], p[1] / p[2], p[2])
+    shrink = wp.where(lens.perspective > 0.0, p[2], 1.0)
+    seen.point = wp.vec3(p[0] / shrink, p[1] / shrink, p[2])
     margin = wp.vec2(0.15 * lens.width / K[0, 0], 0.15 * lens.height / K[1, 1])  # see ref.project
     low = wp.vec2(-K[0, 2] / K[0, 0] - margin[0], -K[1, 2] / K[1, 1] - margin[1])
     high = wp.vec2(
         (lens.width - K[0, 2]) / K[0, 0] + margin[0], (lens.height - K[1, 2]) / K[1, 1] + margin[1]
     )
-    seen.tangent = wp.vec2(
+    seen.tangent = lens.perspective * wp.vec2(
         wp.min(wp.max(seen.point[0], low[0]), high[0]), wp.min(wp.max(seen.point[1], low[1]), high[1])
     )
     seen.held = wp.vec2(
         wp.where(seen.tangent[0] == seen.point[0], 0.0, 1.0),
         wp.where(seen.tangent[1] == seen.point[1], 0.0, 1.0),
     )
-    seen.scale = wp.vec2(K[0, 0] / p[2], K[1, 1] / p[2])
+    seen.scale = wp.vec2(K[0, 0] / shrink, K[1, 1] / shrink)
     seen.row_x = seen.scale[0] * (turn[0] - seen.tangent[0] * turn[2])
     seen.row_y = seen.scale[1] * (turn[1] - seen.tangent[1] * turn[2])
     return seen
@@ -191,13 +193,16 @@ def project_adjoint(
             v_cov += wp.outer(seen.row_y, G[0, 1] * seen.row_x + G[1, 1] * seen.row_y)
             # To the point in the camera.
             turn = rotation_of(viewmat)
-            z = seen.point[2]
+            perspective = lens.perspective
+            shrink = wp.where(perspective > 0.0, seen.point[2], 1.0)
             v_scale_x, v_scale_y = wp.dot(v_row_x, seen.row_x), wp.dot(v_row_y, seen.row_y)  # times the scale
-            v_tangent_x = -(1.0 - seen.held[0]) * seen.scale[0] * wp.dot(v_row_x, turn[2])
-            v_tangent_y = -(1.0 - seen.held[1]) * seen.scale[1] * wp.dot(v_row_y, turn[2])
-            v_x = (v_means2d[image, m][0] * K[0, 0] + v_tangent_x) / z
-            v_y = (v_means2d[image, m][1] * K[1, 1] + v_tangent_y) / z
-            v_z = v_depths[image, m] - v_x * seen.point[0] - v_y * seen.point[1] - (v_scale_x + v_scale_y) / z
+            v_tangent_x = -perspective * (1.0 - seen.held[0]) * seen.scale[0] * wp.dot(v_row_x, turn[2])
+            v_tangent_y = -perspective * (1.0 - seen.held[1]) * seen.scale[1] * wp.dot(v_row_y, turn[2])
+            v_x = (v_means2d[image, m][0] * K[0, 0] + v_tangent_x) / shrink
+            v_y = (v_means2d[image, m][1] * K[1, 1] + v_tangent_y) / shrink
+            v_z = v_depths[image, m] - perspective * (
+                v_x * seen.point[0] + v_y * seen.point[1] + (v_scale_x + v_scale_y) / shrink
+            )
             v_mean += v_x * turn[0] + v_y * turn[1] + v_z * turn[2]
             row_x = v_x * mean + seen.scale[0] * v_row_x
             row_y = v_y * mean + seen.scale[1] * v_row_y

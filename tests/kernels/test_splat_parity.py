@@ -124,6 +124,25 @@ def test_close_cameras_and_cut_splats_equal_the_reference():
     assert_end_to_end_equal(*results)
 
 
+def test_orthographic_images_and_gradients_equal_the_reference():
+    scene, lens = shell(1500), cameras(2, 80, 80)
+    lens["Ks"][:, :2, :2] /= 3.2  # the same size as in perspective at the middle of the shell
+    results = []
+    for backend, dtype in (("numba", torch.float32), ("torch", torch.float64)):
+        leaves = as_leaves(scene | lens, dtype)
+        image, alphas, meta = rasterization(
+            **leaves, width=80, height=80, render_mode="RGB+D", camera_model="ortho", backend=backend
+        )
+        (image.square().sum() + alphas.sum()).backward()
+        results.append((image, alphas, {n: t.grad for n, t in leaves.items() if t.requires_grad}))
+    assert_end_to_end_equal(*results)
+    middle = meta["means2d"][0] - 40
+    in_camera = scene["means"].double() @ lens["viewmats"][0, :3, :3].double().T
+    expected = in_camera[:, :2] * lens["Ks"][0, 0, 0]
+    seen = (meta["radii"][0] > 0).all(-1)
+    torch.testing.assert_close(middle[seen], expected[seen], rtol=0, atol=1e-4)
+
+
 def test_colors_per_camera_and_batches_equal_single_calls():
     scenes = [shell(500, seed) for seed in (0, 1)]
     lens = cameras(3, 64, 48)

@@ -61,18 +61,23 @@ def test_reference_equals_a_loop_over_splats():
         assert alphas[0, row, column].item() == pytest.approx(alpha, abs=1e-12)
 
 
-@pytest.mark.parametrize("mode", ["classic", "antialiased"])
-def test_reference_passes_gradcheck(mode):
+@pytest.mark.parametrize(
+    ("mode", "model"), [("classic", "pinhole"), ("antialiased", "pinhole"), ("classic", "ortho")]
+)
+def test_reference_passes_gradcheck(mode, model):
     # Large and neither faint nor opaque: no pixel is near a threshold, where there is no derivative.
     scene, camera = as_leaves(shell(8), torch.float64), as_leaves(cameras(1, **SIZE), torch.float64)
     with torch.no_grad():
         scene["scales"].mul_(0.5).add_(0.6)
         scene["opacities"].mul_(0.2).add_(0.3)
 
+    if model == "ortho":
+        camera["Ks"][:, :2, :2] /= 3.2
+
     def render(means, quats, scales, opacities, colors, viewmats):
         return rasterization(
             means, quats, scales, opacities, colors, viewmats, camera["Ks"], **SIZE,
-            render_mode="RGB+D", rasterize_mode=mode, backend="torch",
+            render_mode="RGB+D", rasterize_mode=mode, camera_model=model, backend="torch",
         )[:2]  # fmt: skip
 
     assert torch.autograd.gradcheck(render, (*scene.values(), camera["viewmats"]), eps=1e-7, atol=1e-5)

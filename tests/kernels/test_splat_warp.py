@@ -25,9 +25,12 @@ def fibers():
     wp.config.enable_cpu_blocks = before
 
 
-def everything(engine, splats: int, channels: int, antialiased: bool = False) -> list[torch.Tensor]:
+def everything(engine, splats: int, channels: int, antialiased=False, perspective=True) -> list[torch.Tensor]:
     """Image, alphas, lists and all gradients of a scene before two cameras."""
-    scene, lens, camera = as_leaves(shell(splats)), as_leaves(cameras(2, 50, 40)), Camera(50, 40)
+    scene, lens = as_leaves(shell(splats)), as_leaves(cameras(2, 50, 40))
+    camera = Camera(50, 40, perspective=perspective)
+    if not perspective:
+        lens["Ks"][:, :2, :2] /= 3.2
     g = torch.Generator().manual_seed(2)
     colors = torch.rand(1, splats, channels, generator=g).requires_grad_()
     batch = {name: tensor[None] for name, tensor in (scene | lens).items() if name != "colors"}
@@ -43,9 +46,12 @@ def everything(engine, splats: int, channels: int, antialiased: bool = False) ->
     return [image, alphas, offsets, ids, *(leaf.grad for leaf in leaves)]
 
 
-@pytest.mark.parametrize(("channels", "antialiased"), [(3, False), (6, True)])
-def test_kernels_on_fibers_equal_the_cpu_backend(fibers, channels, antialiased):
-    warp, numba = (everything(engine, 300, channels, antialiased) for engine in (cuda_warp, cpu_numba))
+@pytest.mark.parametrize(
+    ("channels", "antialiased", "perspective"), [(3, False, True), (6, True, True), (3, False, False)]
+)
+def test_kernels_on_fibers_equal_the_cpu_backend(fibers, channels, antialiased, perspective):
+    options = (300, channels, antialiased, perspective)
+    warp, numba = (everything(engine, *options) for engine in (cuda_warp, cpu_numba))
     for a, b in zip(warp[:2], numba[:2], strict=True):
         assert (a - b).abs().max().item() < 5e-6
     assert torch.equal(warp[2], numba[2]) and torch.equal(warp[3], numba[3])
