@@ -11,7 +11,6 @@ import bpy.utils.previews
 
 from . import environment, folders, jobs
 from .backend.progress import Emit
-from .backend.protocol import DioramaError
 from .backend.request import GenerationRequest
 from .client import Launch
 from .environment import Installation
@@ -32,9 +31,10 @@ class Host:
         self.installation: Installation | None = None
         self.environment = "missing"
         self.python = ""  # for this session; the preferences' Python if empty
-        self.import_error: DioramaError | None = None
+        self.import_error = ""
         self.preview_icon = 0  # the running job's latest preview, for drawing
         self._previews = bpy.utils.previews.new()
+        self._timer = self._tick  # one object for ever: Blender knows a timer by the identity of its function
         self._log = user_folder / "backend.log"
         self._scenes: dict[str, str] = {}  # job → name of the scene that asked for it
         self._to_import: deque[Job] = deque()
@@ -61,7 +61,7 @@ class Host:
         directory = directory or jobs.free_directory(folders.output_folder(), request)
         job = self.session.submit(request, directory)
         self._scenes[job.id] = scene.name
-        self.import_error = None
+        self.import_error = ""
         self.wake()
         return job
 
@@ -91,13 +91,15 @@ class Host:
 
     def wake(self) -> None:
         """Starts the timer, unless it runs. It never fires in background mode: there, `run` is used."""
-        if not bpy.app.background and not bpy.app.timers.is_registered(self._tick):
-            bpy.app.timers.register(self._tick, persistent=True)  # persistent: opening a file keeps the queue
+        if not bpy.app.background and not bpy.app.timers.is_registered(self._timer):
+            bpy.app.timers.register(
+                self._timer, persistent=True
+            )  # persistent: opening a file keeps the queue
 
     def close(self) -> None:
         """Ends the timer, the backend and an installation."""
-        if bpy.app.timers.is_registered(self._tick):
-            bpy.app.timers.unregister(self._tick)
+        if bpy.app.timers.is_registered(self._timer):
+            bpy.app.timers.unregister(self._timer)
         if self.installation:
             self.installation.cancel()
         self.session.close()
@@ -135,7 +137,7 @@ class Host:
                 # True: the whole import is one undo step
                 bpy.ops.diorama.import_asset("EXEC_DEFAULT", True, directory=job.directory)
         except RuntimeError as error:  # the operator's report
-            self.import_error = DioramaError("E_ASSET", str(error).removeprefix("Error: ").strip())
+            self.import_error = str(error).removeprefix("Error: ").strip()
 
 
 _host: Host | None = None

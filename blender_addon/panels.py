@@ -57,7 +57,7 @@ class DIORAMA_PT_generate(_Panel, bpy.types.Panel):
             row.operator("diorama.cancel", text="", icon="X").job = job.id
         last = session.jobs[-1] if session.jobs and not session.busy else None
         if current.import_error:
-            draw_text(layout.box(), f"{current.import_error.message} {current.import_error.hint}", "ERROR")
+            draw_text(layout.box(), current.import_error, "ERROR")
         elif last:
             _draw_outcome(layout, last)
 
