@@ -92,9 +92,8 @@ class Host:
     def wake(self) -> None:
         """Starts the timer, unless it runs. It never fires in background mode: there, `run` is used."""
         if not bpy.app.background and not bpy.app.timers.is_registered(self._timer):
-            bpy.app.timers.register(
-                self._timer, persistent=True
-            )  # persistent: opening a file keeps the queue
+            # persistent: opening a file keeps the queue
+            bpy.app.timers.register(self._timer, persistent=True)
 
     def close(self) -> None:
         """Ends the timer, the backend and an installation."""
