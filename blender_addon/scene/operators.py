@@ -169,6 +169,35 @@ class DIORAMA_OT_export_splats(bpy.types.Operator, ExportHelper):
         return {"FINISHED"}
 
 
+class DIORAMA_OT_keep_frames_beside(bpy.types.Operator, ExportHelper):
+    """Move the frames of moving splats into a .blend file of their own, which this one then links"""
+
+    bl_idname = "diorama.keep_frames_beside"
+    bl_label = "Keep Frames in Another File"
+    bl_options = {"REGISTER", "UNDO"}
+
+    filename_ext = ".blend"
+    filter_glob: bpy.props.StringProperty(default="*.blend", options={"HIDDEN"})
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """Only for frames that are in this file."""
+        frames = sequences.frame_objects(context.active_object) if context.active_object else []
+        if frames and frames[0].library is None:
+            return True
+        cls.poll_message_set("Select moving splats whose frames are in this file")
+        return False
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        """Moves them."""
+        try:
+            sequences.keep_frames_beside(context.active_object, Path(bpy.path.abspath(self.filepath)))
+        except DioramaError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        return {"FINISHED"}
+
+
 class DIORAMA_OT_prepare_render(bpy.types.Operator):
     """Set transparency and view transform so that splats render with the colours they were made with"""
 
@@ -188,6 +217,7 @@ CLASSES = (
     DIORAMA_OT_import_splats,
     DIORAMA_FH_splats,
     DIORAMA_OT_export_splats,
+    DIORAMA_OT_keep_frames_beside,
     DIORAMA_OT_prepare_render,
 )
 

@@ -46,6 +46,8 @@ class DIORAMA_PT_splats(bpy.types.Panel):
                 box.label(text=obstacle, icon="ERROR")
             box.operator("diorama.prepare_render")
         layout.operator("diorama.export_splats", icon="EXPORT")
+        if frames and frames[0].library is None:
+            layout.operator("diorama.keep_frames_beside", icon="LINK_BLEND")
 
 
 def register() -> None:

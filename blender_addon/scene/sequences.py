@@ -6,9 +6,12 @@ by the scene's frame; change the driver, or key the value instead, to retime the
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import bpy
 
 from ..backend.ply import GaussianCloud
+from ..backend.protocol import DioramaError
 from .attribute_nodes import named, shared
 from .node_formulas import Field, Formulas
 from .splat_nodes import input_identifier
@@ -22,7 +25,8 @@ def sequence_object(
 ) -> bpy.types.Object:
     """An object that shows clouds one after another, one per frame, from a frame on; in no collection yet."""
     frames = bpy.data.collections.new(f"{name} frames")  # in no scene: used by the modifier only
-    meshes = [splat_mesh(f"{name} {index:04d}", cloud) for index, cloud in enumerate(clouds)]
+    # Short names: they give the order, and Blender cuts long ones.
+    meshes = [splat_mesh(f"frame {index:04d}", cloud) for index, cloud in enumerate(clouds)]
     for mesh in meshes:
         frames.objects.link(bpy.data.objects.new(mesh.name, mesh))
     body = splat_object(name, meshes[0], blending)
@@ -43,6 +47,31 @@ def frame_objects(body: bpy.types.Object) -> list[bpy.types.Object]:
         return []
     frames = modifier[input_identifier(modifier.node_group, "Frames")]
     return sorted(frames.objects, key=lambda item: item.name) if frames else []
+
+
+def keep_frames_beside(body: bpy.types.Object, path: Path) -> None:
+    """Move the frames of moving splats into a .blend file of their own, which this one then links.
+
+    Raises:
+        DioramaError: E_OUTPUT_UNWRITABLE; nothing has changed then.
+    """
+    modifier = body.modifiers[GROUP_NAME]
+    key = input_identifier(modifier.node_group, "Frames")
+    frames = modifier[key]
+    name = frames.name
+    try:
+        bpy.data.libraries.write(
+            str(path), {frames}, path_remap="RELATIVE_ALL", fake_user=True, compress=True
+        )
+    except RuntimeError as error:
+        raise DioramaError("E_OUTPUT_UNWRITABLE", f"{path} cannot be written: {error}") from error
+    with bpy.data.libraries.load(str(path), link=True, relative=bpy.data.is_saved) as (_, linked):
+        linked.collections = [name]
+    own = [frames, *frames.objects, *(frame.data for frame in frames.objects)]
+    modifier[key] = linked.collections[0]
+    body.data = frame_objects(body)[0].data
+    bpy.data.batch_remove(own)
+    body.update_tag()
 
 
 def _build_group(group: bpy.types.NodeTree) -> None:

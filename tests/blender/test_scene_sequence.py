@@ -108,7 +108,7 @@ def test_moving_asset_plays_splats_and_views(extension, clouds, tmp_path):
     views[:, 1, ..., 0] = 1  # the second frame is red
     write_asset(
         tmp_path / "asset",
-        request={"prompt": "walking", "seed": 1},
+        request={"prompt": "a very long prompt, ö " * 20, "seed": 1},
         model="starter",
         clouds=clouds,
         views=views,
@@ -128,3 +128,16 @@ def test_moving_asset_plays_splats_and_views(extension, clouds, tmp_path):
     for frame, red in ((1, 0), (2, 1), (3, 0), (5, 1)):
         scene.frame_set(frame)
         assert render(tmp_path)[4, 4, 0] == pytest.approx(red, abs=1e-3)
+
+
+def test_frames_can_be_kept_in_another_file(sequence, clouds, tmp_path):
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "scene.blend"))
+    with_frames = (tmp_path / "scene.blend").stat().st_size
+    assert bpy.ops.diorama.keep_frames_beside(filepath=str(tmp_path / "frames.blend")) == {"FINISHED"}
+    assert {mesh.library.filepath for mesh in bpy.data.meshes} == {"//frames.blend"}
+    bpy.ops.wm.save_mainfile()
+    assert (tmp_path / "scene.blend").stat().st_size < with_frames
+    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "scene.blend"))
+    for frame, cloud in enumerate(clouds, start=1):
+        bpy.context.scene.frame_set(frame)
+        assert psnr(render(tmp_path), expected(cloud)) > 70
