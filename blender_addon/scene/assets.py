@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
 import bpy
+import numpy as np
 
 from ..backend.asset import Asset, read_asset
 from ..backend.ply import read_ply
@@ -95,6 +97,9 @@ def _build(asset: Asset, clouds: list[splats.GaussianCloud], frame_start: int) -
         body = splats.splat_object(body_name, splats.splat_mesh(body_name, clouds[0]), asset.blending)
     else:
         body = sequences.sequence_object(body_name, clouds, asset.blending, frame_start)
+    distance = float(np.linalg.norm(asset.cameras[:, :3, 3], axis=1).mean())
+    pixel = 2 * math.tan(math.radians(asset.fov_deg) / 2) / asset.width
+    splats.set_inputs(body, Detail=pixel * distance, Distance=distance)
     body.matrix_basis = cameras.turn_to_front(asset.front)
     poses = cameras.matrices(asset.cameras, asset.front)
     orbit = cameras.orbit_camera(f"{name} orbit", poses, asset.fov_deg, frame_start)

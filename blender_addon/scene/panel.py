@@ -7,7 +7,7 @@ import bpy
 from . import render, sequences, splats
 from .splat_nodes import GROUP_NAME, input_identifier
 
-_INPUTS = ("Free View", "Lit", "Tint", "Brightness", "Opacity", "Size", "Density")
+_INPUTS = ("Free View", "Lit", "Tint", "Brightness", "Opacity", "Size", "Density", "Detail")
 
 
 class DIORAMA_PT_splats(bpy.types.Panel):

@@ -171,7 +171,12 @@ def _ellipse(f: Formulas, inputs: Node, view: _View) -> _Ellipse:
         scale = named(f, "scale", "FLOAT_VECTOR") * inputs["Size"]
         extent_x = f.node("FunctionNodeRotateVector", row_x + row_z * slope_x, to_axes).first * scale
         extent_y = f.node("FunctionNodeRotateVector", row_y + row_z * slope_y, to_axes).first * scale
-        dilation = inputs["Dilation"] * pixel * pixel
+        # Finer pixels than the splats were made with take blur away: it is given back, in metres.
+        grown = f.vector_math("LENGTH", view.own["Scale"]) / math.sqrt(3)
+        made = inputs["Detail"] * grown
+        same = view.pixel * (1 - view.perspective + view.perspective * inputs["Distance"] * grown)
+        lost = f.maximum(made * made - same * same, 0.0)
+        dilation = inputs["Dilation"] * (pixel * pixel + lost)
         a = extent_x.dot(extent_x) + dilation
         b = extent_x.dot(extent_y)
         c = extent_y.dot(extent_y) + dilation
@@ -272,6 +277,14 @@ def _add_interface(group: bpy.types.NodeTree) -> None:
     )
     add("Lit", "Bool", False, "Let lights and shadows fall on the splats, instead of letting them shine")
     add("Dilation", "Float", 0.3, "Blur of every splat, in square pixels", min_value=0.0)
+    add(
+        "Detail",
+        "Float",
+        0.0,
+        "Size of the pixels the splats were made from, in metres: finer renders stay as soft; 0: never",
+        min_value=0.0,
+    )
+    add("Distance", "Float", 1.0, "From which the splats were made, in metres", min_value=0.0)
     add(
         "Free View",
         "Bool",

@@ -23,17 +23,22 @@ def splat_object(name: str, mesh: bpy.types.Mesh, blending: str) -> bpy.types.Ob
             viewers have them, for scenes that convert the finished layer).
     """
     splats = bpy.data.objects.new(name, mesh)
-    group = splat_group()
-    modifier = splats.modifiers.new(GROUP_NAME, "NODES")
-    modifier.node_group = group
-    for input_name, value in (
-        ("Material", splat_material()),
-        ("Preview Material", preview_material()),
-        ("SH Degree", _sh_degree(mesh)),
-        ("Display Blending", blending == "display"),
-    ):
-        modifier[input_identifier(group, input_name)] = value
+    splats.modifiers.new(GROUP_NAME, "NODES").node_group = splat_group()
+    set_inputs(
+        splats,
+        Material=splat_material(),
+        Preview_Material=preview_material(),
+        SH_Degree=_sh_degree(mesh),
+        Display_Blending=blending == "display",
+    )
     return splats
+
+
+def set_inputs(splats: bpy.types.Object, **inputs: object) -> None:
+    """Set inputs of the modifier that shows splats, by their names with underscores."""
+    modifier = splats.modifiers[GROUP_NAME]
+    for name, value in inputs.items():
+        modifier[input_identifier(modifier.node_group, name.replace("_", " "))] = value
 
 
 def splats_of(splats: bpy.types.Object) -> GaussianCloud:

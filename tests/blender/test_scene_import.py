@@ -10,7 +10,7 @@ import bpy
 import numpy as np
 import pytest
 from scene_helpers import add_camera, make_cloud, orbit, pixel_size, prepare, render, render_png
-from splat_reference import linear_to_srgb, psnr
+from splat_reference import linear_to_srgb, psnr, srgb_to_linear
 from splat_reference import render as reference
 
 from backend.asset import write_asset
@@ -76,6 +76,27 @@ def test_every_camera_sees_the_view_it_shows(extension, collection, tmp_path):
         pixels = np.array(background.image.pixels[:]).reshape(SIZE, SIZE, -1)[::-1, :, :3]
         assert background.image.packed_file
         assert psnr(render_png(tmp_path), pixels) > 50
+
+
+def test_finer_renders_keep_the_softness_of_the_views(extension, collection, tmp_path):
+    """Splats are made through pixels; smaller pixels must not let holes open between them."""
+    scene = prepare(4 * SIZE, 4 * SIZE)
+    scene.view_settings.view_transform = "Standard"
+    camera = extension.scene.view_cameras(collection)[1]
+    scene.camera = camera
+    pixels = np.array(camera.data.background_images[0].image.pixels[:]).reshape(SIZE, SIZE, -1)[::-1, :, :3]
+    (splats,) = extension.scene.splat_objects(collection)
+
+    def difference() -> float:
+        fine = srgb_to_linear(render_png(tmp_path)).reshape(SIZE, 4, SIZE, 4, 3)
+        return psnr(linear_to_srgb(fine.mean(axis=(1, 3))), pixels)
+
+    soft = difference()
+    extension.scene.splats.set_inputs(splats, Detail=0.0)
+    splats.update_tag()
+    crisp = difference()
+    assert soft > crisp + 3
+    assert soft > 35
 
 
 def test_travelling_camera_has_every_pose_and_lens(extension, collection):
