@@ -50,6 +50,7 @@ def rasterization(
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
     """Renders Gaussians from C cameras; differentiable in everything but the intrinsics.
 
+    Computed in float32, or in float64 if an input is, whatever autocast says.
     Names, shapes and conventions are gsplat's (https://docs.gsplat.studio), so code written for it runs here.
 
     Args:
@@ -62,7 +63,7 @@ def rasterization(
         camera_model: "pinhole", or "ortho" with focal lengths in pixels per unit of the world.
         max_alpha: largest alpha of one splat in one pixel: 0.99 in the 3DGS paper, 0.999 in gsplat 1.5.
         backend: "numba" (CPU); "warp" or, where it is already compiled, "gsplat" (CUDA; with its own
-            max_alpha); "torch" (the reference: any device and float type); or "auto", the fastest of these.
+            max_alpha); "torch" (the reference: any device, also float64); or "auto", the fastest of these.
 
     Returns:
         colors [..., C, H, W, X], alphas [..., C, H, W, 1] and gsplat's dictionary of intermediate results,
@@ -75,36 +76,66 @@ def rasterization(
     _require_supported(packed, tile_size, absgrad, camera_model, covars)
     _require_one_of("render_mode", render_mode, RENDER_MODES)
     _require_one_of("rasterize_mode", rasterize_mode, ("classic", "antialiased"))
-    _require_shapes(means, quats, scales, opacities, colors, viewmats, Ks, backgrounds, sh_degree)
-    _require_finite(
-        means=means, quats=quats, scales=scales, opacities=opacities, colors=colors, viewmats=viewmats, Ks=Ks
-    )
-    backend = _choose(backend, means)
-    if backend == "gsplat":
-        import gsplat
-
-        images, alphas, meta = gsplat.rasterization(
-            means, quats, scales, opacities, colors, viewmats, Ks, width, height, near_plane, far_plane,
-            radius_clip, eps2d, sh_degree, packed, tile_size, backgrounds, render_mode,
-            rasterize_mode=rasterize_mode, camera_model=camera_model,
-        )  # fmt: skip
-        return images, alphas, meta | {"backend": backend}
-    engine = _engine(backend)
+    inputs = {
+        "means": means, "quats": quats, "scales": scales, "opacities": opacities, "colors": colors,
+        "viewmats": viewmats, "Ks": Ks,
+    }  # fmt: skip
+    if backgrounds is not None:
+        inputs["backgrounds"] = backgrounds
+    _require_shapes(inputs, sh_degree)
+    _require_finite(inputs)
+    if min(width, height) < 1 or not 0 < near_plane < far_plane:
+        raise ValueError(
+            f"rasterization: {width} x {height} pixels from {near_plane} to {far_plane}: "
+            "sizes and near_plane must be positive, and far_plane beyond near_plane"
+        )
+    dtype = functools.reduce(torch.promote_types, (t.dtype for t in inputs.values()), torch.float32)
+    backend = _choose(backend, means.device.type, dtype)
     camera = Camera(width, height, near_plane, far_plane, radius_clip, eps2d, camera_model == "pinhole")
-    batch, N, C = means.shape[:-2], means.shape[-2], viewmats.shape[-3]
+    inputs = {name: tensor.to(dtype) for name, tensor in inputs.items()}
+    with torch.autocast(means.device.type, enabled=False):
+        if backend == "gsplat":
+            import gsplat
+
+            images, alphas, meta = gsplat.rasterization(
+                **inputs, width=width, height=height, near_plane=near_plane, far_plane=far_plane,
+                radius_clip=radius_clip, eps2d=eps2d, sh_degree=sh_degree, packed=False,
+                render_mode=render_mode, rasterize_mode=rasterize_mode, camera_model=camera_model,
+            )  # fmt: skip
+        else:
+            antialiased = rasterize_mode == "antialiased"
+            images, alphas, meta = _render(
+                _engine(backend), inputs, camera, sh_degree, render_mode, antialiased, max_alpha
+            )
+    return images, alphas, meta | {"backend": backend}
+
+
+def _render(
+    engine: ModuleType,
+    inputs: dict[str, Tensor],  # the checked tensors of `rasterization`
+    camera: Camera,
+    sh_degree: int | None,
+    render_mode: str,
+    antialiased: bool,
+    max_alpha: float,
+) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    """`rasterization` with one of our own engines: what is the same for all of them."""
+    batch, N, C = inputs["means"].shape[:-2], inputs["means"].shape[-2], inputs["viewmats"].shape[-3]
     B = batch.numel()
-    means, quats, scales = (t.reshape(B, N, t.shape[-1]) for t in (means, quats, scales))
-    opacities, viewmats, Ks = opacities.reshape(B, N), viewmats.reshape(B, C, 4, 4), Ks.reshape(B, C, 3, 3)
+    means, quats, scales, opacities, viewmats, Ks = (
+        inputs[name].reshape(B, *inputs[name].shape[len(batch) :])
+        for name in ("means", "quats", "scales", "opacities", "viewmats", "Ks")
+    )
+    colors = inputs["colors"]
     per_camera = colors.dim() == len(batch) + (3 if sh_degree is None else 4)
     colors = colors.reshape(B, C if per_camera else 1, N, *colors.shape[len(batch) + 1 + per_camera :])
 
     seen = engine.project(means, quats, scales, opacities, viewmats, Ks, camera)
-    means2d = seen.means2d.reshape(
-        *batch, C, N, 2
-    )  # the one given out must be in the graph: its .grad is wanted
+    # The tensor that is given out must be the one in the graph: callers want its .grad.
+    means2d = seen.means2d.reshape(*batch, C, N, 2)
     seen = replace(seen, means2d=means2d.reshape(B * C, N, 2))
     weights = opacities[:, None].expand(B, C, N).reshape(B * C, N)
-    if rasterize_mode == "antialiased":
+    if antialiased:
         weights = weights * seen.compensations
     if sh_degree is not None:
         eyes = -(viewmats[..., :3, :3].mT @ viewmats[..., :3, 3:])[..., 0]  # [B, C, 3]
@@ -119,8 +150,8 @@ def rasterization(
 
     images, alphas, offsets, flatten_ids = engine.rasterize(seen, channels, weights, camera, max_alpha)
     alphas = alphas[..., None]
-    if backgrounds is not None and render_mode not in ("D", "ED"):
-        behind = backgrounds.reshape(B * C, 1, 1, -1)
+    if "backgrounds" in inputs and render_mode not in ("D", "ED"):
+        behind = inputs["backgrounds"].reshape(B * C, 1, 1, -1)
         behind = torch.nn.functional.pad(behind, (0, images.shape[-1] - behind.shape[-1]))  # no depth behind
         images = images + (1 - alphas) * behind
     if render_mode in ("ED", "RGB+ED"):
@@ -140,20 +171,18 @@ def rasterization(
         "tile_height": camera.tiles_y,
         "isect_offsets": per_image(offsets),
         "flatten_ids": flatten_ids,
-        "width": width,
-        "height": height,
-        "tile_size": tile_size,
+        "width": camera.width,
+        "height": camera.height,
+        "tile_size": TILE,
         "n_cameras": C,
-        "backend": backend,
     }
     return per_image(images), per_image(alphas), meta
 
 
-def _choose(backend: str, means: Tensor) -> str:
+def _choose(backend: str, device: str, dtype: torch.dtype) -> str:
     """The backend that "auto" stands for, or the given one if it can take these tensors."""
     _require_one_of("backend", backend, BACKENDS)
-    device = means.device.type
-    single = means.dtype == torch.float32
+    single = dtype == torch.float32
     if backend == "auto":
         if device == "cpu" and single and importlib.util.find_spec("numba"):
             return "numba"
@@ -165,7 +194,7 @@ def _choose(backend: str, means: Tensor) -> str:
     needed = {"numba": "cpu", "warp": "cuda", "gsplat": "cuda"}.get(backend, device)
     if device != needed or not (single or backend == "torch"):
         raise ValueError(
-            f"rasterization: backend {backend!r} takes float32 on {needed}, not {means.dtype} on {device}"
+            f"rasterization: backend {backend!r} takes float32 on {needed}, not {dtype} on {device}"
         )
     if backend == "gsplat" and not _gsplat_is_compiled():
         raise ValueError("rasterization: gsplat is not installed, or not compiled; use backend 'warp'")
@@ -213,42 +242,33 @@ def _require_one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
         raise ValueError(f"rasterization: {name} is {value!r}, expected one of {', '.join(choices)}")
 
 
-def _require_shapes(
-    means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, colors: Tensor,
-    viewmats: Tensor, Ks: Tensor, backgrounds: Tensor | None, sh_degree: int | None,
-) -> None:  # fmt: skip
+def _require_shapes(inputs: dict[str, Tensor], sh_degree: int | None) -> None:
+    means, colors, viewmats = inputs["means"], inputs["colors"], inputs["viewmats"]
     batch, N = tuple(means.shape[:-2]), means.shape[-2] if means.dim() > 1 else -1
     C = viewmats.shape[-3] if viewmats.dim() > 2 else -1
-    expected = {
-        "means": (means, (*batch, N, 3)),
-        "quats": (quats, (*batch, N, 4)),
-        "scales": (scales, (*batch, N, 3)),
-        "opacities": (opacities, (*batch, N)),
-        "viewmats": (viewmats, (*batch, C, 4, 4)),
-        "Ks": (Ks, (*batch, C, 3, 3)),
-    }
-    if backgrounds is not None:
-        expected["backgrounds"] = (backgrounds, (*batch, C, colors.shape[-1]))
-    for name, (tensor, shape) in expected.items():
-        if tuple(tensor.shape) != shape:
-            raise ValueError(f"rasterization: {name} is {list(tensor.shape)}, expected {list(shape)}")
+    if 0 in (*batch, C):
+        raise ValueError(f"rasterization: viewmats is {list(viewmats.shape)}: there is no camera")
+    endings = {
+        "means": (N, 3), "quats": (N, 4), "scales": (N, 3), "opacities": (N,),
+        "viewmats": (C, 4, 4), "Ks": (C, 3, 3), "backgrounds": (C, colors.shape[-1]),
+    }  # fmt: skip
+    for name, tensor in inputs.items():
+        if name != "colors" and tuple(tensor.shape) != batch + endings[name]:
+            expected = list(batch + endings[name])
+            raise ValueError(f"rasterization: {name} is {list(tensor.shape)}, expected {expected}")
     if sh_degree is not None and not 0 <= sh_degree <= MAX_DEGREE:
         raise NotImplementedError(f"rasterization: sh_degree={sh_degree} is not in 0..{MAX_DEGREE}")
-    value = colors.shape[-1:] if sh_degree is None else colors.shape[-2:]
-    shapes = [(*batch, N, *value), (*batch, C, N, *value)]
-    if tuple(colors.shape) not in shapes:
+    value = tuple(colors.shape[-1:] if sh_degree is None else colors.shape[-2:])
+    if tuple(colors.shape) not in ((*batch, N, *value), (*batch, C, N, *value)):
         raise ValueError(f"rasterization: colors is {list(colors.shape)}, expected (…, N, …) or (…, C, N, …)")
     if sh_degree is not None and (value[0] < (sh_degree + 1) ** 2 or value[1] != 3):
-        raise ValueError(
-            f"rasterization: colors ends in {list(value)}, expected [{(sh_degree + 1) ** 2}, 3] or more"
-        )
+        needed = (sh_degree + 1) ** 2
+        raise ValueError(f"rasterization: colors ends in {list(value)}, expected [{needed}, 3] or more")
 
 
-def _require_finite(**tensors: Tensor) -> None:
-    finite = torch.stack([torch.isfinite(tensor).all() for tensor in tensors.values()]).tolist()
-    for (name, tensor), fine in zip(tensors.items(), finite, strict=True):
+def _require_finite(inputs: dict[str, Tensor]) -> None:
+    finite = torch.stack([torch.isfinite(tensor).all() for tensor in inputs.values()]).tolist()
+    for (name, tensor), fine in zip(inputs.items(), finite, strict=True):
         if not fine:
-            bad = int((~torch.isfinite(tensor)).sum())
-            raise ValueError(
-                f"rasterization: {name} holds NaN or infinity in {bad} of {tensor.numel()} values"
-            )
+            bad = f"{int((~torch.isfinite(tensor)).sum())} of {tensor.numel()}"
+            raise ValueError(f"rasterization: {name} holds NaN or infinity in {bad} values")

@@ -25,7 +25,7 @@ from .numba_simd import (
     store,
     store_set_lanes,
     total,
-)  # fmt: skip
+)
 from .numba_tiles import FIELDS, LEAN_X, LEAN_Y, LOG_OPACITY, XX, XY, YY, X, Y
 from .stages import ALPHA_MIN, TILE, TRANSMITTANCE_MIN
 
@@ -151,20 +151,9 @@ def rasterize(
                 break
             stop = min(start + BATCH, starts[tile + 1])
             _fetch(
-                start,
-                stop,
-                splats,
-                ids,
-                palette,
-                channels,
-                number * N,
-                corner,
-                lows,
-                is_open,
-                near,
-                tints,
-                reached,
-            )
+                start, stop, splats, ids, palette, channels, number * N, corner, lows, is_open,
+                near, tints, reached,
+            )  # fmt: skip
             touches = 0
             for entry in range(stop - start):
                 touches += store_set_lanes(touch, touches, reached[entry], np.int32(entry * LANES))
@@ -233,20 +222,9 @@ def rasterize_adjoint(  # noqa: PLR0915
                 break
             stop = min(start + BATCH, starts[tile + 1])
             _fetch(
-                start,
-                stop,
-                splats,
-                ids,
-                palette,
-                channels,
-                number * N,
-                corner,
-                lows,
-                is_open,
-                near,
-                tints,
-                reached,
-            )
+                start, stop, splats, ids, palette, channels, number * N, corner, lows, is_open,
+                near, tints, reached,
+            )  # fmt: skip
             for entry in range(stop - start):
                 blocks = reached[entry] & is_open
                 if blocks == 0:

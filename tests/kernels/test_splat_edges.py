@@ -6,7 +6,7 @@ import pytest
 import torch
 from splat_scenes import as_leaves, cameras, shell
 
-from kernels import rasterization
+from kernels import dispatch, rasterization
 
 BACKENDS = ("numba", "torch")
 SIZE = {"width": 40, "height": 24}
@@ -116,6 +116,44 @@ def test_shapes_that_do_not_fit_are_named(name, shape):
     inputs = shell(20) | cameras(1, **SIZE)
     with pytest.raises(ValueError, match=f"rasterization: {name} is"):
         rasterization(**(inputs | {name: torch.zeros(shape)}), **SIZE)
+
+
+def test_sizes_and_planes_that_make_no_picture_are_refused():
+    inputs = shell(20) | cameras(1, **SIZE)
+    for option in ({"width": 0}, {"near_plane": 0.0}, {"far_plane": 0.001}):
+        with pytest.raises(ValueError, match="must be positive"):
+            rasterization(**inputs, **(SIZE | option))
+    with pytest.raises(ValueError, match="no camera"):
+        rasterization(**shell(20), **cameras(0, **SIZE), **SIZE)
+
+
+def test_half_precision_and_autocast_change_nothing_but_the_inputs():
+    inputs = shell(200) | cameras(1, **SIZE)
+    rounded = inputs | {"colors": inputs["colors"].bfloat16()}
+    exact = rasterization(**(inputs | {"colors": rounded["colors"].float()}), **SIZE)[0]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        image, _, meta = rasterization(**rounded, **SIZE)
+    assert meta["backend"] == "numba" and image.dtype == torch.float32
+    assert torch.equal(image, exact)
+
+
+def test_gsplat_is_taken_only_where_it_is_compiled_and_is_not_imported_to_find_out(tmp_path, monkeypatch):
+    package = tmp_path / "site" / "gsplat"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise RuntimeError('imported')")
+    monkeypatch.syspath_prepend(str(package.parent))
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "built"))
+    is_compiled = dispatch._gsplat_is_compiled.__wrapped__
+    assert not is_compiled()
+    library = package / "csrc.cpython-311-x86_64-linux-gnu.so"
+    library.touch()
+    assert is_compiled()
+    library.unlink()
+    folder = tmp_path / "built" / "py311_cu128" / "gsplat_cuda"
+    folder.mkdir(parents=True)
+    assert not is_compiled()
+    (folder / "gsplat_cuda.so").touch()
+    assert is_compiled()
 
 
 @pytest.mark.parametrize(
