@@ -9,9 +9,10 @@ from pathlib import Path
 import bpy
 from bpy_extras.io_utils import ExportHelper, ImportHelper
 
-from ..backend.ply import read_header, read_ply, write_ply
+from ..backend.ply import GaussianCloud, read_header, read_ply, write_ply
 from ..backend.protocol import DioramaError
 from . import assets, cameras, display, render, sequences, splats
+from .crop import add_crop, inside_crop
 from .transaction import all_or_nothing
 
 _LARGE = 5_000_000  # splats; more are imported only on request
@@ -141,6 +142,10 @@ class DIORAMA_OT_export_splats(bpy.types.Operator, ExportHelper):
     filename_ext = ".ply"
     filter_glob: bpy.props.StringProperty(default="*.ply", options={"HIDDEN"})
 
+    crop: bpy.props.BoolProperty(
+        name="Crop", description="Leave out what is cropped away in the viewport", default=True
+    )
+
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
         """Only for splats."""
@@ -157,15 +162,44 @@ class DIORAMA_OT_export_splats(bpy.types.Operator, ExportHelper):
         frames = sequences.frame_objects(body)
         try:
             for index, frame in enumerate(frames):
-                write_ply(path.with_stem(f"{path.stem}_{index:04d}"), splats.splats_of(frame))
+                self._write(path.with_stem(f"{path.stem}_{index:04d}"), body, splats.splats_of(frame))
             if not frames:
-                write_ply(path, splats.splats_of(body))
+                self._write(path, body, splats.splats_of(body))
         except DioramaError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         except OSError as error:
             self.report({"ERROR"}, f"{self.filepath} cannot be written: {error.strerror}")
             return {"CANCELLED"}
+        return {"FINISHED"}
+
+    def _write(self, path: Path, body: bpy.types.Object, cloud: GaussianCloud) -> None:
+        if self.crop:
+            kept = inside_crop(body, cloud.means)
+            cloud = GaussianCloud(**{name: values[kept] for name, values in vars(cloud).items()})
+        write_ply(path, cloud)
+
+
+class DIORAMA_OT_crop_splats(bpy.types.Operator):
+    """Show only the splats inside a box or a ball, which can be moved, turned and scaled"""
+
+    bl_idname = "diorama.crop_splats"
+    bl_label = "Crop Splats"
+    bl_options = {"REGISTER", "UNDO"}
+
+    shape: bpy.props.EnumProperty(items=[("CUBE", "Box", "A box"), ("SPHERE", "Ball", "A ball")])
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """Only for splats."""
+        return splats.is_splats(context.active_object)
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        """Adds the box or the ball around all splats, and selects it."""
+        crop = add_crop(context.active_object, self.shape)
+        context.active_object.select_set(False)
+        crop.select_set(True)
+        context.view_layer.objects.active = crop
         return {"FINISHED"}
 
 
@@ -217,6 +251,7 @@ CLASSES = (
     DIORAMA_OT_import_splats,
     DIORAMA_FH_splats,
     DIORAMA_OT_export_splats,
+    DIORAMA_OT_crop_splats,
     DIORAMA_OT_keep_frames_beside,
     DIORAMA_OT_prepare_render,
 )

@@ -45,6 +45,8 @@ class DIORAMA_PT_splats(bpy.types.Panel):
             for obstacle in obstacles:
                 box.label(text=obstacle, icon="ERROR")
             box.operator("diorama.prepare_render")
+        row = layout.row(align=True)
+        row.operator_enum("diorama.crop_splats", "shape")
         layout.operator("diorama.export_splats", icon="EXPORT")
         if frames and frames[0].library is None:
             layout.operator("diorama.keep_frames_beside", icon="LINK_BLEND")

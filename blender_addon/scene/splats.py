@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import bpy
 import numpy as np
 
@@ -39,6 +41,12 @@ def set_inputs(splats: bpy.types.Object, **inputs: object) -> None:
     modifier = splats.modifiers[GROUP_NAME]
     for name, value in inputs.items():
         modifier[input_identifier(modifier.node_group, name.replace("_", " "))] = value
+
+
+def get_input(splats: bpy.types.Object, name: str) -> Any:
+    """An input of the modifier that shows splats."""
+    modifier = splats.modifiers.get(GROUP_NAME)
+    return modifier[input_identifier(modifier.node_group, name)] if modifier else None
 
 
 def splats_of(splats: bpy.types.Object) -> GaussianCloud:

@@ -199,3 +199,27 @@ def test_very_large_file_is_imported_only_on_request(extension, tmp_path, monkey
         bpy.ops.diorama.import_splats(filepath=str(tmp_path / "a.ply"))
     assert not bpy.data.meshes
     import_splats(tmp_path / "a.ply", very_large=True)
+
+
+@pytest.mark.parametrize("shape", ["CUBE", "SPHERE"])
+def test_crop_begins_around_everything_and_is_exported(extension, tmp_path, shape):
+    cloud = make_cloud(200)
+    write_ply(tmp_path / "a.ply", cloud)
+    splats = import_splats(tmp_path / "a.ply", y_is_down=True)
+    splats.location = (1, 2, 3)
+    bpy.context.view_layer.update()
+    assert bpy.ops.diorama.crop_splats(shape=shape) == {"FINISHED"}
+    crop = bpy.context.active_object
+    bpy.context.view_layer.update()
+    bpy.context.view_layer.objects.active = splats
+    bpy.ops.diorama.export_splats(filepath=str(tmp_path / "all.ply"))
+    assert len(read_ply(tmp_path / "all.ply")) == 200
+    crop.scale *= 0.4
+    bpy.context.view_layer.update()
+    bpy.ops.diorama.export_splats(filepath=str(tmp_path / "few.ply"))
+    place = np.array(
+        [crop.matrix_world.inverted() @ splats.matrix_world @ v.co for v in splats.data.vertices]
+    )
+    inside = np.abs(place).max(axis=1) < 1 if shape == "CUBE" else np.linalg.norm(place, axis=1) < 1
+    assert 10 < inside.sum() < 190
+    np.testing.assert_array_equal(read_ply(tmp_path / "few.ply").means, cloud.means[inside])

@@ -1,0 +1,40 @@
+"""Cropping splats by a box or a ball that can be moved about."""
+
+from __future__ import annotations
+
+import bpy
+import numpy as np
+
+from .splats import get_input, set_inputs, splats_of
+
+
+def add_crop(body: bpy.types.Object, shape: str) -> bpy.types.Object:
+    """Crop splats by a new empty around all of them, a "CUBE" or a "SPHERE", which can be moved and scaled."""
+    means = _in_world(body, splats_of(body).means)
+    low, high = means.min(axis=0), means.max(axis=0)
+    half = np.maximum((high - low) / 2, 1e-3) * 1.01  # the outermost are inside
+    crop = bpy.data.objects.new(f"{body.name} crop", None)
+    crop.empty_display_type = shape
+    crop.location = (low + high) / 2
+    crop.scale = half if shape == "CUBE" else np.full(3, np.linalg.norm(half))
+    body.users_collection[0].objects.link(crop)
+    set_inputs(body, Crop=True, Crop_Object=crop, Crop_Sphere=shape == "SPHERE")
+    body.update_tag()
+    return crop
+
+
+def inside_crop(body: bpy.types.Object, means: np.ndarray) -> np.ndarray:
+    """Which splats the crop of an object leaves: [N, 3] in the object's own space -> [N] bool."""
+    crop = get_input(body, "Crop Object")
+    if crop is None or not get_input(body, "Crop"):
+        return np.ones(len(means), bool)
+    crop_from_world = np.array(crop.matrix_world.inverted_safe())
+    place = _in_world(body, means) @ crop_from_world[:3, :3].T + crop_from_world[:3, 3]
+    if get_input(body, "Crop Sphere"):
+        return np.linalg.norm(place, axis=1) <= 1
+    return np.abs(place).max(axis=1) <= 1
+
+
+def _in_world(body: bpy.types.Object, means: np.ndarray) -> np.ndarray:
+    matrix = np.array(body.matrix_world)
+    return means @ matrix[:3, :3].T + matrix[:3, 3]
