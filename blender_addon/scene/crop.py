@@ -9,7 +9,7 @@ from .splats import get_input, set_inputs, splats_of
 
 
 def add_crop(body: bpy.types.Object, shape: str) -> bpy.types.Object:
-    """Crop splats by a new empty around all of them, a "CUBE" or a "SPHERE", which can be moved and scaled."""
+    """Crop splats by a new empty around all of them, a "CUBE" or a "SPHERE", to be moved and scaled."""
     means = _in_world(body, splats_of(body).means)
     low, high = means.min(axis=0), means.max(axis=0)
     half = np.maximum((high - low) / 2, 1e-3) * 1.01  # the outermost are inside
