@@ -84,6 +84,10 @@ class DIORAMA_OT_import_splats(bpy.types.Operator, ImportHelper):
         name="Very Large", description=f"Import even more than {_LARGE:,} splats"
     )
 
+    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
+        """Asks for the file, or for the settings alone where files were dropped."""
+        return self.invoke_popup(context)
+
     def execute(self, context: bpy.types.Context) -> set[str]:
         """Imports it."""
         paths = [Path(bpy.path.abspath(self.filepath))]
