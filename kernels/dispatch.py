@@ -6,11 +6,13 @@ import functools
 import importlib
 import importlib.util
 import os
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -83,7 +85,6 @@ def rasterization(
     if backgrounds is not None:
         inputs["backgrounds"] = backgrounds
     _require_shapes(inputs, sh_degree)
-    _require_finite(inputs)
     if min(width, height) < 1 or not 0 < near_plane < far_plane:
         raise ValueError(
             f"rasterization: {width} x {height} pixels from {near_plane} to {far_plane}: "
@@ -93,6 +94,7 @@ def rasterization(
     backend = _choose(backend, means.device.type, dtype)
     camera = Camera(width, height, near_plane, far_plane, radius_clip, eps2d, camera_model == "pinhole")
     inputs = {name: tensor.to(dtype) for name, tensor in inputs.items()}
+    _require_finite(inputs)
     with torch.autocast(means.device.type, enabled=False):
         if backend == "gsplat":
             import gsplat
@@ -188,7 +190,7 @@ def _choose(backend: str, device: str, dtype: torch.dtype) -> str:
             return "numba"
         if device == "cuda" and single and _gsplat_is_compiled():
             return "gsplat"
-        if device == "cuda" and single and importlib.util.find_spec("warp"):
+        if device == "cuda" and single and _warp_works():
             return "warp"
         return "torch"
     needed = {"numba": "cpu", "warp": "cuda", "gsplat": "cuda"}.get(backend, device)
@@ -213,6 +215,20 @@ def _gsplat_is_compiled() -> bool:
     wheels = Path(next(iter(spec.submodule_search_locations))).glob("csrc*.[sp][oy]*")
     built = (build for ending in ("so", "pyd") for build in root.glob(f"**/gsplat_cuda/gsplat_cuda.{ending}"))
     return any(wheels) or any(built)
+
+
+@functools.cache
+def _warp_works() -> bool:
+    """Whether Warp is installed and finds a driver that is new enough for it."""
+    if importlib.util.find_spec("warp") is None:
+        return False
+    works: bool = _engine("warp").wp.is_cuda_available()
+    if not works:
+        warnings.warn(
+            "Warp finds no NVIDIA driver that it can use (580 or newer); splats are drawn slowly",
+            stacklevel=4,
+        )
+    return works
 
 
 def _engine(backend: str) -> ModuleType:
@@ -267,8 +283,13 @@ def _require_shapes(inputs: dict[str, Tensor], sh_degree: int | None) -> None:
 
 
 def _require_finite(inputs: dict[str, Tensor]) -> None:
-    finite = torch.stack([torch.isfinite(tensor).all() for tensor in inputs.values()]).tolist()
-    for (name, tensor), fine in zip(inputs.items(), finite, strict=True):
-        if not fine:
+    for name, tensor in inputs.items():
+        if not _all_finite(tensor.detach()):
             bad = f"{int((~torch.isfinite(tensor)).sum())} of {tensor.numel()}"
             raise ValueError(f"rasterization: {name} holds NaN or infinity in {bad} values")
+
+
+def _all_finite(tensor: Tensor) -> bool:
+    if tensor.device.type == "cpu":  # numpy: torch would wake its threads, which costs more than the check
+        return bool(np.isfinite(tensor.numpy()).all())
+    return bool(torch.isfinite(tensor).all())
