@@ -19,9 +19,8 @@ from .color import linear_to_srgb, srgb_to_linear
 
 Compositing = Literal["linear", "display"]
 
-_SH_C0 = 0.28209479177387814
 # Step sizes of Adam, falling to a tenth over the run. Means move in units of the splats' typical size.
-_RATES = {"means": 0.3, "quats": 0.03, "log_scales": 0.05, "logits": 0.1, "sh": 0.05}
+_RATES = {"means": 0.3, "quats": 0.03, "log_scales": 0.05, "logits": 0.1, "sh": 0.05, "sh_rest": 0.0025}
 
 
 def render(
@@ -35,12 +34,9 @@ def render(
 ) -> Tensor:  # [V, H, W, 3] sRGB
     """Pictures of a cloud, composited in linear light or in display values."""
     viewmats = opencv_from_world(cameras)
-    degree = math.isqrt(cloud["sh"].shape[1]) - 1
-    if degree == 0:
-        colors = (0.5 + _SH_C0 * cloud["sh"][:, 0]).clamp_min(0)
-    else:
-        directions = cloud["means"] - cameras[:, None, :3, 3]
-        colors = view_dependent_colors(degree, directions, cloud["sh"])
+    degree = math.isqrt(1 + cloud["sh_rest"].shape[1]) - 1
+    directions = cloud["means"] - cameras[:, None, :3, 3]
+    colors = view_dependent_colors(degree, directions, torch.cat([cloud["sh"], cloud["sh_rest"]], 1))
     if compositing == "linear":
         colors, background = srgb_to_linear(colors), srgb_to_linear(background)
     image, _, _ = rasterization(
@@ -124,7 +120,8 @@ def leaves_of(cloud: GaussianCloud) -> dict[str, Tensor]:
         "quats": torch.from_numpy(cloud.quats),
         "log_scales": torch.from_numpy(cloud.scales).clamp_min(1e-9).log(),
         "logits": opacities.logit(),
-        "sh": torch.from_numpy(cloud.sh),
+        "sh": torch.from_numpy(cloud.sh[:, :1]),
+        "sh_rest": torch.from_numpy(cloud.sh[:, 1:]),
     }
     return {name: leaf.detach().float().clone().requires_grad_() for name, leaf in leaves.items()}
 
@@ -136,7 +133,7 @@ def cloud_of(leaves: dict[str, Tensor]) -> GaussianCloud:
             quats=torch.nn.functional.normalize(leaves["quats"], dim=-1).numpy(),
             scales=leaves["log_scales"].exp().numpy(),
             opacities=leaves["logits"].sigmoid().numpy(),
-            sh=leaves["sh"].numpy().copy(),
+            sh=torch.cat([leaves["sh"], leaves["sh_rest"]], 1).numpy(),
         )
 
 

@@ -28,6 +28,7 @@ def painted_blob(count: int) -> dict[str, Tensor]:
         "log_scales": (size * torch.exp(0.5 * torch.randn(count, 3, generator=g))).log(),
         "logits": torch.full((count,), 3.0),
         "sh": ((color - 0.5) / 0.28209479)[:, None],
+        "sh_rest": torch.zeros(count, 0, 3),
     }
 
 
