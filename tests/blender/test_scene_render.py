@@ -290,3 +290,22 @@ def test_lit_splats_take_light_and_cast_shadows(extension, add_splats, tmp_path)
     shadow = render(tmp_path)
     splats.hide_render = True
     assert shadow.mean() < 0.95 * render(tmp_path).mean()
+
+
+def test_depth_of_field_is_the_mean_over_the_lens(add_splats, tmp_path):
+    cloud, pose, size, focus = make_cloud(100), orbit(4)[0], 48, 2.6
+    add_splats(cloud)
+    scene = prepare(size, size)
+    camera = add_camera(pose, FOV).data
+    camera.dof.use_dof, camera.dof.focus_distance, camera.dof.aperture_fstop = True, focus, 0.2
+    scene.cycles.samples = 256
+    pixel, radius = pixel_size(FOV, size), camera.lens / 1000 / 0.2 / 2
+    expected = np.zeros((size, size, 3))
+    for i in range(200):  # a sunflower of pinholes, each shifted so that what is in focus stays in place
+        x, y = radius * np.sqrt((i + 0.5) / 200) * np.array([np.cos(2.39996 * i), np.sin(2.39996 * i)])
+        pinhole = pose.copy()
+        pinhole[:3, 3] += pose[:3, 0] * x + pose[:3, 1] * y
+        shift = (-x / focus / pixel, -y / focus / pixel)
+        expected += reference(cloud, pinhole, size, size, pixel=pixel, shift=shift) / 200
+    assert psnr(reference(cloud, pose, size, size, pixel=pixel), expected) < 50
+    assert psnr(render(tmp_path), expected) > 55
