@@ -297,9 +297,9 @@ def test_depth_of_field_is_the_mean_over_the_lens(add_splats, tmp_path):
     add_splats(cloud)
     scene = prepare(size, size)
     camera = add_camera(pose, FOV).data
-    camera.dof.use_dof, camera.dof.focus_distance, camera.dof.aperture_fstop = True, focus, 0.2
+    camera.dof.use_dof, camera.dof.focus_distance, camera.dof.aperture_fstop = True, focus, 0.12
     scene.cycles.samples = 256
-    pixel, radius = pixel_size(FOV, size), camera.lens / 1000 / 0.2 / 2
+    pixel, radius = pixel_size(FOV, size), camera.lens / 1000 / 0.12 / 2
     expected = np.zeros((size, size, 3))
     for i in range(200):  # a sunflower of pinholes, each shifted so that what is in focus stays in place
         x, y = radius * np.sqrt((i + 0.5) / 200) * np.array([np.cos(2.39996 * i), np.sin(2.39996 * i)])
