@@ -20,6 +20,7 @@ from .node_formulas import Field, Formulas, Node
 GROUP_NAME = "Diorama Splats"
 
 _FREE_VIEW_K = 1.5  # standard deviations shown in free viewing: little overlap, so Solid view shows shapes
+_FREE_VIEW_MIN_OPACITY = 0.05  # Solid view knows no opacity, so what hardly shows must not hide the rest
 _NEAR = 0.01  # metres; splats nearer to the camera than this are not drawn
 _FIELD_MARGIN = 1.3  # the projection is linearised at most this far outside the picture (Kerbl et al.'s code)
 _MIN_ALPHA = 1 / 255
@@ -194,7 +195,7 @@ def _ellipse(f: Formulas, inputs: Node, view: _View) -> _Ellipse:
 
     with f.frame("Free viewing: without a camera, in the plane of the splat's two largest axes"):
         flat_x, flat_y = _largest_axes(f, scale)
-        free_k = _FREE_VIEW_K * chosen
+        free_k = _FREE_VIEW_K * chosen * (opacity > _FREE_VIEW_MIN_OPACITY)
         free = [
             f.node("FunctionNodeRotateVector", axis, rotation).first * free_k for axis in (flat_x, flat_y)
         ]
