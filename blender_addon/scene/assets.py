@@ -102,10 +102,11 @@ def _build(asset: Asset, clouds: list[splats.GaussianCloud], frame_start: int) -
     splats.set_inputs(body, Detail=pixel * distance, Distance=distance)
     body.matrix_basis = cameras.turn_to_front(asset.front)
     poses = cameras.matrices(asset.cameras, asset.front)
-    orbit = cameras.orbit_camera(f"{name} orbit", poses, asset.fov_deg, frame_start)
+    fov_y = cameras.vertical_fov(asset.fov_deg, asset.width, asset.height)
+    orbit = cameras.orbit_camera(f"{name} orbit", poses, fov_y, frame_start)
     pictures = []
     for view, (pose, files) in enumerate(zip(poses, asset.views, strict=True)):
-        camera = cameras.view_camera(f"{name} view {view}", pose, asset.fov_deg)
+        camera = cameras.view_camera(f"{name} view {view}", pose, fov_y)
         camera["view"] = view
         camera.parent = root
         image = views.view_image(f"{name} view {view}", files)

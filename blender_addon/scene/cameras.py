@@ -21,27 +21,30 @@ def upright_from_y_down() -> Matrix:
     return Matrix.Rotation(math.radians(-90), 4, "X")
 
 
-def camera_object(name: str, fov_deg: float) -> bpy.types.Object:
-    """A camera with a horizontal field of view; it is in no collection yet."""
+def camera_object(name: str, fov_y: float) -> bpy.types.Object:
+    """A camera with a vertical field of view; it is in no collection yet.
+
+    Vertical, because views are square and renders are wide: what was in the view stays in the render.
+    """
     camera = bpy.data.cameras.new(name)
-    camera.sensor_fit = "HORIZONTAL"
-    camera.angle = math.radians(fov_deg)
+    camera.sensor_fit = "VERTICAL"
+    camera.angle = fov_y
     camera.clip_start = 0.01
     return bpy.data.objects.new(name, camera)
 
 
-def view_camera(name: str, parent_from_camera: Matrix, fov_deg: float) -> bpy.types.Object:
+def view_camera(name: str, parent_from_camera: Matrix, fov_y: float) -> bpy.types.Object:
     """The camera of one view."""
-    view = camera_object(name, fov_deg)
+    view = camera_object(name, fov_y)
     view.matrix_basis = parent_from_camera
     return view
 
 
 def orbit_camera(
-    name: str, parent_from_cameras: list[Matrix], fov_deg: float, frame_start: int
+    name: str, parent_from_cameras: list[Matrix], fov_y: float, frame_start: int
 ) -> bpy.types.Object:
     """A camera keyed at every view, with the view's exact pose and lens, `FRAMES_PER_VIEW` apart."""
-    orbit = camera_object(name, fov_deg)
+    orbit = camera_object(name, fov_y)
     orbit.rotation_mode = "QUATERNION"
     previous = None
     for view, matrix in enumerate(parent_from_cameras):
@@ -60,6 +63,11 @@ def orbit_camera(
 def orbit_frame(frame_start: int, view: int) -> int:
     """The frame in which the travelling camera stands where a view was seen from."""
     return frame_start + view * FRAMES_PER_VIEW
+
+
+def vertical_fov(fov_deg: float, width: int, height: int) -> float:
+    """The vertical field of view of a picture with that horizontal one, in radians."""
+    return 2 * math.atan(math.tan(math.radians(fov_deg) / 2) * height / width)
 
 
 def matrices(cameras: np.ndarray, front: str) -> list[Matrix]:

@@ -109,6 +109,15 @@ def test_travelling_camera_has_every_pose_and_lens(extension, collection):
         assert orbit_camera.data.lens == pytest.approx(camera.data.lens, abs=1e-5)
 
 
+def test_wide_render_shows_all_of_a_square_view(extension, collection, tmp_path):
+    camera = extension.scene.view_cameras(collection)[0]
+    square = np.array(camera.data.background_images[0].image.pixels[:]).reshape(SIZE, SIZE, -1)[::-1, :, :3]
+    scene = prepare(2 * SIZE, SIZE)
+    scene.view_settings.view_transform = "Standard"
+    scene.camera = camera
+    assert psnr(render_png(tmp_path)[:, SIZE // 2 : -SIZE // 2], square) > 50
+
+
 def test_front_of_the_asset_faces_blenders_front_view(extension, asset_folder, collection):
     turned = np.array(extension.scene.splat_objects(collection)[0].matrix_world)
     np.testing.assert_allclose(turned[:3, :3] @ [1, 0, 0], [0, -1, 0], atol=1e-6)
