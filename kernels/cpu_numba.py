@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from . import numba_project, numba_raster, numba_tiles
 from .numba_threads import in_parts
@@ -28,13 +29,14 @@ class _Project(torch.autograd.Function):
     def forward(ctx, means, quats, scales, opacities, viewmats, Ks, camera):
         B, C = viewmats.shape[:2]
         N = means.shape[1]
-        arrays = _numpy(means, quats, scales, opacities, viewmats, Ks)
-        means_, quats_, scales_, opacities_, viewmats_, Ks_ = arrays
+        means_, quats_, scales_, opacities_, viewmats_, Ks_ = _numpy(
+            means, quats, scales, opacities, viewmats, Ks
+        )
         covs = np.empty((B, N, 6), np.float32)
         outputs: list[Array] = [np.zeros((B, C, N, *shape), np.float32) for shape in ((2,), (3,), (), ())]
         outputs.append(np.zeros((B, C, N, 2), np.int32))
-        c = camera
-        lens = [*map(np.float32, (c.width, c.height, c.near, c.far, c.radius_clip, c.eps2d)), c.perspective]
+        planes = camera.near, camera.far, camera.radius_clip, camera.eps2d
+        lens = [*map(np.float32, (camera.width, camera.height, *planes)), camera.perspective]
 
         def part(first: int, last: int) -> None:
             for b in range(B):
@@ -46,14 +48,16 @@ class _Project(torch.autograd.Function):
                     )  # fmt: skip
 
         in_parts(part, N, _SPLATS_PER_PART)
-        ctx.arrays, ctx.covs, ctx.outputs, ctx.camera = arrays, covs, outputs, camera
+        ctx.save_for_backward(means, quats, scales, viewmats, Ks)
+        ctx.covs, ctx.outputs, ctx.camera = covs, outputs, camera
         results = tuple(torch.from_numpy(output).flatten(0, 1) for output in outputs)
         ctx.mark_non_differentiable(results[-1])
         return results
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, v_means2d, v_conics, v_depths, v_compensations, _):
-        means, quats, scales, _opacities, viewmats, Ks = ctx.arrays
+        means, quats, scales, viewmats, Ks = _numpy(*ctx.saved_tensors)
         _, conics, _, compensations, radii = ctx.outputs
         B, C, N = radii.shape[:3]
         v_outputs = [
@@ -172,17 +176,23 @@ def _channels(count: int) -> tuple[int, ...] | Array:
     return tuple(range(count)) if count <= 4 else np.arange(count)
 
 
+def _scene(lists: _Lists, colors: Array, camera: Camera, max_alpha: float) -> tuple[Any, ...]:
+    """The arguments that the rasteriser and its adjoint share."""
+    G, _, D = colors.shape
+    size, grid = (camera.width, camera.height), (camera.tiles_x, camera.tiles_y)
+    images_per_color = len(lists.counts) // G
+    return (
+        lists.splats, colors, images_per_color, _channels(D), lists.starts, lists.ids,
+        size, grid, np.float32(max_alpha),
+    )  # fmt: skip
+
+
 class _Rasterize(torch.autograd.Function):
     @staticmethod
     def forward(ctx, means2d, conics, colors, opacities, depths, radii, camera, max_alpha):
-        palette, *arrays = _numpy(colors, means2d, conics, depths, opacities, radii)
-        I, D = len(depths), palette.shape[-1]
-        lists = _intersect(camera, *arrays)
-        size, grid = (camera.width, camera.height), (camera.tiles_x, camera.tiles_y)
-        scene = (
-            lists.splats, palette, I // len(palette), _channels(D), lists.starts, lists.ids,
-            size, grid, np.float32(max_alpha),
-        )  # fmt: skip
+        lists = _intersect(camera, *_numpy(means2d, conics, depths, opacities, radii))
+        scene = _scene(lists, _numpy(colors)[0], camera, max_alpha)
+        I, D = len(depths), colors.shape[-1]
         image = np.empty((I, camera.height, camera.width, D), np.float32)
         alphas = np.empty((I, camera.height, camera.width), np.float32)
 
@@ -190,36 +200,36 @@ class _Rasterize(torch.autograd.Function):
             numba_raster.rasterize(first, last, *scene, image, alphas)
 
         in_parts(tiles, len(lists.starts) - 1, 1)
-        ctx.conics, ctx.opacities, ctx.palette, ctx.lists, ctx.scene = (
-            arrays[1],
-            arrays[3],
-            palette,
-            lists,
-            scene,
-        )
         results = torch.from_numpy(image), torch.from_numpy(alphas)
-        ctx.save_for_backward(*results)  # the adjoint starts from the final colours: autograd guards them
-        offsets = torch.from_numpy(lists.starts[:-1].astype(np.int32)).reshape(I, *grid[::-1])
+        ctx.save_for_backward(
+            conics, opacities, colors, *results
+        )  # the adjoint starts from the final colours
+        ctx.lists, ctx.camera, ctx.max_alpha = lists, camera, max_alpha
+        offsets = torch.from_numpy(lists.starts[:-1].astype(np.int32)).reshape(
+            I, camera.tiles_y, camera.tiles_x
+        )
         ids = torch.from_numpy(lists.ids)
         ctx.mark_non_differentiable(offsets, ids)
         return *results, offsets, ids
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, v_image, v_alphas, _offsets, _ids):
-        images = _numpy(*ctx.saved_tensors, v_image, v_alphas)
+        conics, opacities, colors, *images = _numpy(*ctx.saved_tensors, v_image, v_alphas)
         lists: _Lists = ctx.lists
-        I, N = ctx.opacities.shape
-        G, _, D = ctx.palette.shape
+        scene = _scene(lists, colors, ctx.camera, ctx.max_alpha)
+        I, N = opacities.shape
+        G, _, D = colors.shape
         moments = np.zeros((len(lists.ids), numba_raster.MOMENTS + D), np.float32)
         v_means2d, v_conics = np.zeros((I, N, 2), np.float32), np.zeros((I, N, 3), np.float32)
         v_opacities, v_colors = np.zeros((I, N), np.float32), np.zeros((G, N, D), np.float32)
 
         def tiles(first: int, last: int) -> None:
-            numba_raster.rasterize_adjoint(first, last, *ctx.scene, *images, lists.slots, moments)
+            numba_raster.rasterize_adjoint(first, last, *scene, *images, lists.slots, moments)
 
         def splats(first: int, last: int) -> None:
             numba_raster.gather_moments(
-                first, last, I // G, ctx.conics, ctx.opacities, lists.counts, lists.begins, moments,
+                first, last, I // G, conics, opacities, lists.counts, lists.begins, moments,
                 v_means2d, v_conics, v_opacities, v_colors,
             )  # fmt: skip
 

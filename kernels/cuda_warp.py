@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import warp as wp
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from . import warp_project, warp_raster, warp_tiles
 from .stages import Camera, Projected
@@ -67,6 +68,7 @@ class _Project(torch.autograd.Function):
         return tuple(outputs)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, v_means2d, v_conics, v_depths, v_compensations, _):
         means, quats, scales, viewmats, Ks, conics, compensations, radii = ctx.saved_tensors
         B, N = means.shape[:2]
@@ -173,6 +175,7 @@ class _Rasterize(torch.autograd.Function):
         return image, alphas, offsets, ids
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, v_image, v_alphas, _offsets, _ids):
         conics, opacities, image, alphas = ctx.saved_tensors
         I, N = opacities.shape

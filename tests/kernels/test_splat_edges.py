@@ -93,6 +93,15 @@ def test_strided_inputs_and_partial_gradients_are_the_same():
     torch.testing.assert_close(colors.grad, expected[3]["colors"])
 
 
+def test_inputs_changed_between_the_passes_are_noticed():
+    leaves = as_leaves(shell(50) | cameras(1, **SIZE))
+    image, _, _ = rasterization(**leaves, **SIZE)
+    with torch.no_grad():
+        leaves["scales"] *= 2
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        image.sum().backward()
+
+
 @pytest.mark.parametrize("name", ["means", "quats", "scales", "opacities", "colors", "viewmats", "Ks"])
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_values_that_are_no_numbers_are_named(name, bad):
