@@ -50,6 +50,8 @@ _Setting = tuple[Any, str, str, Any]  # owner, property, label, the value that i
 
 
 def _low_bounces(scene: bpy.types.Scene) -> list[_Setting]:
+    if not hasattr(scene, "cycles"):  # Cycles is an add-on that can be switched off
+        return []
     settings = (
         (scene.cycles, "transparent_max_bounces", "Cycles Transparent Max Bounces", TRANSPARENT_BOUNCES),
         (scene.cycles, "min_transparent_bounces", "Cycles Min Transparent Bounces", TRANSPARENT_BOUNCES),

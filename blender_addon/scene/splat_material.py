@@ -24,7 +24,8 @@ def preview_material() -> bpy.types.Material:
 def _build(material: bpy.types.Material, method: str) -> None:
     material.surface_render_method = method
     material.use_transparency_overlap = True
-    material.cycles.emission_sampling = "NONE"
+    if hasattr(material, "cycles"):
+        material.cycles.emission_sampling = "NONE"  # splats are no lamps: Cycles need not look for them
     if material.node_tree is None:  # up to 4.5
         material.use_nodes = True
     material.node_tree.nodes.clear()

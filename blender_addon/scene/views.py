@@ -59,7 +59,8 @@ def _picture_material(name: str, image: bpy.types.Image, frames: int, frame_star
     material = bpy.data.materials.new(name)
     if material.node_tree is None:  # up to 4.5
         material.use_nodes = True
-    material.cycles.emission_sampling = "NONE"
+    if hasattr(material, "cycles"):
+        material.cycles.emission_sampling = "NONE"
     tree = material.node_tree
     tree.nodes.clear()
     kinds = ("TexImage", "BsdfTransparent", "Emission", "MixShader", "OutputMaterial")

@@ -259,3 +259,12 @@ def test_panel_lists_what_keeps_colours_from_being_right(extension, collection):
     assert obstacles(scene) == ["Cycles Transparent Max Bounces is 8", "View Transform is AgX"]
     assert bpy.ops.diorama.prepare_render() == {"FINISHED"}
     assert obstacles(scene) == []
+
+
+def test_import_works_where_cycles_is_switched_off(extension, asset_folder):
+    bpy.ops.preferences.addon_disable(module="cycles")
+    try:
+        collection = extension.scene.import_asset(bpy.context, asset_folder, report=lambda change: None)
+        assert extension.scene.splat_objects(collection)
+    finally:
+        bpy.ops.preferences.addon_enable(module="cycles")
