@@ -37,15 +37,29 @@ _CAMERA_VARIABLES = {
     "rx": "render.resolution_x",
     "ry": "render.resolution_y",
     "percent": "render.resolution_percentage",
+    "ax": "render.pixel_aspect_x",
+    "ay": "render.pixel_aspect_y",
 }
-_FALLBACKS = {"lens": 50.0, "sw": 36.0, "sh": 24.0, "ortho": 6.0}
-_FIT_PX = "(ry if fit == 2 else (rx if fit == 1 else max(rx, ry)))"  # the side that the lens is measured on
+_FALLBACKS = {
+    "lens": 50.0,
+    "sw": 36.0,
+    "sh": 24.0,
+    "ortho": 6.0,
+    "rx": 1920.0,
+    "ry": 1080.0,
+    "percent": 100.0,
+    "ax": 1.0,
+    "ay": 1.0,
+}
+# The side that the lens is measured on, in pixels as wide as they are.
+_FIT_PX = "(ry * ay / ax if fit == 2 else (rx if fit == 1 else max(rx, ry * ay / ax)))"
 _EXTENT = "(ortho if type == 1 else (sh if fit == 2 else sw) / lens)"  # that side's size at distance 1
 _CAMERA_VALUES = {
     "Perspective": "0 if type == 1 else 1",
     "Pixel Size": f"{_EXTENT} / {_FIT_PX} * 100 / percent",
+    "Pixel Aspect": "ay / ax",
     "Half Width": f"0.5 * {_EXTENT} * rx / {_FIT_PX}",
-    "Half Height": f"0.5 * {_EXTENT} * ry / {_FIT_PX}",
+    "Half Height": f"0.5 * {_EXTENT} * ry * ay / ax / {_FIT_PX}",
     "Centre X": f"sx * {_EXTENT}",
     "Centre Y": f"sy * {_EXTENT}",
 }
@@ -70,7 +84,8 @@ class _View:
     """The scene's camera as the nodes see it; object space is the splat object's own."""
 
     perspective: Field  # 1, or 0 for orthographic
-    pixel: Field  # size of a pixel at distance 1
+    pixel: Field  # width of a pixel at distance 1
+    pixel_aspect: Field  # its height by its width
     half_width: Field  # of the picture at distance 1
     half_height: Field
     centre_x: Field  # of the picture at distance 1, where the lens is shifted
@@ -177,10 +192,10 @@ def _ellipse(f: Formulas, inputs: Node, view: _View) -> _Ellipse:
         made = inputs["Detail"] * grown
         same = view.pixel * (1 - view.perspective + view.perspective * inputs["Distance"] * grown)
         lost = f.maximum(made * made - same * same, 0.0)
-        dilation = inputs["Dilation"] * (pixel * pixel + lost)
-        a = extent_x.dot(extent_x) + dilation
+        height = pixel * view.pixel_aspect
+        a = extent_x.dot(extent_x) + inputs["Dilation"] * (pixel * pixel + lost)
         b = extent_x.dot(extent_y)
-        c = extent_y.dot(extent_y) + dilation
+        c = extent_y.dot(extent_y) + inputs["Dilation"] * (height * height + lost)
 
     with f.frame("Ellipse: k standard deviations (Cholesky), up to where alpha falls below 1/255"):
         random = f.node("FunctionNodeRandomValue", 0.0, 1.0).first

@@ -66,7 +66,8 @@ def render(
     width,
     height,
     *,
-    pixel,  # size of a pixel at distance 1; in metres if orthographic
+    pixel,  # width of a pixel at distance 1; in metres if orthographic
+    aspect=1.0,  # height of a pixel by its width
     world_from_object=None,
     shift=(0.0, 0.0),  # of the picture's centre, in pixels
     orthographic=False,
@@ -94,13 +95,15 @@ def render(
         jacobians[:, 0, 0], jacobians[:, 1, 1] = 1 / pixel, -1 / pixel
     else:
         centres_px = middle + centres[:, :2] * [1, -1] / (pixel * depth[:, None])
-        half = np.array([width, height]) * pixel / 2
+        half = np.array([width, height * aspect]) * pixel / 2
         offset = np.array(shift) * pixel
         slope = np.clip(centres[:, :2] / depth[:, None], offset - 1.3 * half, offset + 1.3 * half)
         jacobians[:, 0, 0] = 1 / (pixel * depth)
         jacobians[:, 1, 1] = -1 / (pixel * depth)
         jacobians[:, 0, 2] = slope[:, 0] / (pixel * depth)
         jacobians[:, 1, 2] = -slope[:, 1] / (pixel * depth)
+    centres_px[:, 1] = middle[1] + (centres_px[:, 1] - middle[1]) / aspect
+    jacobians[:, 1] /= aspect
     conics = np.linalg.inv(jacobians @ covariances @ jacobians.transpose(0, 2, 1) + dilation * np.eye(2))
 
     turn = world_from_object[:3, :3] / np.linalg.norm(world_from_object[:3, :3], axis=0)

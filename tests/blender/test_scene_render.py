@@ -79,6 +79,18 @@ def test_shifted_lens_and_any_format(add_splats, tmp_path, width, height, fit):
     assert psnr(render(tmp_path), expected) > 70
 
 
+@pytest.mark.parametrize(("x", "y"), [(1.0, 1.5), (2.0, 1.0)])
+def test_pixels_that_are_not_square(add_splats, tmp_path, x, y):
+    cloud, pose = make_cloud(), orbit(4)[2]
+    add_splats(cloud)
+    scene = prepare(90, 80)
+    scene.render.pixel_aspect_x, scene.render.pixel_aspect_y = x, y
+    add_camera(pose, FOV)
+    pixel = pixel_size(FOV, max(90, 80 * y / x))
+    expected = reference(cloud, pose, 90, 80, pixel=pixel, aspect=y / x)
+    assert psnr(render(tmp_path), expected) > 70
+
+
 def test_orthographic_camera(add_splats, tmp_path):
     cloud, pose = make_cloud(), orbit(4)[0]
     add_splats(cloud)
