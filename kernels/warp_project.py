@@ -1,11 +1,11 @@
-# mypy: ignore-errors
-# ruff: noqa: PLR0915
-# Warp gives these functions their types; float(1.0) is how it declares a variable.
 """Splats to ellipses on the graphics card: projection of 3D Gaussians and its hand-written adjoint.
 
 One thread a splat. Warp's own adjoints are not used: they are wrong through loops of unknown length.
 """
 
+# mypy: ignore-errors
+# ruff: noqa: PLR0915
+# Warp gives these functions their types; float(1.0) is how it declares a variable.
 import warp as wp
 
 from .stages import ALPHA_MIN, BLUR_SIGMAS

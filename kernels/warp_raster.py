@@ -1,8 +1,8 @@
+"""Splats to pixels on the graphics card: a block of 256 threads a tile, a thread a pixel."""
+
 # mypy: ignore-errors
 # ruff: noqa: UP018, PLR0915
 # Warp gives these functions their types; float(1.0) is how it declares a variable.
-"""Splats to pixels on the graphics card: a block of 256 threads a tile, a thread a pixel."""
-
 import functools
 from typing import NamedTuple
 

@@ -1,7 +1,7 @@
-# mypy: ignore-errors
-# Warp gives these functions their types; float(1.0) is how it declares a variable.
 """Which splats touch which 16-pixel tile of the picture, nearest first, on the graphics card."""
 
+# mypy: ignore-errors
+# Warp gives these functions their types; float(1.0) is how it declares a variable.
 import warp as wp
 
 from .stages import ALPHA_MIN, BLUR_SIGMAS, TILE

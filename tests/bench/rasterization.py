@@ -154,8 +154,8 @@ def two_threads(scene: Scene, repeats: int) -> dict[str, float]:
 
     Without torch's own operations around them: their threads spin and would be measured instead.
     """
-    leaves = {name: leaf[None] for name, leaf in as_leaves(scene.inputs).items()}
-    colors, opacities = leaves.pop("colors"), leaves["opacities"]
+    leaves = as_leaves({name: tensor[None] for name, tensor in scene.inputs.items()})
+    Ks = leaves.pop("Ks")
     camera = Camera(scene.size_px, scene.size_px)
     pixels = torch.ones(1, scene.size_px, scene.size_px, 3)
     runs: dict[str, Callable[[], Any]] = {}
@@ -163,11 +163,12 @@ def two_threads(scene: Scene, repeats: int) -> dict[str, float]:
 
         def forward(threads: int = threads) -> tuple[Tensor, Tensor]:
             torch.set_num_threads(threads)
-            stage = cpu_numba.project(**leaves, camera=camera)
-            return cpu_numba.rasterize(stage, colors, opacities, camera, 0.99)[:2]
+            solid = {name: leaf for name, leaf in leaves.items() if name != "colors"}
+            stage = cpu_numba.project(**solid, Ks=Ks, camera=camera)
+            return cpu_numba.rasterize(stage, leaves["colors"], leaves["opacities"], camera, 0.99)[:2]
 
         def both(forward: Callable[[], tuple[Tensor, Tensor]] = forward) -> None:
-            torch.autograd.backward(forward(), (pixels, pixels[..., 0]))
+            torch.autograd.grad(forward(), list(leaves.values()), (pixels, pixels[..., 0]), allow_unused=True)
 
         runs |= {f"forward {threads}": forward, f"forward + backward {threads}": both}
     times = measure(runs, repeats)
