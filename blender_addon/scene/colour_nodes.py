@@ -12,7 +12,15 @@ _SH_C3 = (0.5900435899266435, 2.890611442640554, 0.4570457994644658, 0.373176332
 
 
 def coloured_quads(
-    f: Formulas, inputs: Node, quads: Field, *, centre: Field, opacity: Field, camera: Node, own: Node
+    f: Formulas,
+    inputs: Node,
+    quads: Field,
+    *,
+    centre: Field,
+    opacity: Field,
+    camera: Node,
+    own: Node,
+    as_displayed: Field,
 ) -> Field:
     """Store every splat's colour, linear or as displayed, and its opacity on its quad.
 
@@ -21,6 +29,7 @@ def coloured_quads(
         centre: of the splat, object space.
         camera: Object Info of the scene's camera.
         own: Object Info of the splat object.
+        as_displayed: whether colours stay sRGB, for a layer that is converted later.
     """
     with f.frame("Colour: sRGB from spherical harmonics in the object's rotated frame, then linear light"):
         world_centre = f.node("FunctionNodeTransformPoint", centre, own["Transform"]).first
@@ -33,9 +42,7 @@ def coloured_quads(
         def coloured(srgb: Field) -> Field:
             srgb = f.vector_math("MAXIMUM", srgb, (0.0, 0.0, 0.0))
             kind = {"input_type": "VECTOR"}
-            light = f.node(
-                "GeometryNodeSwitch", inputs["Display Blending"], _linear(f, srgb), srgb, settings=kind
-            )
+            light = f.node("GeometryNodeSwitch", as_displayed, _linear(f, srgb), srgb, settings=kind)
             r, g, b = f.separate(light.first * inputs["Tint"] * inputs["Brightness"])
             colour = f.node("FunctionNodeCombineColor", r, g, b, opacity).first
             colour = sample(f, inputs, colour, f.node("GeometryNodeInputIndex").first, "FLOAT_COLOR")

@@ -136,7 +136,14 @@ def _build_group(group: bpy.types.NodeTree) -> None:
             settings={"input_type": "INT"},
         ).first
     quads = coloured_quads(
-        f, inputs, quads, centre=ellipse.centre, opacity=ellipse.opacity, camera=view.camera, own=view.own
+        f,
+        inputs,
+        quads,
+        centre=ellipse.centre,
+        opacity=ellipse.opacity,
+        camera=view.camera,
+        own=view.own,
+        as_displayed=inputs["Display Blending"] * (1 - view.is_free),  # no layer is converted in the viewport
     )
     quads = _with_normals(f, inputs, view, ellipse, quads)
     quads = _place(f, inputs, ellipse, quads, splat_of_corner)

@@ -268,3 +268,21 @@ def test_import_works_where_cycles_is_switched_off(extension, asset_folder):
         assert extension.scene.splat_objects(collection)
     finally:
         bpy.ops.preferences.addon_enable(module="cycles")
+
+
+@pytest.mark.parametrize("link", [True, False])
+def test_linked_or_appended_collection_renders_the_same(extension, collection, tmp_path, link):
+    scene = prepare(SIZE, SIZE)
+    scene.camera = extension.scene.view_cameras(collection)[2]
+    pose, fov = np.array(scene.camera.matrix_world), np.degrees(scene.camera.data.angle)
+    here = render(tmp_path)
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "asset.blend"))
+    bpy.ops.wm.read_homefile(use_empty=True)
+    with bpy.data.libraries.load(str(tmp_path / "asset.blend"), link=link) as (_, loaded):
+        loaded.collections = ["a red mushroom"]
+    scene = prepare(SIZE, SIZE)
+    scene.collection.children.link(loaded.collections[0])
+    extension.scene.prepare_render(scene)
+    scene.view_settings.view_transform = "Raw"
+    add_camera(pose, fov)
+    assert psnr(render(tmp_path), here) > 60

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from mathutils import Euler, Matrix
 from scene_helpers import add_camera, make_cloud, orbit, pixel_size, prepare, render, render_png
-from splat_reference import linear_to_srgb, psnr
+from splat_reference import linear_to_srgb, psnr, srgb_to_linear
 from splat_reference import render as reference
 
 SIZE = 96
@@ -230,11 +230,12 @@ def test_density_thins_out(extension, add_splats, tmp_path):
     assert shown == pytest.approx(0.25, abs=0.05)
 
 
-def test_splats_are_seen_from_any_side_in_the_viewport(extension, add_splats):
+@pytest.mark.parametrize("blending", ["linear", "display"])
+def test_splats_are_seen_from_any_side_in_the_viewport(add_splats, blending):
     """Without a camera: flat along the two largest axes, in a material that needs no order."""
     cloud = make_cloud()
     cloud.opacities[:] = np.maximum(cloud.opacities, 0.1)  # fainter ones are left out
-    mesh = add_splats(cloud).evaluated_get(bpy.context.evaluated_depsgraph_get()).data
+    mesh = add_splats(cloud, blending).evaluated_get(bpy.context.evaluated_depsgraph_get()).data
     assert [material.name for material in mesh.materials] == ["Diorama Splats Preview"]
     assert mesh.materials[0].surface_render_method == "DITHERED"
     corners = np.empty(len(mesh.vertices) * 3, np.float32)
@@ -244,6 +245,10 @@ def test_splats_are_seen_from_any_side_in_the_viewport(extension, add_splats):
     edges = np.stack([corners[:, 1] - corners[:, 0], corners[:, 3] - corners[:, 0]], axis=1)
     lengths = np.sort(np.linalg.norm(edges, axis=-1), axis=1) / 2
     np.testing.assert_allclose(lengths, 1.5 * np.sort(cloud.scales, axis=1)[:, 1:], rtol=1e-3)
+    colours = np.empty(len(cloud) * 4, np.float32)
+    mesh.attributes["splat_color"].data.foreach_get("color", colours)
+    expected = srgb_to_linear(0.5 + 0.28209479177387814 * cloud.sh[:, 0])
+    np.testing.assert_allclose(colours.reshape(-1, 4)[:, :3], expected, atol=1e-5)
 
 
 def test_linked_duplicate_is_seen_from_where_it_stands(add_splats, tmp_path):
