@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from . import numba_project, numba_raster, numba_tiles
-from .numba_threads import in_parts
+from .numba_threads import in_parts, on_threads
 from .stages import Camera, Projected
 
 _SPLATS_PER_PART = 4096
@@ -196,10 +196,8 @@ class _Rasterize(torch.autograd.Function):
         image = np.empty((I, camera.height, camera.width, D), np.float32)
         alphas = np.empty((I, camera.height, camera.width), np.float32)
 
-        def tiles(first: int, last: int) -> None:
-            numba_raster.rasterize(first, last, *scene, image, alphas)
-
-        in_parts(tiles, len(lists.starts) - 1, 1)
+        turns = np.zeros(1, np.int64)
+        on_threads(lambda: numba_raster.rasterize(turns, *scene, image, alphas), len(lists.starts) - 1)
         results = torch.from_numpy(image), torch.from_numpy(alphas)
         ctx.save_for_backward(
             conics, opacities, colors, *results
@@ -224,8 +222,10 @@ class _Rasterize(torch.autograd.Function):
         v_means2d, v_conics = np.zeros((I, N, 2), np.float32), np.zeros((I, N, 3), np.float32)
         v_opacities, v_colors = np.zeros((I, N), np.float32), np.zeros((G, N, D), np.float32)
 
-        def tiles(first: int, last: int) -> None:
-            numba_raster.rasterize_adjoint(first, last, *scene, *images, lists.slots, moments)
+        turns = np.zeros(1, np.int64)
+
+        def tiles() -> None:
+            numba_raster.rasterize_adjoint(turns, *scene, *images, lists.slots, moments)
 
         def splats(first: int, last: int) -> None:
             numba_raster.gather_moments(
@@ -233,7 +233,7 @@ class _Rasterize(torch.autograd.Function):
                 v_means2d, v_conics, v_opacities, v_colors,
             )  # fmt: skip
 
-        in_parts(tiles, len(lists.starts) - 1, 1)
+        on_threads(tiles, len(lists.starts) - 1)
         in_parts(splats, N, _SPLATS_PER_PART)
         gradients = [torch.from_numpy(v) for v in (v_means2d, v_conics, v_colors, v_opacities)]
         return *gradients, None, None, None, None

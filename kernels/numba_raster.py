@@ -24,6 +24,7 @@ from .numba_simd import (
     spread,
     store,
     store_set_lanes,
+    take,
     total,
 )
 from .numba_tiles import FIELDS, LEAN_X, LEAN_Y, LOG_OPACITY, XX, XY, YY, X, Y
@@ -122,9 +123,9 @@ def _composite(dx, dy, splat, max_alpha, before):
 
 @jit
 def rasterize(
-    first, last, splats, colors, images_per_color, channels, starts, ids, size, grid, max_alpha, image, alphas
+    turns, splats, colors, images_per_color, channels, starts, ids, size, grid, max_alpha, image, alphas
 ):
-    """Composites the tiles first..last, counted over all images.
+    """Composites tiles, counted over all images, taking the next one from turns [1] until none is left.
 
     splats [I * N, FIELDS], colors [G, N, D] with I = G * images_per_color, starts [tiles + 1], ids [M],
     channels any D items, size (width, height), grid (tiles_x, tiles_y).
@@ -138,7 +139,8 @@ def rasterize(
     sums = np.empty(D * PIXELS, np.float32)
     near, tints = np.empty((BATCH, FIELDS), np.float32), np.empty((BATCH, D), np.float32)
     reached, touch = np.empty(BATCH, np.int64), np.empty((BATCH + 1) * LANES, np.int32)
-    for tile in range(first, last):
+    tile = take(turns)
+    while tile < len(starts) - 1:
         number = tile // (tiles_x * tiles_y)
         origin_x, origin_y = tile % tiles_x * TILE, tile // tiles_x % tiles_y * TILE
         corner = _F(origin_x), _F(origin_y)
@@ -176,11 +178,12 @@ def rasterize(
                 alphas[number, origin_y + py, origin_x + px] = _ONE - abs(light[at])
                 for d in range(D):
                     image[number, origin_y + py, origin_x + px, d] = sums[d * PIXELS + at]
+        tile = take(turns)
 
 
 @jit
 def rasterize_adjoint(  # noqa: PLR0915
-    first, last, splats, colors, images_per_color, channels, starts, ids, size, grid, max_alpha,
+    turns, splats, colors, images_per_color, channels, starts, ids, size, grid, max_alpha,
     image, alphas, v_image, v_alphas, slots, moments,
 ):  # fmt: skip
     """Replays `rasterize` front to back and writes what every list entry gets.
@@ -199,7 +202,8 @@ def rasterize_adjoint(  # noqa: PLR0915
     m_color = np.empty(D * LANES, np.float32)
     near, tints = np.empty((BATCH, FIELDS), np.float32), np.empty((BATCH, D), np.float32)
     reached = np.empty(BATCH, np.int64)
-    for tile in range(first, last):
+    tile = take(turns)
+    while tile < len(starts) - 1:
         number = tile // (tiles_x * tiles_y)
         origin_x, origin_y = tile % tiles_x * TILE, tile // tiles_x % tiles_y * TILE
         corner = _F(origin_x), _F(origin_y)
@@ -252,7 +256,9 @@ def rasterize_adjoint(  # noqa: PLR0915
                     store(behind, at, rest)
                     # A clamped alpha does not follow its splat.
                     g = select(
-                        counts & (alpha < max_alpha), alpha * (before * shade - rest / (_ONE - alpha)), _ZERO
+                        counts & (alpha < max_alpha),
+                        alpha * (before * shade - rest / (_ONE - alpha)),
+                        _ZERO,
                     )
                     gx, gy = g * dx, g * dy
                     m, mx, my = m + g, mx + gx, my + gy
@@ -262,6 +268,7 @@ def rasterize_adjoint(  # noqa: PLR0915
                 out[3], out[4], out[5] = total(mxx), total(mxy), total(myy)
                 for d in range(D):
                     out[MOMENTS + d] = total(load(m_color, d * LANES))
+        tile = take(turns)
 
 
 @jit

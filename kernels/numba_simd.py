@@ -250,6 +250,17 @@ def lowest_bit(typing, bits):
     return types.int64(types.int64), codegen
 
 
+@intrinsic
+def take(typing, counter):
+    """Adds one to counter[0] and returns what it was, in one step that no other thread can divide."""
+
+    def codegen(context, builder, signature, args):
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        return builder.atomic_rmw("add", data, ir.Constant(ir.IntType(64), 1), "monotonic")
+
+    return types.int64(counter), codegen
+
+
 # Best degree-5 fit of 2^f on [-1, 0] in the sense of the largest relative error, 7.5e-8.
 _EXP2 = [
     0.000938788322794093, 0.009188611695056859, 0.055279722548843196,
