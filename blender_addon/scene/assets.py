@@ -12,6 +12,7 @@ import numpy as np
 from ..backend.asset import Asset, read_asset
 from ..backend.ply import read_ply
 from . import cameras, display, render, sequences, splats, views
+from .modifier_inputs import set_inputs
 from .transaction import all_or_nothing
 
 
@@ -99,7 +100,7 @@ def _build(asset: Asset, clouds: list[splats.GaussianCloud], frame_start: int) -
         body = sequences.sequence_object(body_name, clouds, asset.blending, frame_start)
     distance = float(np.linalg.norm(asset.cameras[:, :3, 3], axis=1).mean())
     pixel = 2 * math.tan(math.radians(asset.fov_deg) / 2) / asset.width
-    splats.set_inputs(body, Detail=pixel * distance, Distance=distance)
+    set_inputs(splats.splat_modifier(body), Detail=pixel * distance, Distance=distance)
     body.matrix_basis = cameras.turn_to_front(asset.front)
     poses = cameras.matrices(asset.cameras, asset.front)
     fov_y = cameras.vertical_fov(asset.fov_deg, asset.width, asset.height)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import bpy
 import numpy as np
 
-from .splats import get_input, set_inputs, splats_of
+from .modifier_inputs import get_input, set_inputs
+from .splats import splat_modifier, splats_of
 
 
 def add_crop(body: bpy.types.Object, shape: str) -> bpy.types.Object:
@@ -18,19 +19,21 @@ def add_crop(body: bpy.types.Object, shape: str) -> bpy.types.Object:
     crop.location = (low + high) / 2
     crop.scale = half if shape == "CUBE" else np.full(3, np.linalg.norm(half))
     body.users_collection[0].objects.link(crop)
-    set_inputs(body, Crop=True, Crop_Object=crop, Crop_Sphere=shape == "SPHERE")
-    body.update_tag()
+    modifier = splat_modifier(body)
+    if modifier:
+        set_inputs(modifier, Crop=True, Crop_Object=crop, Crop_Sphere=shape == "SPHERE")
     return crop
 
 
 def inside_crop(body: bpy.types.Object, means: np.ndarray) -> np.ndarray:
     """Which splats the crop of an object leaves: [N, 3] in the object's own space -> [N] bool."""
-    crop = get_input(body, "Crop Object")
-    if crop is None or not get_input(body, "Crop"):
+    modifier = splat_modifier(body)
+    crop = get_input(modifier, "Crop Object") if modifier and get_input(modifier, "Crop") else None
+    if crop is None:
         return np.ones(len(means), bool)
     crop_from_world = np.array(crop.matrix_world.inverted_safe())
     place = _in_world(body, means) @ crop_from_world[:3, :3].T + crop_from_world[:3, 3]
-    if get_input(body, "Crop Sphere"):
+    if get_input(modifier, "Crop Sphere"):
         return np.linalg.norm(place, axis=1) <= 1
     return np.abs(place).max(axis=1) <= 1
 

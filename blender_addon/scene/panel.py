@@ -5,7 +5,7 @@ from __future__ import annotations
 import bpy
 
 from . import render, sequences, splats
-from .splat_nodes import GROUP_NAME, input_identifier
+from .modifier_inputs import draw_input
 
 _INPUTS = ("Free View", "Lit", "Tint", "Brightness", "Opacity", "Size", "Density", "Detail")
 
@@ -33,12 +33,12 @@ class DIORAMA_PT_splats(bpy.types.Panel):
         layout.label(text=f"{len(body.data.vertices):,} splats{moving}", icon="OUTLINER_OB_POINTCLOUD")
         if "prompt" in body:
             layout.label(text=f"{body['prompt']} · seed {body['seed']} · {body['model']}")
-        modifier = body.modifiers.get(GROUP_NAME)
-        if modifier and modifier.node_group:
+        modifier = splats.splat_modifier(body)
+        if modifier:
             column = layout.column()
             column.use_property_split = True
             for name in _INPUTS:
-                column.prop(modifier, f'["{input_identifier(modifier.node_group, name)}"]', text=name)
+                draw_input(column, modifier, name)
         obstacles = render.obstacles(context.scene)
         if obstacles:
             box = layout.box()

@@ -13,8 +13,8 @@ import bpy
 from ..backend.ply import GaussianCloud
 from ..backend.protocol import DioramaError
 from .attribute_nodes import named, shared
+from .modifier_inputs import get_input, input_path, set_inputs
 from .node_formulas import Field, Formulas
-from .splat_nodes import input_identifier
 from .splats import splat_mesh, splat_object
 
 GROUP_NAME = "Diorama Sequence"
@@ -33,10 +33,9 @@ def sequence_object(
     group = shared(bpy.data.node_groups, GROUP_NAME, _build_group, "GeometryNodeTree")
     modifier = body.modifiers.new(GROUP_NAME, "NODES")
     modifier.node_group = group
-    modifier[input_identifier(group, "Frames")] = frames
+    set_inputs(modifier, Frames=frames)
     body.modifiers.move(1, 0)
-    frame_input = f'modifiers["{GROUP_NAME}"]["{input_identifier(group, "Frame")}"]'
-    body.driver_add(frame_input).driver.expression = f"frame - {frame_start}"
+    body.driver_add(input_path(modifier, "Frame")).driver.expression = f"frame - {frame_start}"
     return body
 
 
@@ -45,7 +44,7 @@ def frame_objects(body: bpy.types.Object) -> list[bpy.types.Object]:
     modifier = body.modifiers.get(GROUP_NAME)
     if modifier is None or modifier.node_group is None:
         return []
-    frames = modifier[input_identifier(modifier.node_group, "Frames")]
+    frames = get_input(modifier, "Frames")
     return sorted(frames.objects, key=lambda item: item.name) if frames else []
 
 
@@ -56,8 +55,7 @@ def keep_frames_beside(body: bpy.types.Object, path: Path) -> None:
         DioramaError: E_OUTPUT_UNWRITABLE; nothing has changed then.
     """
     modifier = body.modifiers[GROUP_NAME]
-    key = input_identifier(modifier.node_group, "Frames")
-    frames = modifier[key]
+    frames = get_input(modifier, "Frames")
     name = frames.name
     try:
         bpy.data.libraries.write(
@@ -68,7 +66,7 @@ def keep_frames_beside(body: bpy.types.Object, path: Path) -> None:
     with bpy.data.libraries.load(str(path), link=True, relative=bpy.data.is_saved) as (_, linked):
         linked.collections = [name]
     own = [frames, *frames.objects, *(frame.data for frame in frames.objects)]
-    modifier[key] = linked.collections[0]
+    set_inputs(modifier, Frames=linked.collections[0])
     body.data = frame_objects(body)[0].data
     bpy.data.batch_remove(own)
     body.update_tag()

@@ -70,15 +70,6 @@ def splat_group() -> bpy.types.NodeTree:
     return shared(bpy.data.node_groups, GROUP_NAME, _build_group, "GeometryNodeTree")
 
 
-def input_identifier(group: bpy.types.NodeTree, name: str) -> str:
-    """The key under which a modifier keeps the input of that name."""
-    return next(
-        item.identifier
-        for item in group.interface.items_tree
-        if item.item_type == "SOCKET" and item.in_out == "INPUT" and item.name == name
-    )
-
-
 @dataclass(frozen=True)
 class _View:
     """The scene's camera as the nodes see it; object space is the splat object's own."""

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import bpy
 import numpy as np
 
 from ..backend.ply import GaussianCloud
 from ..backend.protocol import DioramaError
+from .modifier_inputs import set_inputs
 from .splat_material import preview_material, splat_material
-from .splat_nodes import GROUP_NAME, input_identifier, splat_group
+from .splat_nodes import GROUP_NAME, splat_group
 
 _PROPERTY = {"FLOAT": "value", "FLOAT_VECTOR": "vector", "QUATERNION": "value"}  # as foreach_set names it
 
@@ -25,9 +24,10 @@ def splat_object(name: str, mesh: bpy.types.Mesh, blending: str) -> bpy.types.Ob
             viewers have them, for scenes that convert the finished layer).
     """
     splats = bpy.data.objects.new(name, mesh)
-    splats.modifiers.new(GROUP_NAME, "NODES").node_group = splat_group()
+    modifier = splats.modifiers.new(GROUP_NAME, "NODES")
+    modifier.node_group = splat_group()
     set_inputs(
-        splats,
+        modifier,
         Material=splat_material(),
         Preview_Material=preview_material(),
         SH_Degree=_sh_degree(mesh),
@@ -36,17 +36,10 @@ def splat_object(name: str, mesh: bpy.types.Mesh, blending: str) -> bpy.types.Ob
     return splats
 
 
-def set_inputs(splats: bpy.types.Object, **inputs: object) -> None:
-    """Set inputs of the modifier that shows splats, by their names with underscores."""
-    modifier = splats.modifiers[GROUP_NAME]
-    for name, value in inputs.items():
-        modifier[input_identifier(modifier.node_group, name.replace("_", " "))] = value
-
-
-def get_input(splats: bpy.types.Object, name: str) -> Any:
-    """An input of the modifier that shows splats."""
+def splat_modifier(splats: bpy.types.Object) -> bpy.types.NodesModifier | None:
+    """The modifier that shows splats, unless it was taken away."""
     modifier = splats.modifiers.get(GROUP_NAME)
-    return modifier[input_identifier(modifier.node_group, name)] if modifier else None
+    return modifier if modifier and modifier.node_group else None
 
 
 def splats_of(splats: bpy.types.Object) -> GaussianCloud:

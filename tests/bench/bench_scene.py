@@ -89,11 +89,9 @@ def main() -> None:
         mesh = extension.scene.splats.splat_mesh("splats", make_cloud(100_000, degree))
         splats = extension.scene.splats.splat_object("splats", mesh, "linear")
         bpy.context.scene.collection.objects.link(splats)
-        modifier = splats.modifiers[0]
         camera = add_camera(orbit(1)[0])
         for free in (False, True):
-            modifier[extension.scene.splat_nodes.input_identifier(modifier.node_group, "Free View")] = free
-            splats.update_tag()
+            extension.scene.modifier_inputs.set_inputs(splats.modifiers[0], Free_View=free)
             bpy.context.view_layer.update()
             times = []
             for step in range(REPEATS):

@@ -92,8 +92,7 @@ def test_finer_renders_keep_the_softness_of_the_views(extension, collection, tmp
         return psnr(linear_to_srgb(fine.mean(axis=(1, 3))), pixels)
 
     soft = difference()
-    extension.scene.splats.set_inputs(splats, Detail=0.0)
-    splats.update_tag()
+    extension.scene.modifier_inputs.set_inputs(splats.modifiers[0], Detail=0.0)
     crisp = difference()
     assert soft > crisp + 3
     assert soft > 35

@@ -30,6 +30,11 @@ def add_splats(extension):
     return add
 
 
+def set_input(extension, splats, name, value):
+    modifier = extension.scene.splats.splat_modifier(splats)
+    extension.scene.modifier_inputs.set_inputs(modifier, **{name.replace(" ", "_"): value})
+
+
 @pytest.mark.parametrize("view", range(4))
 def test_cycles_shows_splats_exactly_from_every_side(add_splats, tmp_path, view):
     cloud, pose = make_cloud(), orbit(4)[view]
@@ -152,8 +157,7 @@ def test_modifier_inputs_change_all_splats(extension, add_splats, tmp_path, name
     cloud, pose = make_cloud(), orbit(4)[0]
     splats = add_splats(cloud)
     value, change = INPUTS[name]
-    modifier = splats.modifiers[0]
-    modifier[extension.scene.splat_nodes.input_identifier(modifier.node_group, name)] = value
+    set_input(extension, splats, name, value)
     prepare(SIZE, SIZE)
     add_camera(pose, FOV)
     changed = type(cloud)(**(vars(cloud) | change(cloud)))
@@ -168,9 +172,8 @@ def test_crop_keeps_what_is_inside(extension, add_splats, tmp_path, sphere):
     crop = bpy.data.objects.new("crop", None)
     crop.location, crop.scale = (0.2, 0, 0), (0.4, 0.3, 0.5)
     bpy.context.scene.collection.objects.link(crop)
-    modifier = splats.modifiers[0]
     for name, value in (("Crop", True), ("Crop Object", crop), ("Crop Sphere", sphere)):
-        modifier[extension.scene.splat_nodes.input_identifier(modifier.node_group, name)] = value
+        set_input(extension, splats, name, value)
     place = (cloud.means - np.array([0.2, 0, 0])) / np.array([0.4, 0.3, 0.5])
     inside = np.linalg.norm(place, axis=1) < 1 if sphere else np.abs(place).max(axis=1) < 1
     kept = type(cloud)(**{name: values[inside] for name, values in vars(cloud).items()})
@@ -200,11 +203,6 @@ def test_splats_and_meshes_hide_each_other_by_depth(add_splats, tmp_path):
     before = type(cloud)(**{name: values[depth < 2.6] for name, values in vars(cloud).items()})
     expected = reference(before, pose, SIZE, SIZE, pixel=pixel_size(FOV, SIZE))
     assert psnr(render(tmp_path), expected) > 60
-
-
-def set_input(extension, splats, name, value):
-    modifier = splats.modifiers[0]
-    modifier[extension.scene.splat_nodes.input_identifier(modifier.node_group, name)] = value
 
 
 def test_tint_and_brightness_multiply_light(extension, add_splats, tmp_path):

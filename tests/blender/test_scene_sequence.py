@@ -43,8 +43,7 @@ def sequence(extension, clouds, tmp_path):
 
 def set_input(extension, body, name, value):
     modifier = body.modifiers["Diorama Sequence"]
-    modifier[extension.scene.splat_nodes.input_identifier(modifier.node_group, name)] = value
-    body.update_tag()
+    extension.scene.modifier_inputs.set_inputs(modifier, **{name: value})
 
 
 @pytest.mark.parametrize(("frame", "shown"), [(1, 0), (2, 1), (3, 2), (4, 0), (0, 2), (3000, 2)])
