@@ -21,7 +21,8 @@ Array = np.ndarray[Any, Any]
 
 
 def _numpy(*tensors: Tensor) -> list[Array]:
-    return [tensor.detach().contiguous().numpy() for tensor in tensors]
+    # Copied by numpy where they must be: torch's threads spin after their work, on the cores that ours need.
+    return [np.ascontiguousarray(tensor.detach().numpy()) for tensor in tensors]
 
 
 class _Project(torch.autograd.Function):

@@ -87,14 +87,24 @@ def _fetch(
 
 
 @inline
+def _vectors(count):
+    """Room for float32 lanes that begins at a cache line: a vector across two of them costs twice."""
+    room = np.empty(count + LANES, np.float32)
+    skip = -(room.ctypes.data // 4) % LANES
+    return room[skip : skip + count]
+
+
+@inline
 def _centres():
     """Pixel centres of a tile at the origin: x, y [PIXELS] block by block; those of the blocks' corners."""
-    x, y = np.empty(PIXELS, np.float32), np.empty(PIXELS, np.float32)
+    x, y = _vectors(PIXELS), _vectors(PIXELS)
+    left, top = _vectors(LANES), _vectors(LANES)
     for at in range(PIXELS):
         block, lane = at // LANES, at % LANES
         x[at] = _F(block % ROW * SIDE + lane % SIDE) + _F(0.5)
         y[at] = _F(block // ROW * SIDE + lane // SIDE) + _F(0.5)
-    return x, y, (x[::LANES].copy(), y[::LANES].copy())
+    left[:], top[:] = x[::LANES], y[::LANES]
+    return x, y, (left, top)
 
 
 @inline
@@ -135,8 +145,8 @@ def rasterize(
     tiles_x, tiles_y = grid
     N, D = colors.shape[1], len(channels)
     lane_x, lane_y, lows = _centres()
-    light = np.empty(PIXELS, np.float32)
-    sums = np.empty(D * PIXELS, np.float32)
+    light = _vectors(PIXELS)
+    sums = _vectors(D * PIXELS)
     near, tints = np.empty((BATCH, FIELDS), np.float32), np.empty((BATCH, D), np.float32)
     reached, touch = np.empty(BATCH, np.int64), np.empty((BATCH + 1) * LANES, np.int32)
     tile = take(turns)
@@ -196,10 +206,10 @@ def rasterize_adjoint(  # noqa: PLR0915
     tiles_x, tiles_y = grid
     N, D = colors.shape[1], len(channels)
     lane_x, lane_y, lows = _centres()
-    light = np.empty(PIXELS, np.float32)
-    behind = np.empty(PIXELS, np.float32)  # gradient . (colour still to come), less that of the final light
-    v_color = np.empty(D * PIXELS, np.float32)
-    m_color = np.empty(D * LANES, np.float32)
+    light = _vectors(PIXELS)
+    behind = _vectors(PIXELS)  # gradient . (colour still to come), less that of the final light
+    v_color = _vectors(D * PIXELS)
+    m_color = _vectors(D * LANES)
     near, tints = np.empty((BATCH, FIELDS), np.float32), np.empty((BATCH, D), np.float32)
     reached = np.empty(BATCH, np.int64)
     tile = take(turns)

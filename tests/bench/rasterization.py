@@ -22,6 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+os.environ.setdefault(
+    "OMP_WAIT_POLICY", "PASSIVE"
+)  # before torch: its idle threads would take our second core
 import torch
 from torch import Tensor
 
@@ -152,7 +156,7 @@ def two_threads(scene: Scene, repeats: int) -> dict[str, float]:
     """Wall time of the kernels on one thread over that on two; means nothing when the second core is taken.
 
     One after the other, not interleaved: a core that has slept takes longer to wake than a picture takes to
-    draw. And without torch's own operations around them: their threads spin and would be measured instead.
+    draw. And without torch's own operations around them, which would be measured instead.
     """
     leaves = as_leaves({name: tensor[None] for name, tensor in scene.inputs.items()})
     Ks = leaves.pop("Ks")
