@@ -30,6 +30,7 @@ def camera_object(name: str, fov_y: float) -> bpy.types.Object:
     camera.sensor_fit = "VERTICAL"
     camera.angle = fov_y
     camera.clip_start = 0.01
+    camera.display_size = 0.2
     return bpy.data.objects.new(name, camera)
 
 
