@@ -7,7 +7,7 @@ from typing import Any
 
 import bpy
 
-from .node_formulas import Field, Formulas, Node
+from .node_formulas import Field, Formulas
 
 VERSION = 1  # counts up when nodes change, so that old scenes keep the nodes they were made with
 _MARK = "diorama_nodes"
@@ -40,7 +40,7 @@ def store(f: Formulas, geometry: Field, name: str, data_type: str, domain: str, 
     ).first
 
 
-def sample(f: Formulas, inputs: Node, value: Field, splat: Field, data_type: str) -> Field:
+def sample(f: Formulas, value: Field, splat: Field, data_type: str) -> Field:
     """A value of the splat with that index."""
     kind = {"data_type": data_type}
-    return f.node("GeometryNodeSampleIndex", inputs["Geometry"], value, splat, settings=kind).first
+    return f.node("GeometryNodeSampleIndex", f.input("Geometry"), value, splat, settings=kind).first

@@ -13,25 +13,24 @@ _SH_C3 = (0.5900435899266435, 2.890611442640554, 0.4570457994644658, 0.373176332
 
 def coloured_quads(
     f: Formulas,
-    inputs: Node,
     quads: Field,
     *,
     centre: Field,
     opacity: Field,
     camera: Node,
     own: Node,
-    as_displayed: Field,
+    is_free: Field,
 ) -> Field:
     """Store every splat's colour, linear or as displayed, and its opacity on its quad.
 
     Args:
-        inputs: of the group.
         centre: of the splat, object space.
         camera: Object Info of the scene's camera.
         own: Object Info of the splat object.
-        as_displayed: whether colours stay sRGB, for a layer that is converted later.
+        is_free: in free viewing, where no layer is converted later, colours are always linear.
     """
     with f.frame("Colour: sRGB from spherical harmonics in the object's rotated frame, then linear light"):
+        as_displayed = f.input("Display Blending") * (1 - is_free)
         world_centre = f.node("FunctionNodeTransformPoint", centre, own["Transform"]).first
         to_own = f.node("FunctionNodeInvertRotation", own["Rotation"]).first
         from_camera = world_centre - camera["Location"]
@@ -43,14 +42,14 @@ def coloured_quads(
             srgb = f.vector_math("MAXIMUM", srgb, (0.0, 0.0, 0.0))
             kind = {"input_type": "VECTOR"}
             light = f.node("GeometryNodeSwitch", as_displayed, _linear(f, srgb), srgb, settings=kind)
-            r, g, b = f.separate(light.first * inputs["Tint"] * inputs["Brightness"])
+            r, g, b = f.separate(light.first * f.input("Tint") * f.input("Brightness"))
             colour = f.node("FunctionNodeCombineColor", r, g, b, opacity).first
-            colour = sample(f, inputs, colour, f.node("GeometryNodeInputIndex").first, "FLOAT_COLOR")
+            colour = sample(f, colour, f.node("GeometryNodeInputIndex").first, "FLOAT_COLOR")
             return store(f, quads, "splat_color", "FLOAT_COLOR", "FACE", colour)
 
         kind = {"input_type": "GEOMETRY"}  # only the branch that is needed is computed
         either = (coloured(plain), coloured(harmonic))
-        return f.node("GeometryNodeSwitch", inputs["SH Degree"] > 0, *either, settings=kind).first
+        return f.node("GeometryNodeSwitch", f.input("SH Degree") > 0, *either, settings=kind).first
 
 
 def _harmonics(f: Formulas, plain: Field, direction: Field) -> Field:

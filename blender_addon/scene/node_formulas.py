@@ -84,19 +84,29 @@ class Formulas:
     def __init__(self, tree: bpy.types.NodeTree) -> None:
         self.tree = tree
         self._frame: bpy.types.Node | None = None
-        self._columns: dict[bpy.types.Node, int] = {}
+        self._left = 0.0  # of the present frame
+        self._columns: dict[bpy.types.Node, int] = {}  # of the present frame's nodes
         self._rows: dict[int, float] = {}  # column -> next free height in the present frame
-        self._top = 0.0
+        self._inputs: Node | None = None  # the present frame's Group Input
 
     @contextmanager
     def frame(self, label: str) -> Iterator[None]:
-        """Nodes made inside are drawn in one labelled frame, below the frames before it."""
+        """Nodes made inside are drawn in one labelled frame, to the right of the frames before it."""
+        self._begin()
         self._frame = self.tree.nodes.new("NodeFrame")
         self._frame.label = label
         yield
-        self._frame = None
-        self._top = min([self._top, *self._rows.values()]) - 4 * _ROW_GAP
-        self._rows = {}
+        self._begin()
+
+    def input(self, name: str) -> Field:
+        """An input of the group; every frame has a Group Input of its own that shows what is used there."""
+        if self._inputs is None:
+            self._inputs = self.node("NodeGroupInput")
+            for socket in self._inputs.node.outputs:
+                socket.hide = True
+        field = self._inputs[name]
+        field.socket.hide = False
+        return field
 
     def node(
         self, kind: str, *inputs: Any, label: str = "", settings: dict[str, Any] | None = None, **named: Any
@@ -119,7 +129,7 @@ class Formulas:
         for socket, value in targets:
             if isinstance(value, Field):
                 self.tree.links.new(value.socket, socket)
-                column = max(column, self._columns[value.socket.node] + 1)
+                column = max(column, self._columns.get(value.socket.node, -1) + 1)
             elif value is not None:
                 socket.default_value = value
         self._place(node, column)
@@ -147,13 +157,21 @@ class Formulas:
     def sqrt(self, a: Operand) -> Field:
         return self.math("SQRT", a)
 
+    def _begin(self) -> None:
+        if self._rows:
+            self._left += (max(self._rows) + 1) * _COLUMN_WIDTH + 2 * _ROW_GAP
+        self._frame, self._inputs = None, None
+        self._columns, self._rows = {}, {}
+
     def _place(self, node: bpy.types.Node, column: int) -> None:
         self._columns[node] = column
         node.parent = self._frame
-        y = self._rows.get(column, self._top)
+        y = self._rows.get(column, 0.0)
         header, row = _HEADER_AND_ROW
         rows = sum(socket.enabled for socket in [*node.inputs, *node.outputs])
-        node.location = (column * _COLUMN_WIDTH, y)
+        if node.bl_idname == "NodeGroupInput":
+            rows = 8  # most of its sockets are hidden
+        node.location = (self._left + column * _COLUMN_WIDTH, y)
         self._rows[column] = y - header - row * rows - _ROW_GAP
 
 

@@ -89,15 +89,14 @@ def _build_group(group: bpy.types.NodeTree) -> None:
     new("Geometry", in_out="OUTPUT", socket_type="NodeSocketGeometry")
 
     f = Formulas(group)
-    inputs = f.node("NodeGroupInput")
     with f.frame("Which frames"):
-        clouds = f.node("GeometryNodeCollectionInfo", inputs["Frames"], True, True).first
+        clouds = f.node("GeometryNodeCollectionInfo", f.input("Frames"), True, True).first
         domain = {"component": "INSTANCES"}
         count = f.node("GeometryNodeAttributeDomainSize", clouds, settings=domain)["Instance Count"]
-        looped = f.math("WRAP", inputs["Frame"], count, 0.0)
-        clamped = f.maximum(f.minimum(inputs["Frame"], count - 1), 0.0)
+        looped = f.math("WRAP", f.input("Frame"), count, 0.0)
+        clamped = f.maximum(f.minimum(f.input("Frame"), count - 1), 0.0)
         time = f.node(
-            "GeometryNodeSwitch", inputs["Loop"], clamped, looped, settings={"input_type": "FLOAT"}
+            "GeometryNodeSwitch", f.input("Loop"), clamped, looped, settings={"input_type": "FLOAT"}
         ).first
         # A driver may give 2.9999999 for frame 3.
         this = f.math("FLOOR", time + 1e-4)
@@ -105,7 +104,7 @@ def _build_group(group: bpy.types.NodeTree) -> None:
         following = f.math("WRAP", this + 1, count, 0.0)
         last = f.minimum(this + 1, count - 1)
         kind = {"input_type": "FLOAT"}
-        following = f.node("GeometryNodeSwitch", inputs["Loop"], last, following, settings=kind).first
+        following = f.node("GeometryNodeSwitch", f.input("Loop"), last, following, settings=kind).first
 
     def pick(frame: Field) -> Field:
         others = 1 - f.math("COMPARE", f.node("GeometryNodeInputIndex").first, frame, 0.5)
@@ -137,6 +136,6 @@ def _build_group(group: bpy.types.NodeTree) -> None:
 
     with f.frame("Only where it can be"):
         sizes = [f.node("GeometryNodeAttributeDomainSize", cloud)["Point Count"] for cloud in (here, there)]
-        same = f.math("COMPARE", *sizes, 0.5) * inputs["Interpolate"] * (rest > 0)
+        same = f.math("COMPARE", *sizes, 0.5) * f.input("Interpolate") * (rest > 0)
         shown = f.node("GeometryNodeSwitch", same, here, moved, settings={"input_type": "GEOMETRY"}).first
     f.node("NodeGroupOutput", shown)

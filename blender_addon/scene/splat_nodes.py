@@ -105,12 +105,11 @@ def _build_group(group: bpy.types.NodeTree) -> None:
     group.description = "Shows Gaussian splats exactly from the scene's camera"
     _add_interface(group)
     f = Formulas(group)
-    inputs = f.node("NodeGroupInput")
-    view = _view(f, inputs)
-    ellipse = _ellipse(f, inputs, view)
+    view = _view(f)
+    ellipse = _ellipse(f, view)
     with f.frame("One loose quad per splat, corners at ±1"):
         quad = f.node("GeometryNodeMeshGrid", 2.0, 2.0, 2, 2)["Mesh"]
-        count = f.node("GeometryNodeAttributeDomainSize", inputs["Geometry"])["Point Count"]
+        count = f.node("GeometryNodeAttributeDomainSize", f.input("Geometry"))["Point Count"]
         copies = f.node("GeometryNodeDuplicateElements", quad, None, count, settings={"domain": "FACE"})
         quads = copies["Geometry"]
         # On corners, dividing is faster than handing indices on from faces, and exact in float32 up to here.
@@ -128,23 +127,23 @@ def _build_group(group: bpy.types.NodeTree) -> None:
         ).first
     quads = coloured_quads(
         f,
-        inputs,
         quads,
         centre=ellipse.centre,
         opacity=ellipse.opacity,
         camera=view.camera,
         own=view.own,
-        as_displayed=inputs["Display Blending"] * (1 - view.is_free),  # no layer is converted in the viewport
+        as_displayed=f.input("Display Blending")
+        * (1 - view.is_free),  # no layer is converted in the viewport
     )
-    quads = _with_normals(f, inputs, view, ellipse, quads)
-    quads = _place(f, inputs, ellipse, quads, splat_of_corner)
+    quads = _with_normals(f, view, ellipse, quads)
+    quads = _place(f, ellipse, quads, splat_of_corner)
     with f.frame("Back to front, for EEVEE; in free viewing there is no back"):
         face = f.node("GeometryNodeInputIndex").first
-        height = sample(f, inputs, ellipse.height, face, "FLOAT")
+        height = sample(f, ellipse.height, face, "FLOAT")
         by_height = f.node("GeometryNodeSortElements", quads, Sort_Weight=height, settings={"domain": "FACE"})
         either = {"input_type": "GEOMETRY"}
         quads = f.node("GeometryNodeSwitch", view.is_free, by_height.first, quads, settings=either).first
-    materials = (inputs["Material"], inputs["Preview Material"])
+    materials = (f.input("Material"), f.input("Preview Material"))
     material = f.node(
         "GeometryNodeSwitch", view.is_free, *materials, settings={"input_type": "MATERIAL"}
     ).first
@@ -152,7 +151,7 @@ def _build_group(group: bpy.types.NodeTree) -> None:
     f.node("NodeGroupOutput", quads)
 
 
-def _view(f: Formulas, inputs: Node) -> _View:
+def _view(f: Formulas) -> _View:
     with f.frame("The scene's camera; the values are driven"):
         values = [_driven_value(f, name, expression) for name, expression in _CAMERA_VALUES.items()]
         camera = _object_info(f, f.node("GeometryNodeInputActiveCamera").first)
@@ -163,11 +162,11 @@ def _view(f: Formulas, inputs: Node) -> _View:
         object_from_world = f.node("FunctionNodeInvertMatrix", own["Transform"])["Matrix"]
         object_from_camera = f.node("FunctionNodeMatrixMultiply", object_from_world, world_from_camera).first
         camera_from_object = f.node("FunctionNodeInvertMatrix", object_from_camera)["Matrix"]
-        is_free = f.node("GeometryNodeIsViewport").first * inputs["Free View"]
+        is_free = f.node("GeometryNodeIsViewport").first * f.input("Free View")
     return _View(*values, camera, own, object_from_camera, camera_from_object, is_free)
 
 
-def _ellipse(f: Formulas, inputs: Node, view: _View) -> _Ellipse:
+def _ellipse(f: Formulas, view: _View) -> _Ellipse:
     with f.frame("Centre of the splat, seen from the camera, which looks along -Z"):
         centre = f.node("GeometryNodeInputPosition").first
         x, y, z = f.separate(f.node("FunctionNodeTransformPoint", centre, view.camera_from_object).first)
@@ -182,23 +181,23 @@ def _ellipse(f: Formulas, inputs: Node, view: _View) -> _Ellipse:
         row_x, row_y, row_z = _rows(f, view.camera_from_object)
         rotation = named(f, "rotation", "QUATERNION")
         to_axes = f.node("FunctionNodeInvertRotation", rotation).first
-        scale = named(f, "scale", "FLOAT_VECTOR") * inputs["Size"]
+        scale = named(f, "scale", "FLOAT_VECTOR") * f.input("Size")
         extent_x = f.node("FunctionNodeRotateVector", row_x + row_z * slope_x, to_axes).first * scale
         extent_y = f.node("FunctionNodeRotateVector", row_y + row_z * slope_y, to_axes).first * scale
         # Finer pixels than the splats were made with take blur away: it is given back, in metres.
         grown = f.vector_math("LENGTH", view.own["Scale"]) / math.sqrt(3)
-        made = inputs["Detail"] * grown
-        same = view.pixel * (1 - view.perspective + view.perspective * inputs["Distance"] * grown)
+        made = f.input("Detail") * grown
+        same = view.pixel * (1 - view.perspective + view.perspective * f.input("Distance") * grown)
         lost = f.maximum(made * made - same * same, 0.0)
         height = pixel * view.pixel_aspect
-        a = extent_x.dot(extent_x) + inputs["Dilation"] * (pixel * pixel + lost)
+        a = extent_x.dot(extent_x) + f.input("Dilation") * (pixel * pixel + lost)
         b = extent_x.dot(extent_y)
-        c = extent_y.dot(extent_y) + inputs["Dilation"] * (height * height + lost)
+        c = extent_y.dot(extent_y) + f.input("Dilation") * (height * height + lost)
 
     with f.frame("Ellipse: k standard deviations (Cholesky), up to where alpha falls below 1/255"):
         random = f.node("FunctionNodeRandomValue", 0.0, 1.0).first
-        opacity = named(f, "opacity", "FLOAT") * inputs["Opacity"]
-        chosen = (random < inputs["Density"]) * _inside_crop(f, inputs, centre, view.own)
+        opacity = named(f, "opacity", "FLOAT") * f.input("Opacity")
+        chosen = (random < f.input("Density")) * _inside_crop(f, centre, view.own)
         k = f.sqrt(2 * f.math("LOGARITHM", f.maximum(opacity / _MIN_ALPHA, 1.0), math.e)) * in_front * chosen
         l11 = f.sqrt(a)
         l21 = b / l11
@@ -231,7 +230,7 @@ def _largest_axes(f: Formulas, scale: Field) -> tuple[Field, Field]:
     return first, second
 
 
-def _with_normals(f: Formulas, inputs: Node, view: _View, ellipse: _Ellipse, quads: Field) -> Field:
+def _with_normals(f: Formulas, view: _View, ellipse: _Ellipse, quads: Field) -> Field:
     """Where splats are lit, store the direction of the smallest axis that points to the camera."""
     with f.frame("Normals, for lights"):
         x, y, z = f.separate(named(f, "scale", "FLOAT_VECTOR"))
@@ -241,21 +240,21 @@ def _with_normals(f: Formulas, inputs: Node, view: _View, ellipse: _Ellipse, qua
         axis = f.node("FunctionNodeRotateVector", axis, named(f, "rotation", "QUATERNION")).first
         camera = f.node("FunctionNodeTransformPoint", (0.0, 0.0, 0.0), view.object_from_camera).first
         axis *= f.math("SIGN", axis.dot(camera - ellipse.centre))
-        normal = sample(f, inputs, axis, f.node("GeometryNodeInputIndex").first, "FLOAT_VECTOR")
+        normal = sample(f, axis, f.node("GeometryNodeInputIndex").first, "FLOAT_VECTOR")
         lit = store(f, quads, "splat_normal", "FLOAT_VECTOR", "FACE", normal)
         return f.node(
-            "GeometryNodeSwitch", inputs["Lit"], quads, lit, settings={"input_type": "GEOMETRY"}
+            "GeometryNodeSwitch", f.input("Lit"), quads, lit, settings={"input_type": "GEOMETRY"}
         ).first
 
 
-def _place(f: Formulas, inputs: Node, ellipse: _Ellipse, quads: Field, splat: Field) -> Field:
+def _place(f: Formulas, ellipse: _Ellipse, quads: Field, splat: Field) -> Field:
     with f.frame("Corners onto the ellipse, by one matrix per splat"):
         columns = (ellipse.edge_x, ellipse.edge_y, f.combine(ellipse.k, 0.0, 0.0), ellipse.centre)
         entries = [entry for column in columns for entry in (*f.separate(column), 0.0)]
         matrix = f.node(
             "FunctionNodeCombineMatrix", *entries[:-1], 1.0
         ).first  # its third column is not geometry
-        matrix = sample(f, inputs, matrix, splat, "FLOAT4X4")
+        matrix = sample(f, matrix, splat, "FLOAT4X4")
         parts = f.node("FunctionNodeSeparateMatrix", matrix)
         corner = f.node("GeometryNodeInputPosition").first
         offset = corner * parts["Column 3 Row 1"]
@@ -351,12 +350,12 @@ def _columns(f: Formulas, matrix: Field) -> tuple[Field, Field]:
     return column[0], column[1]
 
 
-def _inside_crop(f: Formulas, inputs: Node, centre: Field, own: Node) -> Field:
-    crop = _object_info(f, inputs["Crop Object"])
+def _inside_crop(f: Formulas, centre: Field, own: Node) -> Field:
+    crop = _object_info(f, f.input("Crop Object"))
     world_centre = f.node("FunctionNodeTransformPoint", centre, own["Transform"]).first
     crop_from_world = f.node("FunctionNodeInvertMatrix", crop["Transform"])["Matrix"]
     place = f.node("FunctionNodeTransformPoint", world_centre, crop_from_world).first
     x, y, z = f.separate(f.vector_math("ABSOLUTE", place))
-    is_sphere = inputs["Crop Sphere"]
+    is_sphere = f.input("Crop Sphere")
     reach = f.maximum(f.maximum(x, y), z) * (1 - is_sphere) + f.vector_math("LENGTH", place) * is_sphere
-    return 1 - inputs["Crop"] * (reach > 1)
+    return 1 - f.input("Crop") * (reach > 1)

@@ -26,6 +26,7 @@ def splat_object(name: str, mesh: bpy.types.Mesh, blending: str) -> bpy.types.Ob
     splats = bpy.data.objects.new(name, mesh)
     modifier = splats.modifiers.new(GROUP_NAME, "NODES")
     modifier.node_group = splat_group()
+    modifier.show_in_editmode = False  # there, splats are points to be selected
     set_inputs(
         modifier,
         Material=splat_material(),
