@@ -132,8 +132,7 @@ def _build_group(group: bpy.types.NodeTree) -> None:
         opacity=ellipse.opacity,
         camera=view.camera,
         own=view.own,
-        as_displayed=f.input("Display Blending")
-        * (1 - view.is_free),  # no layer is converted in the viewport
+        is_free=view.is_free,
     )
     quads = _with_normals(f, view, ellipse, quads)
     quads = _place(f, ellipse, quads, splat_of_corner)
