@@ -18,6 +18,7 @@ class DIORAMA_PT_splats(bpy.types.Panel):
     bl_space_type = "VIEW_3D"
     bl_region_type = "UI"
     bl_category = "Diorama"
+    bl_order = 1  # below the panel that generates
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
@@ -46,7 +47,9 @@ class DIORAMA_PT_splats(bpy.types.Panel):
                 box.label(text=obstacle, icon="ERROR")
             box.operator("diorama.prepare_render")
         row = layout.row(align=True)
-        row.operator_enum("diorama.crop_splats", "shape")
+        row.label(text="Crop by")
+        row.operator("diorama.crop_splats", text="Box").shape = "CUBE"
+        row.operator("diorama.crop_splats", text="Ball").shape = "SPHERE"
         layout.operator("diorama.export_splats", icon="EXPORT")
         if frames and frames[0].library is None:
             layout.operator("diorama.keep_frames_beside", icon="LINK_BLEND")
