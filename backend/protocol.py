@@ -22,7 +22,7 @@ REMEDIES = {
     "E_WEIGHTS_MISSING": "Install the extension again; its zip contains the starter's weights.",
     "E_WEIGHTS_CORRUPT": "Install the extension again; the damaged weights will be replaced.",
     "E_OUTPUT_UNWRITABLE": "Choose an output folder that exists or can be made, and that you may write to.",
-    "E_ENVIRONMENT": "Press Install Backend in the add-on's preferences, or choose a Python that has its packages.",
+    "E_ENVIRONMENT": "Press Install Backend in the add-on's preferences, or choose a Python that has them.",
     "E_CANCELLED": "Nothing is wrong: the job was cancelled.",
     "E_WORKER_DIED": "Try again; if it happens again, read the log lines that come with this error.",
     "E_OUT_OF_MEMORY": "Close other programs, or ask for fewer views.",

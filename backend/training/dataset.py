@@ -1,0 +1,76 @@
+"""Pictures of the small world to train on: rendered once, kept as files, read back whole."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from ..cameras import orbit
+from .sdf import render
+from .world import make_object
+
+VIEWS = 16  # of each object, so that half of them are an orbit too
+SIZE_PX = 96
+ELEVATION_DEG, RADIUS, FOV_DEG = 15.0, 1.9, 39.6  # VideoMV's orbit, nearer: few pixels must show much
+SHARD = 50  # objects in a file
+FIRST_HELD_OUT_SEED = 1_000_000  # objects from here on are never trained on
+
+
+@dataclass(frozen=True)
+class WorldViews:
+    """Objects and how they look from every camera of the orbit."""
+
+    rgba: Tensor  # [N, V, 4, H, W] uint8, sRGB, straight alpha
+    captions: list[str]
+    categories: list[str]
+    colors: list[str]
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+    @property
+    def cameras(self) -> Tensor:  # [V, 4, 4] camera-to-world
+        return orbit(self.rgba.shape[1], ELEVATION_DEG, RADIUS)
+
+    def over(self, background: float | Tensor = 0.5, objects: Tensor | slice = slice(None)) -> Tensor:
+        """Pictures of some objects before a background, [n, V, 3, H, W] sRGB 0..1."""
+        rgba = self.rgba[objects].float() / 255
+        return rgba[:, :, :3] * rgba[:, :, 3:] + background * (1 - rgba[:, :, 3:])
+
+
+def load(folder: Path, seeds: Iterable[int]) -> WorldViews:
+    """The objects of those seeds; what is not in the folder yet is rendered and added to it."""
+    rgba, labels = [], []
+    numbers = list(seeds)
+    for start in tqdm(range(0, len(numbers), SHARD), desc=f"objects in {folder.name}", unit="shard"):
+        path = folder / f"objects-{numbers[start]}.safetensors"
+        if not path.exists():
+            _render_shard(path, numbers[start : start + SHARD])
+        with safe_open(path, "pt") as file:
+            rgba.append(file.get_tensor("rgba"))
+            labels += json.loads(file.metadata()["labels"])
+    captions, categories, colors = map(list, zip(*labels, strict=True))
+    return WorldViews(torch.cat(rgba), captions, categories, colors)
+
+
+def _render_shard(path: Path, seeds: list[int]) -> None:
+    cameras = orbit(VIEWS, ELEVATION_DEG, RADIUS)
+    rgba, labels = [], []
+    for seed in seeds:
+        item = make_object(seed)
+        pictures, _ = render(item.shape, cameras, FOV_DEG, SIZE_PX)
+        rgba.append((pictures * 255).round().to(torch.uint8))
+        labels.append((item.caption, item.category, item.color))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    save_file({"rgba": torch.stack(rgba).contiguous()}, partial, metadata={"labels": json.dumps(labels)})
+    os.replace(partial, path)
