@@ -209,8 +209,8 @@ def _write_files(
         write_ply(folder / f"splats/{frame:04d}.ply", cloud)
     for view in range(view_count):
         for frame in range(frame_count):
-            _write_png(folder / view_name(view, frame), views[view, frame])
-    _write_png(folder / "preview.png", contact_sheet(views) if preview is None else preview)
+            write_png(folder / view_name(view, frame), views[view, frame])
+    write_png(folder / "preview.png", contact_sheet(views) if preview is None else preview)
     angle = math.radians(fov_deg)
     focal = width / (2 * math.tan(angle / 2))
     transforms = {
@@ -237,7 +237,8 @@ def _write_files(
     (folder / "transforms.json").write_text(json.dumps(transforms, indent=1) + "\n", "utf-8")
 
 
-def _write_png(path: Path, image: np.ndarray) -> None:
+def write_png(path: Path, image: np.ndarray) -> None:  # [H, W, 3|4]
+    """A picture of sRGB values 0..1, with straight alpha if it has any."""
     from PIL import Image  # the backend has it; Blender, which only reads assets, does not
 
     Image.fromarray(np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)).save(path)

@@ -24,6 +24,8 @@ VIDEOMV_IMAGE = _COMMON | {
     "rescale_betas_zero_snr": True,
     "prediction_type": "v_prediction",
 }
+# Ours: few steps reach far when the first one starts from nothing but noise, as it then does.
+STARTER = VIDEOMV_IMAGE | {"timestep_spacing": "trailing"}
 MVDREAM = VIDEOMV_TEXT
 # AnimateDiff's betas really are linear, and Vivid-ZOO and Animate3D run everything with them.
 VIVID_ZOO = _STABLE_DIFFUSION | {"beta_schedule": "linear"}

@@ -21,6 +21,7 @@ from .world import make_object
 VIEWS = 16  # of each object, so that half of them are an orbit too
 SIZE_PX = 96
 ELEVATION_DEG, RADIUS, FOV_DEG = 15.0, 1.9, 39.6  # VideoMV's orbit, nearer: few pixels must show much
+GREY = 0.5  # behind every picture that a network sees
 SHARD = 50  # objects in a file
 FIRST_HELD_OUT_SEED = 1_000_000  # objects from here on are never trained on
 
@@ -41,10 +42,15 @@ class WorldViews:
     def cameras(self) -> Tensor:  # [V, 4, 4] camera-to-world
         return orbit(self.rgba.shape[1], ELEVATION_DEG, RADIUS)
 
-    def over(self, background: float | Tensor = 0.5, objects: Tensor | slice = slice(None)) -> Tensor:
-        """Pictures of some objects before a background, [n, V, 3, H, W] sRGB 0..1."""
-        rgba = self.rgba[objects].float() / 255
-        return rgba[:, :, :3] * rgba[:, :, 3:] + background * (1 - rgba[:, :, 3:])
+    def pictures(self, objects: Tensor, views: Tensor) -> Tensor:  # [B], [B, V] -> [B, V, 4, H, W]
+        """Pictures of some objects from some cameras: sRGB 0..1, straight alpha."""
+        return self.rgba[objects[:, None], views].float() / 255
+
+
+def over(rgba: Tensor, background: float = GREY) -> Tensor:  # [..., 4, H, W] -> [..., 3, H, W]
+    """Pictures before a grey background, mixed as they are displayed."""
+    color, alpha = rgba.split([3, 1], dim=-3)
+    return color * alpha + background * (1 - alpha)
 
 
 def load(folder: Path, seeds: Iterable[int]) -> WorldViews:

@@ -1,0 +1,115 @@
+"""From a request to an asset folder: which model, which steps, in what order."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..asset import contact_sheet, write_asset, write_png
+from ..gaussians.fitting import fit
+from ..models.lgm import Gaussians
+from ..ply import SH_C0, GaussianCloud
+from ..progress import Progress
+from ..request import GenerationRequest
+from . import views
+from .model import ViewsModel, load
+
+STARTER = Path(__file__).parents[1] / "starter_weights"
+REFINING_STEPS = 160
+PREVIEWS = 4  # pictures of the unfinished views, over all steps
+FAINTEST = 0.005  # splats of less opacity are left out, as the reconstructor's authors do
+
+
+@torch.inference_mode()
+def generate(request: GenerationRequest, directory: Path, progress: Progress) -> Path:
+    """Makes the views, the splats and the asset folder `directory` that holds them.
+
+    Raises:
+        DioramaError: in words, whatever went wrong; E_CANCELLED within a step of being asked to stop.
+    """
+    progress.stage("Loading the model")
+    model = _loaded(STARTER, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    settings = model.settings
+    if unknown := model.unknown_words(request.prompt):
+        known = ", ".join(settings.words)
+        progress.log("warning", f"The model does not know: {', '.join(unknown)}. It knows: {known}.")
+    num_views = request.views or settings.num_views
+    steps = request.steps or settings.steps
+    cameras = views.view_cameras(model, num_views)
+
+    progress.stage("Generating views")
+    preview = directory / "preview.partial.png"
+
+    def on_step(i: int, x0: Tensor) -> None:
+        progress.step(i, steps)
+        if i % max(steps // (PREVIEWS + 1), 1) == 0 and i < steps:
+            write_png(preview, contact_sheet(_images_last(_pictures(model, x0)[:, None])))
+            progress.preview(preview)
+
+    try:
+        latents = views.text_to_views(
+            model,
+            [request.prompt],
+            views.starting_noise(model, num_views, request.seed),
+            cameras,
+            steps,
+            settings.guidance if request.guidance is None else request.guidance,
+            settings.three_d_aware,
+            on_step,
+        )
+    finally:
+        preview.unlink(missing_ok=True)
+    images = _pictures(model, latents)  # [V, 3, H, W]
+
+    progress.stage("Reconstructing")
+    gaussians = views.views_to_gaussians(model, images[None], cameras)
+    pictures = views.cut_out(model, images, gaussians, cameras)  # [V, 4, H, W]
+
+    progress.stage("Refining the splats")
+    with torch.inference_mode(False), torch.enable_grad():
+        cloud = fit(
+            cloud_of(gaussians),
+            pictures.clone(),
+            cameras,
+            settings.fov_deg,
+            steps=REFINING_STEPS,
+            seed=request.seed,
+            on_step=lambda i, _: progress.step(i, REFINING_STEPS),
+        )
+
+    progress.stage("Writing the asset")
+    return write_asset(
+        directory,
+        request=request.to_dict(),
+        model=request.model,
+        clouds=[cloud],
+        views=_images_last(pictures[:, None]),
+        cameras=cameras.numpy(),
+        fov_deg=settings.fov_deg,
+        blending="linear",
+        timings=progress.timings,
+    )
+
+
+def cloud_of(gaussians: Gaussians) -> GaussianCloud:
+    """One object's Gaussians, without those that nobody would see, as a cloud for files and fitting."""
+    kept = gaussians.opacities[0] > FAINTEST
+    means, opacities, scales, quats, rgb = (field[0][kept].cpu().numpy() for field in gaussians)
+    return GaussianCloud(means, quats, scales, opacities, sh=((rgb - 0.5) / SH_C0)[:, None])
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(folder: Path, device: torch.device) -> ViewsModel:
+    return load(folder, device)
+
+
+def _pictures(model: ViewsModel, latents: Tensor) -> Tensor:  # [1, 4, V, h, w] -> [V, 3, H, W]
+    return model.decode(latents[0].transpose(0, 1)).cpu()
+
+
+def _images_last(images: Tensor) -> np.ndarray:  # [V, F, C, H, W] -> [V, F, H, W, C]
+    return images.movedim(-3, -1).numpy()

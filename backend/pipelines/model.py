@@ -1,0 +1,139 @@
+"""A model on disk and in memory: its networks, and the settings it was trained for."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from safetensors import SafetensorError
+from torch import Tensor
+from transformers import AutoTokenizer, CLIPTextModel, PreTrainedTokenizerBase
+
+from ..models.lgm import LGM
+from ..models.videomv_unet import VideoMVUNet
+from ..protocol import DioramaError
+from .three_d_aware import SplatRendering
+
+SETTINGS = "model.json"
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """What a model was trained for, and how it is used; kept beside its weights, never in the panel.
+
+    Attributes:
+        schedule: keyword arguments of `DDIMScheduler`.
+        num_views: of an orbit that begins in front of the object, on +X.
+        elevation_deg, radius, fov_deg: of the orbit's cameras; radius in metres.
+        steps, guidance: of the sampling.
+        three_d_aware: when the views are made to agree, as fractions of the steps.
+        input_views: how many views the reconstructor sees, evenly spaced.
+        rendering: of the reconstructor's splats, inside the sampling.
+        words: all that the model knows, if these are few.
+    """
+
+    schedule: dict[str, Any]
+    num_views: int
+    size_px: int
+    elevation_deg: float
+    radius: float
+    fov_deg: float
+    steps: int
+    guidance: float
+    three_d_aware: tuple[float, ...]
+    input_views: int
+    rendering: SplatRendering
+    prompt_suffix: str = ""
+    negative_prompt: str = ""
+    words: tuple[str, ...] = ()
+
+    def write(self, folder: Path) -> None:
+        """Puts them beside the weights."""
+        text = json.dumps(dataclasses.asdict(self), indent=1)
+        (folder / SETTINGS).write_text(text + "\n", "utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> ModelSettings:
+        """The settings beside the weights."""
+        data = json.loads((folder / SETTINGS).read_text("utf-8"))
+        lists = {name: tuple(data[name]) for name in ("three_d_aware", "words")}
+        return cls(**{**data, **lists, "rendering": SplatRendering(**data["rendering"])})
+
+
+@dataclass(frozen=True)
+class ViewsModel:
+    """All networks that make a prompt into views and splats."""
+
+    settings: ModelSettings
+    tokenizer: PreTrainedTokenizerBase
+    text_encoder: CLIPTextModel
+    unet: VideoMVUNet
+    autoencoder: AutoencoderKL
+    reconstructor: LGM
+
+    @property
+    def device(self) -> torch.device:
+        return self.unet.device
+
+    def encode_prompts(self, prompts: list[str]) -> Tensor:  # [B, L, D]
+        """The text encoder's tokens."""
+        tokens = self.tokenizer(prompts, padding="max_length", truncation=True, return_tensors="pt")
+        return self.text_encoder(tokens.input_ids.to(self.device)).last_hidden_state
+
+    def unknown_words(self, prompt: str) -> list[str]:
+        """The words of a prompt that the tokenizer does not know, in their order."""
+        if not self.settings.words:
+            return []
+        found = self.tokenizer(prompt, return_offsets_mapping=True)
+        pairs = zip(found.input_ids, found.offset_mapping, strict=True)
+        return [prompt[a:b] for token, (a, b) in pairs if token == self.tokenizer.unk_token_id]
+
+    def encode(self, images: Tensor) -> Tensor:  # [N, 3, H, W] sRGB 0..1 -> [N, 4, h, w]
+        """Scaled latents of pictures: the mean, so that the same pictures give the same latents."""
+        images = (2 * images - 1).to(self.autoencoder.dtype)
+        return self.autoencoder.encode(images).latent_dist.mean * self.autoencoder.config["scaling_factor"]
+
+    def decode(self, latents: Tensor) -> Tensor:  # [N, 4, h, w] -> [N, 3, H, W] sRGB 0..1
+        """Pictures of scaled latents."""
+        latents = (latents / self.autoencoder.config["scaling_factor"]).to(self.autoencoder.dtype)
+        return ((self.autoencoder.decode(latents).sample.float() + 1) / 2).clamp(0, 1)
+
+
+def load(folder: Path, device: torch.device) -> ViewsModel:
+    """Reads a model's folder: settings, and one sub-folder per network.
+
+    Raises:
+        DioramaError: E_WEIGHTS_MISSING naming the file that is not there, E_WEIGHTS_CORRUPT naming the
+            network whose files are damaged.
+    """
+    if not (folder / SETTINGS).is_file():
+        raise DioramaError("E_WEIGHTS_MISSING", f"{folder} holds no model: {SETTINGS} is missing")
+    networks = {
+        "text_encoder": CLIPTextModel,
+        "unet": VideoMVUNet,
+        "autoencoder": AutoencoderKL,
+        "reconstructor": LGM,
+    }
+    loaded: dict[str, Any] = {}
+    part = SETTINGS
+    try:
+        settings = ModelSettings.read(folder)
+        part = "tokenizer"
+        tokenizer = AutoTokenizer.from_pretrained(folder / part, local_files_only=True)
+        for part, network in networks.items():
+            dtype = torch.float32 if device.type == "cpu" else torch.float16
+            loaded[part] = network.from_pretrained(
+                folder / part, local_files_only=True, torch_dtype=dtype
+            ).to(device)
+            loaded[part].eval().requires_grad_(False)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        missing = not any((folder / part).glob("*.safetensors")) and part in networks
+        code = "E_WEIGHTS_MISSING" if missing else "E_WEIGHTS_CORRUPT"
+        what = "has no weights" if missing else "cannot be read"
+        raise DioramaError(code, f"{folder / part} {what}", detail=str(error)) from error
+    return ViewsModel(settings, tokenizer, **loaded)

@@ -1,0 +1,120 @@
+"""Prompt to views to splats: denoises all views at once, and makes them agree on one object on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from torch import Tensor
+
+from ..cameras import orbit
+from ..models.lgm import Gaussians
+from ..seeds import generator_for
+from . import schedules
+from .model import ViewsModel
+from .three_d_aware import in_world, reconstruct, render, three_d_aware_step
+
+
+def text_to_views(
+    model: ViewsModel,
+    prompts: list[str],
+    noise: Tensor,  # [B, 4, V, h, w]
+    cameras: Tensor,  # [V, 4, 4] camera-to-world
+    steps: int,
+    guidance: float,
+    three_d_aware: tuple[float, ...],
+    on_step: Callable[[int, Tensor], None] | None = None,
+) -> Tensor:  # [B, 4, V, h, w]
+    """Latents of the views that the prompts describe.
+
+    DDIM with classifier-free guidance. In a 3D-aware step both branches of the guidance become the latents of
+    an object of their own, and guidance is applied to these.
+
+    Args:
+        on_step: called with the number of steps done and the estimate of the clean latents; may raise.
+
+    Source: VideoMV (arXiv 2403.12010), section 3.3 and algorithm 1.
+    """
+    settings = model.settings
+    scheduler = DDIMScheduler(**settings.schedule)
+    scheduler.set_timesteps(steps, device=noise.device)
+    aware = {round(fraction * steps) for fraction in three_d_aware}
+    suffixed = [_with_suffix(prompt, settings.prompt_suffix) for prompt in prompts]
+    context = model.encode_prompts([settings.negative_prompt] * len(prompts) + suffixed)
+    both_cameras = cameras.to(noise).expand(2 * len(prompts), -1, -1, -1)
+    latents = noise
+    for i, t in enumerate(scheduler.timesteps.tolist()):
+        both = latents.repeat(2, 1, 1, 1, 1)
+        prediction = model.unet(both.to(model.unet.dtype), t, context, both_cameras).float()
+        if i in aware:
+            x0 = schedules.x0_from_prediction(scheduler, prediction, t, both)
+            x0 = three_d_aware_step(
+                x0,
+                cameras.to(noise),
+                decode=model.decode,
+                encode=model.encode,
+                reconstructor=model.reconstructor,
+                input_views=input_views(model, len(cameras)),
+                rendering=settings.rendering,
+            ).latents.float()
+            prediction = schedules.prediction_from_x0(scheduler, _guide(x0, guidance), t, latents)
+        else:
+            prediction = _guide(prediction, guidance)
+        step = scheduler.step(prediction, t, latents)
+        latents = step.prev_sample
+        if on_step:
+            on_step(i + 1, step.pred_original_sample)
+    return latents
+
+
+def views_to_gaussians(model: ViewsModel, images: Tensor, cameras: Tensor) -> Gaussians:
+    """The reconstructor's Gaussians of views [B, V, 3, H, W], in the world of their cameras [V, 4, 4]."""
+    seen = input_views(model, len(cameras))
+    cameras = cameras.to(images)
+    local = reconstruct(images[:, list(seen)], cameras, seen, model.reconstructor, model.settings.fov_deg)
+    return in_world(local, cameras)
+
+
+def cut_out(
+    model: ViewsModel,
+    images: Tensor,  # [V, 3, H, W] sRGB
+    gaussians: Gaussians,
+    cameras: Tensor,  # [V, 4, 4]
+) -> Tensor:  # [V, 4, H, W], straight alpha
+    """The views without the grey that they were generated on: alpha is that of the splats."""
+    grey = model.settings.rendering.background
+    _, alpha = render(gaussians, cameras.to(images), model.settings.rendering)
+    alpha = torch.nn.functional.interpolate(alpha[0], images.shape[-2:], mode="area")
+    color = grey + (images - grey) / alpha.clamp_min(1 / 255)
+    return torch.cat([color.clamp(0, 1), alpha], dim=1)
+
+
+def input_views(model: ViewsModel, num_views: int) -> tuple[int, ...]:
+    """Which of the views the reconstructor sees: evenly spaced, from the first."""
+    count = min(model.settings.input_views, num_views)
+    return tuple(i * num_views // count for i in range(count))
+
+
+def starting_noise(model: ViewsModel, num_views: int, seed: int) -> Tensor:  # [1, 4, V, h, w]
+    """Noise that depends on the seed alone, not on the device."""
+    factor = 2 ** (len(model.autoencoder.config["block_out_channels"]) - 1)
+    side = model.settings.size_px // factor
+    channels = model.unet.config["in_channels"]
+    shape = (1, channels, num_views, side, side)
+    return torch.randn(shape, generator=generator_for(seed, "views")).to(model.device)
+
+
+def view_cameras(model: ViewsModel, num_views: int) -> Tensor:  # [V, 4, 4]
+    """The model's orbit with that many views."""
+    settings = model.settings
+    return orbit(num_views, settings.elevation_deg, settings.radius)
+
+
+def _with_suffix(prompt: str, suffix: str) -> str:
+    return prompt if suffix.strip(" ,") in prompt else prompt + suffix
+
+
+def _guide(both: Tensor, guidance: float) -> Tensor:  # [2 * B, ...] -> [B, ...]
+    without, described = both.chunk(2)
+    return without + guidance * (described - without)

@@ -1,0 +1,69 @@
+"""Trains the autoencoder that turns pictures into the small latents in which views are denoised."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from torch import Tensor, nn
+
+from .dataset import WorldViews, over
+from .loop import Batch
+from .sheets import write_sheet
+
+CROP_PX = 64  # all of the net is convolutions, so it may learn on parts
+KL_WEIGHT = 1e-3
+EDGE_WEIGHT = 1.0
+
+
+class AutoencoderObjective(nn.Module):
+    """Pictures come back as they were, and so do their edges; latents stay near a normal distribution."""
+
+    def __init__(self, autoencoder: AutoencoderKL) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+
+    def forward(self, images: Tensor) -> Tensor:  # [B, 3, H, W] sRGB 0..1
+        posterior = self.autoencoder.encode(2 * images - 1).latent_dist
+        back = (self.autoencoder.decode(posterior.sample()).sample.float() + 1) / 2
+        error = back - images
+        across = (error[..., 1:] - error[..., :-1]).abs().mean()
+        down = (error[..., 1:, :] - error[..., :-1, :]).abs().mean()
+        kl = posterior.kl().mean() / posterior.mean[0].numel()
+        return error.abs().mean() + EDGE_WEIGHT * (across + down) + KL_WEIGHT * kl
+
+
+def batch_of(world: WorldViews, generator: torch.Generator, size: int) -> Batch:
+    """Random parts of random pictures."""
+    count, views, _, height, width = world.rgba.shape
+    crops = []
+    for _ in range(size):
+        i, view = (int(torch.randint(n, (1,), generator=generator)) for n in (count, views))
+        y, x = (int(torch.randint(side - CROP_PX + 1, (1,), generator=generator)) for side in (height, width))
+        crops.append(world.rgba[i, view, :, y : y + CROP_PX, x : x + CROP_PX])
+    return {"images": over(torch.stack(crops).float() / 255)}
+
+
+@torch.no_grad()
+def encode(autoencoder: AutoencoderKL, images: Tensor) -> Tensor:  # [N, 3, H, W] 0..1 -> [N, 4, h, w]
+    """Mean latents, scaled to unit variance as the networks see them."""
+    return autoencoder.encode(2 * images - 1).latent_dist.mean * autoencoder.config["scaling_factor"]
+
+
+@torch.no_grad()
+def decode(autoencoder: AutoencoderKL, latents: Tensor) -> Tensor:  # [N, 4, h, w] -> [N, 3, H, W] 0..1
+    """Pictures of scaled latents."""
+    return (autoencoder.decode(latents / autoencoder.config["scaling_factor"]).sample + 1) / 2
+
+
+def show(autoencoder: AutoencoderKL, world: WorldViews, path: Path) -> float:
+    """Writes held-out pictures above what comes back; returns the mean PSNR over all of `world`, in dB."""
+    pictures = over(world.rgba[:, ::4].flatten(0, 1).float() / 255)
+    back = torch.cat([decode(autoencoder, encode(autoencoder, part)) for part in pictures.split(32)]).clamp(
+        0, 1
+    )
+    psnr = -10 * (back - pictures).square().mean((1, 2, 3)).log10()
+    rows = torch.stack([pictures[:12], back[:12]])
+    write_sheet(path, rows)
+    return psnr.mean().item()

@@ -1,0 +1,163 @@
+"""Trains any network: one loop with warm-up, averaged weights, resuming, a loss plot and sample sheets."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from diffusers.training_utils import EMAModel
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from tqdm import tqdm
+
+Batch = dict[str, Tensor]
+LOSSES, STATE = "losses.jsonl", "state.safetensors"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how fast one network learns.
+
+    Attributes:
+        learning_rate: after `warmup` steps; falls to nothing along a cosine until `steps`.
+        ema_decay: of the averaged weights, which are the result.
+        keep_every: steps between saved states and sample sheets.
+    """
+
+    steps: int
+    learning_rate: float
+    warmup: int = 100
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    ema_decay: float = 0.999
+    keep_every: int = 500
+
+
+def train(
+    name: str,
+    objective: nn.Module,  # forward(**batch) -> loss
+    batch_of: Callable[[torch.Generator], Batch],
+    plan: Plan,
+    folder: Path,
+    show: Callable[[Path], float] | None = None,
+) -> None:
+    """Minimises what `objective` returns, over its parameters that want gradients; leaves averaged weights.
+
+    One process, or several under `accelerate launch` or `torchrun`: each then draws its own batches. What is
+    in `folder` from an interrupted run is gone on from; a finished run is only loaded.
+
+    Args:
+        batch_of: a batch, drawn with the generator of its step, so that a resumed run sees what an
+            uninterrupted one would have seen.
+        folder: for the state, the losses (`losses.jsonl`, `losses.png`) and sample sheets.
+        show: writes a sample sheet and returns a figure of merit, which is kept with the losses; called
+            now and then, and at the end, with averaged weights in place.
+    """
+    accelerator = Accelerator(mixed_precision="bf16", cpu=not torch.cuda.is_available())
+    device, rank = accelerator.device, accelerator.process_index
+    objective.to(device)
+    weights = [parameter for parameter in objective.parameters() if parameter.requires_grad]
+    average = EMAModel(weights, decay=plan.ema_decay, use_ema_warmup=True, power=3 / 4)
+    optimizer = torch.optim.AdamW(
+        weights, plan.learning_rate, betas=(0.9, 0.99), weight_decay=plan.weight_decay, fused=True
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    state = folder / STATE
+    first = _restore(state, weights, average, optimizer) if state.exists() else 0
+    prepared: nn.Module = accelerator.prepare(objective)
+
+    def note(**row: float) -> None:
+        with open(folder / LOSSES, "a", encoding="ascii") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def keep(step: int) -> None:
+        if not accelerator.is_main_process:
+            return
+        _save(state, step, weights, average, optimizer)
+        if show:
+            average.store(weights)
+            average.copy_to(weights)
+            objective.eval()
+            with torch.no_grad():
+                note(step=step, measured=show(folder / f"samples-{step:06d}.png"))
+            average.restore(weights)
+        _plot(folder)
+
+    began = time.monotonic()
+    steps = range(first, plan.steps)
+    for step in tqdm(steps, name, initial=first, total=plan.steps, disable=not accelerator.is_main_process):
+        generator = torch.Generator().manual_seed(step * accelerator.num_processes + rank)
+        batch = {key: value.to(device) for key, value in batch_of(generator).items()}
+        objective.train()
+        for group in optimizer.param_groups:
+            group["lr"] = plan.learning_rate * _rate(step, plan)
+        # On a CPU the short sequences of attention over views are quicker by plain matrix products.
+        with sdpa_kernel([SDPBackend.MATH] if device.type == "cpu" else list(_GPU_ATTENTION)):
+            with accelerator.autocast():
+                loss = prepared(**batch)
+            accelerator.backward(loss)
+        accelerator.clip_grad_norm_(weights, plan.clip_norm)
+        optimizer.step()
+        optimizer.zero_grad()
+        average.step(weights)
+        if accelerator.is_main_process and step % 20 == 0:
+            note(step=step, loss=loss.item(), seconds=round(time.monotonic() - began, 1))
+        if (step + 1) % plan.keep_every == 0 and step + 1 < plan.steps:
+            keep(step + 1)
+    if first < plan.steps:
+        keep(plan.steps)
+    average.copy_to(weights)
+    objective.eval()
+
+
+_GPU_ATTENTION = (SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH)
+
+
+def _rate(step: int, plan: Plan) -> float:
+    return min(1.0, (step + 1) / plan.warmup) * 0.5 * (1 + math.cos(math.pi * step / plan.steps))
+
+
+def _save(path: Path, step: int, weights: list[Any], average: EMAModel, optimizer: torch.optim.AdamW) -> None:
+    """All that a resumed run needs, in one file that is whole or not there."""
+    tensors: Batch = {"step": torch.tensor(step)}
+    for i, weight in enumerate(weights):
+        tensors[f"weight.{i}"] = weight.detach()
+        tensors[f"average.{i}"] = average.shadow_params[i]
+        for name, value in optimizer.state[weight].items():
+            tensors[f"optimizer.{i}.{name}"] = value
+    partial = path.with_suffix(".partial")
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
+    os.replace(partial, path)
+
+
+def _restore(path: Path, weights: list[Any], average: EMAModel, optimizer: torch.optim.AdamW) -> int:
+    tensors = load_file(path)
+    step = int(tensors["step"])
+    average.optimization_step = step
+    for i, weight in enumerate(weights):
+        weight.data.copy_(tensors[f"weight.{i}"])
+        average.shadow_params[i] = tensors[f"average.{i}"].to(weight.device)
+        names = ("step", "exp_avg", "exp_avg_sq")
+        optimizer.state[weight] = {name: tensors[f"optimizer.{i}.{name}"].to(weight.device) for name in names}
+    return step
+
+
+def _plot(folder: Path) -> None:
+    from matplotlib.figure import Figure
+
+    rows = [json.loads(line) for line in (folder / LOSSES).read_text("ascii").splitlines()]
+    rows = [row for row in rows if "loss" in row]
+    figure = Figure(figsize=(8, 4))
+    axes = figure.subplots()
+    axes.plot([row["step"] for row in rows], [row["loss"] for row in rows], linewidth=0.7)
+    axes.set(xlabel="step", ylabel="loss", yscale="log", title=folder.name)
+    figure.savefig(folder / "losses.png", dpi=100)

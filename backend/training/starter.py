@@ -1,0 +1,256 @@
+"""The recipe of the starter models: `python -m backend train starter`, from nothing to shipped weights.
+
+Everything is learnt from the small world of `world.py`, which is drawn while it is needed. The stages are
+those of the papers, in the small: an autoencoder; single images, then videos of an orbit, then views with
+cameras (VideoMV); a reconstructor on true pictures, then on half-denoised ones, with the denoiser frozen.
+Each stage is kept in the work folder, and an interrupted recipe goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import dataclasses
+import json
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ..models.lgm import LGM
+from ..models.videomv_unet import VideoMVUNet
+from ..pipelines import STARTER, schedules, views
+from ..pipelines.model import ModelSettings, ViewsModel
+from ..pipelines.three_d_aware import SplatRendering, render
+from . import autoencoder, dataset, denoiser, reconstructor
+from .loop import Batch, Plan, train
+from .sheets import write_sheet
+from .text import make_text_encoder, make_tokenizer, tokens_of
+from .world import COLOR_SYNONYMS, SYNONYMS, vocabulary
+
+OBJECTS, HELD_OUT = 3200, 50
+WIDTH = 128  # of a text token
+PROMPTS = (
+    "a red mushroom",
+    "a blue snowman",
+    "a yellow duck",
+    "a green car",
+    "a white rocket",
+    "a purple house",
+)
+
+PLANS = {
+    "autoencoder": (32, Plan(1400, 2e-3, warmup=50, ema_decay=0.995, keep_every=200)),
+    "images": (64, Plan(900, 1e-3, ema_decay=0.99, keep_every=300)),
+    "video": (8, Plan(500, 6e-4, ema_decay=0.99, keep_every=250)),
+    "views": (8, Plan(2400, 8e-4, ema_decay=0.998, keep_every=300)),
+    "reconstructor": (4, Plan(5000, 1e-3, ema_decay=0.995, keep_every=400)),
+    "reconstructor on half-denoised views": (4, Plan(600, 3e-4, ema_decay=0.99, keep_every=200)),
+}
+
+SETTINGS = ModelSettings(
+    schedule=schedules.STARTER,
+    num_views=8,
+    size_px=dataset.SIZE_PX,
+    elevation_deg=dataset.ELEVATION_DEG,
+    radius=dataset.RADIUS,
+    fov_deg=dataset.FOV_DEG,
+    steps=25,
+    guidance=3.0,
+    three_d_aware=(0.4, 0.6, 0.8),
+    input_views=len(reconstructor.INPUT_VIEWS),
+    rendering=SplatRendering(dataset.FOV_DEG, dataset.SIZE_PX, dataset.GREY, "linear"),
+    words=tuple(
+        sorted(
+            word for group in (SYNONYMS | COLOR_SYNONYMS).values() for name in group for word in name.split()
+        )
+    ),
+)
+
+
+def main(argv: list[str]) -> None:
+    """Trains what is not trained yet, and writes the weights."""
+    parser = argparse.ArgumentParser(prog="python -m backend train starter", description=__doc__)
+    parser.add_argument("--work", type=Path, default=Path("out/training"), help="where stages are kept")
+    parser.add_argument("--out", type=Path, default=STARTER, help="where the weights go")
+    parser.add_argument("--stages", nargs="+", choices=PLANS, help="only these, and write no weights")
+    args = parser.parse_args(argv)
+    recipe = Recipe(args.work)
+    for stage in args.stages or PLANS:
+        recipe.run(stage)
+    if not args.stages:
+        recipe.write(args.out)
+
+
+class Recipe:
+    """The networks while they are trained, and the pictures that they learn from."""
+
+    def __init__(self, work: Path) -> None:
+        self.work = work
+        torch.manual_seed(0)
+        self.tokenizer = make_tokenizer(vocabulary())
+        self.text_encoder = make_text_encoder(self.tokenizer, WIDTH)
+        self.unet = VideoMVUNet(
+            block_out_channels=(64, 128),
+            layers_per_block=1,
+            down_block_types=("CrossAttnDownBlock3D",) * 2,
+            up_block_types=("CrossAttnUpBlock3D",) * 2,
+            cross_attention_dim=WIDTH,
+            attention_head_dim=32,
+            transformer_in_heads=2,
+            norm_num_groups=16,
+        )
+        self.autoencoder = AutoencoderKL(
+            block_out_channels=(24, 48, 96, 96),
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            norm_num_groups=8,
+            mid_block_add_attention=False,
+            sample_size=dataset.SIZE_PX,
+            scaling_factor=1.0,
+        )
+        self.reconstructor = LGM(
+            input_size=dataset.SIZE_PX,
+            down_channels=(16, 48, 96, 128),
+            down_attention=(False, False, False, True),
+            up_channels=(128, 96, 48),
+            up_attention=(True, False, False),
+            layers_per_block=1,
+            attention_heads=4,
+        )
+        with torch.no_grad():
+            self.reconstructor.conv.bias[4:7] = -2.0  # splats begin as small as pixels
+
+    @cached_property
+    def world(self) -> dataset.WorldViews:
+        return dataset.load(self.work / "world", range(OBJECTS))
+
+    @cached_property
+    def held_out(self) -> dataset.WorldViews:
+        first = dataset.FIRST_HELD_OUT_SEED
+        return dataset.load(self.work / "world", range(first, first + HELD_OUT))
+
+    @cached_property
+    def latents(self) -> Tensor:  # [N, V, 4, h, w]
+        """All pictures of the world, encoded; also sets the autoencoder's scale, so that they vary by 1."""
+        net = self.autoencoder
+        parts = [
+            autoencoder.encode(net, dataset.over(rgba.float() / 255))
+            for rgba in tqdm(self.world.rgba.flatten(0, 1).split(64), "encoding", unit="batch")
+        ]
+        latents = torch.cat(parts)
+        net.register_to_config(scaling_factor=1 / latents.std().item())
+        return (latents * net.config["scaling_factor"]).unflatten(0, self.world.rgba.shape[:2])
+
+    @property
+    def model(self) -> ViewsModel:
+        """The networks as a pipeline uses them."""
+        return ViewsModel(
+            SETTINGS, self.tokenizer, self.text_encoder, self.unet, self.autoencoder, self.reconstructor
+        )
+
+    def run(self, stage: str) -> None:
+        """Trains one stage, or loads it if it is done."""
+        if stage == "autoencoder":
+            self._train(
+                stage,
+                autoencoder.AutoencoderObjective(self.autoencoder),
+                lambda generator, size: autoencoder.batch_of(self.world, generator, size),
+                lambda path: autoencoder.show(self.autoencoder, self.held_out, path),
+            )
+        elif stage in ("images", "video", "views"):
+            self._train_denoiser(stage, getattr(denoiser, stage.upper()))
+        else:
+            self._train_reconstructor(stage)
+
+    def _train_denoiser(self, stage: str, kind: denoiser.Stage) -> None:
+        tokens = tokens_of(self.tokenizer, self.world.captions)
+        nothing = tokens_of(self.tokenizer, [""])[0]
+        self._train(
+            stage,
+            denoiser.DenoiserObjective(self.unet, self.text_encoder, SETTINGS.schedule, kind),
+            lambda generator, size: denoiser.batch_of(
+                self.world.cameras, self.latents, tokens, nothing, kind, generator, size
+            ),
+            self._show_views if kind.cameras else None,
+        )
+
+    def _train_reconstructor(self, stage: str) -> None:
+        seen = self._half_denoised if stage.endswith("half-denoised views") else None
+        shown = reconstructor.batch_of(self.held_out, torch.Generator().manual_seed(1), 16)
+        self._train(
+            stage,
+            reconstructor.ReconstructorObjective(self.reconstructor),
+            lambda generator, size: reconstructor.batch_of(self.world, generator, size, seen),
+            lambda path: reconstructor.show(self.reconstructor, shown, path),
+        )
+
+    def _train(
+        self,
+        stage: str,
+        objective: nn.Module,
+        batch_of: Callable[[torch.Generator, int], Batch],
+        show: Callable[[Path], float] | None,
+    ) -> None:
+        size, plan = PLANS[stage]
+        folder = self.work / stage.replace(" ", "-")
+        train(stage, objective, lambda generator: batch_of(generator, size), plan, folder, show)
+
+    @torch.no_grad()
+    def _half_denoised(self, objects: Tensor, inputs: Tensor, generator: torch.Generator) -> Tensor:
+        """What a 3D-aware step would see: input views as the denoiser believes them to be, at any noise.
+
+        Source: VideoMV (arXiv 2403.12010), section 3.2.
+        """
+        views = self.latents.shape[1]
+        parity = inputs[:, :1] % 2
+        seen = parity + torch.arange(0, views, 2)  # the orbit of 8 that has the input views
+        latents = self.latents[objects[:, None], seen].transpose(1, 2)
+        timesteps = torch.randint(1000, (len(objects),), generator=generator)
+        noise = torch.randn(latents.shape, generator=generator)
+        scheduler = DDIMScheduler(**SETTINGS.schedule)
+        noisy = scheduler.add_noise(latents, noise, timesteps)
+        tokens = tokens_of(self.tokenizer, [self.world.captions[i] for i in objects.tolist()])
+        context = self.text_encoder(tokens).last_hidden_state
+        v = self.unet(noisy, timesteps, context, self.world.cameras[seen]).float()
+        x0 = torch.cat(
+            [schedules.x0_from_prediction(scheduler, v[i : i + 1], int(t), noisy[i : i + 1])
+             for i, t in enumerate(timesteps)]
+        )  # fmt: skip
+        chosen = x0.transpose(1, 2)[torch.arange(len(objects))[:, None], (inputs - parity) // 2]
+        pictures = self.model.decode(chosen.flatten(0, 1))
+        return pictures.unflatten(0, inputs.shape)
+
+    def _show_views(self, path: Path) -> float:
+        """Writes generated views of some prompts; returns the PSNR of their reconstruction, in dB."""
+        model = self.model
+        cameras = views.view_cameras(model, SETTINGS.num_views)
+        noise = torch.cat([views.starting_noise(model, len(cameras), seed) for seed in range(len(PROMPTS))])
+        latents = views.text_to_views(model, list(PROMPTS), noise, cameras, 20, SETTINGS.guidance, ())
+        pictures = model.decode(latents.transpose(1, 2).flatten(0, 1)).unflatten(0, (len(PROMPTS), -1))
+        write_sheet(path, pictures)
+        rendered, _ = render(views.views_to_gaussians(model, pictures, cameras), cameras, SETTINGS.rendering)
+        return -10 * (rendered - pictures).square().mean().log10().item()
+
+    def write(self, folder: Path) -> None:
+        """Writes the shipped weights: half precision, and what they were made by."""
+        _ = self.latents.shape  # the autoencoder's scale
+        folder.mkdir(parents=True, exist_ok=True)
+        SETTINGS.write(folder)
+        self.tokenizer.save_pretrained(folder / "tokenizer")
+        for part in ("text_encoder", "unet", "autoencoder", "reconstructor"):
+            network = copy.deepcopy(getattr(self, part)).half()
+            network.save_pretrained(folder / part)
+        made = {
+            "recipe": "python -m backend train starter",
+            "objects": OBJECTS,
+            "plans": {
+                name: {"batch": size, **dataclasses.asdict(plan)} for name, (size, plan) in PLANS.items()
+            },
+        }
+        (folder / "training.json").write_text(json.dumps(made, indent=1) + "\n", "utf-8")
