@@ -22,6 +22,7 @@ from backend.cameras import (
     reconstruction_cameras,
     world_from_reconstruction,
 )
+from backend.gaussians.color import linear_to_srgb, srgb_to_linear
 from backend.models.lgm import LGM, Gaussians
 from kernels import rasterization
 
@@ -131,16 +132,16 @@ def render(
         gaussians.quats,
         gaussians.scales,
         gaussians.opacities,
-        linear_from_srgb(gaussians.rgb) if linear else gaussians.rgb,
+        srgb_to_linear(gaussians.rgb) if linear else gaussians.rgb,
         viewmats,
         intrinsics(rendering.fov_deg, size, size).to(viewmats).expand(batch, num_views, 3, 3),
         size,
         size,
         near_plane=_NEAR,
-        backgrounds=linear_from_srgb(background) if linear else background,
+        backgrounds=srgb_to_linear(background) if linear else background,
     )
     colors = colors.movedim(-1, -3).clamp(0, 1)
-    return srgb_from_linear(colors) if linear else colors, alphas.movedim(-1, -3)
+    return linear_to_srgb(colors) if linear else colors, alphas.movedim(-1, -3)
 
 
 def in_world(gaussians: Gaussians, world_from_camera: Tensor) -> Gaussians:  # [F, 4, 4]
@@ -170,15 +171,3 @@ def _turned(quats: Tensor, turn: Tensor) -> Tensor:  # [..., 4], [3, 3] -> [...,
     w, x, y, z = torch.linalg.eigh(k).eigenvectors[:, -1].tolist()
     left = torch.tensor([[w, -x, -y, -z], [x, w, -z, y], [y, z, w, -x], [z, -y, x, w]])
     return quats @ left.to(quats).mT
-
-
-def linear_from_srgb(srgb: Tensor) -> Tensor:
-    """The sRGB transfer function (IEC 61966-2-1), decoding."""
-    return torch.where(srgb <= 0.04045, srgb / 12.92, ((srgb.clamp(min=0.04045) + 0.055) / 1.055) ** 2.4)
-
-
-def srgb_from_linear(linear: Tensor) -> Tensor:
-    """The sRGB transfer function, encoding. Both branches keep gradients finite at 0."""
-    return torch.where(
-        linear <= 0.0031308, 12.92 * linear, 1.055 * linear.clamp(min=0.0031308) ** (1 / 2.4) - 0.055
-    )

@@ -13,7 +13,7 @@ from .loop import Batch
 from .sheets import write_sheet
 
 CROP_PX = 64  # all of the net is convolutions, so it may learn on parts
-KL_WEIGHT = 1e-3
+KL_WEIGHT = 1e-4
 EDGE_WEIGHT = 1.0
 
 

@@ -19,22 +19,25 @@ from pathlib import Path
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from ..evaluation.classifier import WorldClassifier
 from ..models.lgm import LGM
 from ..models.videomv_unet import VideoMVUNet
 from ..pipelines import STARTER, schedules, views
 from ..pipelines.model import ModelSettings, ViewsModel
 from ..pipelines.three_d_aware import SplatRendering, render
-from . import autoencoder, dataset, denoiser, reconstructor
+from . import autoencoder, classifier, dataset, denoiser, reconstructor
 from .loop import Batch, Plan, train
 from .sheets import write_sheet
 from .text import make_text_encoder, make_tokenizer, tokens_of
-from .world import COLOR_SYNONYMS, SYNONYMS, vocabulary
+from .world import CATEGORIES, COLOR_SYNONYMS, COLORS, SYNONYMS, vocabulary
 
-OBJECTS, HELD_OUT = 3200, 50
+OBJECTS, HELD_OUT, UNSEEN = 3200, 50, 600
 WIDTH = 128  # of a text token
+LATENT_CHANNELS = 8  # twice the large models': an eye of a snowman is half a latent pixel
 PROMPTS = (
     "a red mushroom",
     "a blue snowman",
@@ -45,12 +48,13 @@ PROMPTS = (
 )
 
 PLANS = {
-    "autoencoder": (32, Plan(1400, 2e-3, warmup=50, ema_decay=0.995, keep_every=200)),
-    "images": (64, Plan(900, 1e-3, ema_decay=0.99, keep_every=300)),
+    "autoencoder": (16, Plan(2600, 1.5e-3, ema_decay=0.995, keep_every=400)),
+    "images": (32, Plan(1400, 1e-3, ema_decay=0.99, keep_every=700)),
     "video": (8, Plan(500, 6e-4, ema_decay=0.99, keep_every=250)),
     "views": (8, Plan(2400, 8e-4, ema_decay=0.998, keep_every=300)),
     "reconstructor": (4, Plan(5000, 1e-3, ema_decay=0.995, keep_every=400)),
     "reconstructor on half-denoised views": (4, Plan(600, 3e-4, ema_decay=0.99, keep_every=200)),
+    "judge": (64, Plan(600, 2e-3, ema_decay=0.99, keep_every=200)),
 }
 
 SETTINGS = ModelSettings(
@@ -96,6 +100,8 @@ class Recipe:
         self.tokenizer = make_tokenizer(vocabulary())
         self.text_encoder = make_text_encoder(self.tokenizer, WIDTH)
         self.unet = VideoMVUNet(
+            in_channels=LATENT_CHANNELS,
+            out_channels=LATENT_CHANNELS,
             block_out_channels=(64, 128),
             layers_per_block=1,
             down_block_types=("CrossAttnDownBlock3D",) * 2,
@@ -112,6 +118,7 @@ class Recipe:
             norm_num_groups=8,
             mid_block_add_attention=False,
             sample_size=dataset.SIZE_PX,
+            latent_channels=LATENT_CHANNELS,
             scaling_factor=1.0,
         )
         self.reconstructor = LGM(
@@ -123,6 +130,7 @@ class Recipe:
             layers_per_block=1,
             attention_heads=4,
         )
+        self.judge = WorldClassifier(tuple(CATEGORIES), tuple(COLORS))
         with torch.no_grad():
             self.reconstructor.conv.bias[4:7] = -2.0  # splats begin as small as pixels
 
@@ -136,16 +144,26 @@ class Recipe:
         return dataset.load(self.work / "world", range(first, first + HELD_OUT))
 
     @cached_property
+    def unseen(self) -> dataset.WorldViews:
+        """Objects for the judge, which neither the starter nor `held_out` knows."""
+        first = dataset.FIRST_HELD_OUT_SEED + 200
+        return dataset.load(self.work / "world", range(first, first + UNSEEN))
+
+    @cached_property
     def latents(self) -> Tensor:  # [N, V, 4, h, w]
         """All pictures of the world, encoded; also sets the autoencoder's scale, so that they vary by 1."""
-        net = self.autoencoder
-        parts = [
-            autoencoder.encode(net, dataset.over(rgba.float() / 255))
-            for rgba in tqdm(self.world.rgba.flatten(0, 1).split(64), "encoding", unit="batch")
-        ]
-        latents = torch.cat(parts)
-        net.register_to_config(scaling_factor=1 / latents.std().item())
-        return (latents * net.config["scaling_factor"]).unflatten(0, self.world.rgba.shape[:2])
+        path = self.work / "latents.safetensors"
+        if not path.exists():
+            parts = []
+            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+                for rgba in tqdm(self.world.rgba.flatten(0, 1).split(64), "encoding", unit="batch"):
+                    parts.append(
+                        autoencoder.encode(self.autoencoder, dataset.over(rgba.float() / 255)).float()
+                    )
+            save_file({"latents": torch.cat(parts)}, path)
+        latents = load_file(path)["latents"]
+        self.autoencoder.register_to_config(scaling_factor=1 / latents.std().item())
+        return (latents / latents.std()).unflatten(0, self.world.rgba.shape[:2])
 
     @property
     def model(self) -> ViewsModel:
@@ -162,6 +180,13 @@ class Recipe:
                 autoencoder.AutoencoderObjective(self.autoencoder),
                 lambda generator, size: autoencoder.batch_of(self.world, generator, size),
                 lambda path: autoencoder.show(self.autoencoder, self.held_out, path),
+            )
+        elif stage == "judge":
+            self._train(
+                stage,
+                classifier.ClassifierObjective(self.judge),
+                lambda generator, size: classifier.batch_of(self.unseen, self.judge, generator, size),
+                lambda path: classifier.show(self.judge, self.held_out, path),
             )
         elif stage in ("images", "video", "views"):
             self._train_denoiser(stage, getattr(denoiser, stage.upper()))
@@ -243,7 +268,7 @@ class Recipe:
         folder.mkdir(parents=True, exist_ok=True)
         SETTINGS.write(folder)
         self.tokenizer.save_pretrained(folder / "tokenizer")
-        for part in ("text_encoder", "unet", "autoencoder", "reconstructor"):
+        for part in ("text_encoder", "unet", "autoencoder", "reconstructor", "judge"):
             network = copy.deepcopy(getattr(self, part)).half()
             network.save_pretrained(folder / part)
         made = {

@@ -338,8 +338,17 @@ def make_object(seed: int, category: str | None = None, color: str | None = None
     shape = Shape(tuple(CATEGORIES[category](dice, (red, green, blue))), stretch=STRETCHES[stretch])
     shape = fit_to_sphere(shape, radius=dice(0.64, 0.03))
     words = " ".join(filter(None, (stretch, pick(COLOR_SYNONYMS[color]), pick(SYNONYMS[category]))))
-    caption = pick(TEMPLATES).format(words).replace("a orange", "an orange")
+    caption = _mend_article(pick(TEMPLATES).format(words))
     return WorldObject(shape, category, color, caption)
+
+
+def prompt_for(category: str, color: str) -> str:
+    """What a person would type to get it."""
+    return _mend_article(f"a {color} {category}")
+
+
+def _mend_article(text: str) -> str:
+    return text.replace("a orange", "an orange")
 
 
 def vocabulary() -> list[str]:

@@ -1,0 +1,49 @@
+"""Says what a picture of the small world shows: a judge of the starter that has never seen its pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor, nn
+from transformers import ResNetConfig, ResNetModel
+
+
+class WorldClassifier(ModelMixin, ConfigMixin):  # type: ignore[misc]
+    """Category and colour of the object in a picture; several pictures of one object are taken together."""
+
+    @register_to_config
+    def __init__(self, categories: tuple[str, ...], colors: tuple[str, ...]) -> None:
+        super().__init__()
+        widths = [32, 64, 128]
+        self.trunk = ResNetModel(
+            ResNetConfig(embedding_size=32, hidden_sizes=widths, depths=[1, 1, 1], layer_type="basic")
+        )
+        self.category = nn.Linear(widths[-1], len(categories))
+        self.color = nn.Linear(widths[-1], len(colors))
+
+    config: Any
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:  # [N, 3, H, W] sRGB 0..1
+        """Logits of the categories [N, C] and of the colours [N, D]."""
+        found = self.trunk(2 * images - 1).pooler_output.flatten(1)
+        return self.category(found), self.color(found)
+
+    @torch.inference_mode()
+    def name(self, images: Tensor) -> list[tuple[str, str]]:  # [B, V, 3, H, W]
+        """Category and colour of every object, from all of its views."""
+        batch = images.shape[:2]
+        category, color = (
+            logits.log_softmax(1).unflatten(0, batch).mean(1).argmax(1).tolist()
+            for logits in self(images.flatten(0, 1))
+        )
+        names = self.config.categories, self.config.colors
+        return [(names[0][i], names[1][j]) for i, j in zip(category, color, strict=True)]
+
+
+def load_classifier(folder: Path) -> WorldClassifier:
+    """The trained judge."""
+    return WorldClassifier.from_pretrained(folder, local_files_only=True, torch_dtype=torch.float32).eval()
