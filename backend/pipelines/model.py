@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from safetensors import SafetensorError
 from torch import Tensor
@@ -119,6 +120,7 @@ def load(folder: Path, device: torch.device) -> ViewsModel:
         "autoencoder": AutoencoderKL,
         "reconstructor": LGM,
     }
+    transformers.utils.logging.disable_progress_bar()
     loaded: dict[str, Any] = {}
     part = SETTINGS
     try:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 Vec3 = tuple[float, float, float]
 
+_HIT_PX = 0.05  # a ray that comes so near, in pixels, has arrived
 LIGHT = (0.55, -0.35, 0.75)  # towards the key light, fixed in the world: shading belongs to the object
 
 
@@ -151,11 +152,11 @@ def trace(
         closest[active] = torch.where(nearer, gap, closest[active])
         depth[active] = torch.where(nearer, t, depth[active])
         t = t + d.clamp_min(0)
-        keep = (gap > 0.05) & (t < far)
+        keep = (gap > _HIT_PX) & (t < far)
         active, t, far = active[keep], t[keep], far[keep]
         if not len(active):
             break
-    return depth, (1 - closest).clamp(0, 1)
+    return depth, ((1 - closest) / (1 - _HIT_PX)).clamp(0, 1)
 
 
 def shade(shape: Shape, points: Tensor) -> Tensor:  # [R, 3] -> sRGB [R, 3]

@@ -71,7 +71,7 @@ SETTINGS = ModelSettings(
     rendering=SplatRendering(dataset.FOV_DEG, dataset.SIZE_PX, dataset.GREY, "linear"),
     words=tuple(
         sorted(
-            word for group in (SYNONYMS | COLOR_SYNONYMS).values() for name in group for word in name.split()
+            {word for names in (SYNONYMS | COLOR_SYNONYMS).values() for name in names for word in name.split()}
         )
     ),
 )

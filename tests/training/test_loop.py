@@ -1,0 +1,83 @@
+"""The training loop: losses fall, an interrupted run ends as an uninterrupted one, states are whole files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from backend.training.loop import LOSSES, Plan, train
+
+
+class Line(nn.Module):
+    """Learns y = 3 x + 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.line = nn.Linear(1, 1)
+        self.frozen = nn.Parameter(torch.ones(1), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.line(x) - 3 * x - 1).square().mean()
+
+
+class Interruption(Exception):
+    """Somebody stops the run."""
+
+
+def batch_of(generator: torch.Generator) -> dict[str, Tensor]:
+    return {"x": torch.rand(16, 1, generator=generator)}
+
+
+def weights(net: nn.Module) -> Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in net.parameters()])
+
+
+def test_loss_falls_and_is_kept_with_a_plot(tmp_path: Path) -> None:
+    sheets = []
+    net = Line()
+    plan = Plan(200, 0.1, warmup=10, keep_every=100, ema_decay=0.9)
+    train("line", net, batch_of, plan, tmp_path, lambda path: float(len(sheets.append(path) or sheets)))
+    rows = [json.loads(line) for line in (tmp_path / LOSSES).read_text().splitlines()]
+    losses = [row["loss"] for row in rows if "loss" in row]
+    assert losses[-1] < 0.05 * losses[0]
+    assert [row["measured"] for row in rows if "measured" in row] == [1.0, 2.0]
+    assert [path.name for path in sheets] == ["samples-000100.png", "samples-000200.png"]
+    assert (tmp_path / "losses.png").stat().st_size > 1000
+    assert net.frozen.item() == 1
+
+
+def test_interrupted_run_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
+    plan = Plan(60, 0.1, warmup=5, keep_every=20)
+    whole, broken, resumed = Line(), Line(), Line()
+    train("line", whole, batch_of, plan, tmp_path / "whole")
+    steps = 0
+
+    def until_45(generator: torch.Generator) -> dict[str, Tensor]:
+        nonlocal steps
+        steps += 1
+        if steps == 46:
+            raise Interruption
+        return batch_of(generator)
+
+    with pytest.raises(Interruption):
+        train("line", broken, until_45, plan, tmp_path / "broken")
+    train("line", resumed, batch_of, plan, tmp_path / "broken")
+    assert torch.equal(weights(resumed), weights(whole))
+
+
+def test_finished_run_is_only_loaded(tmp_path: Path) -> None:
+    plan = Plan(20, 0.1, keep_every=20)
+    first, second = Line(), Line()
+    train("line", first, batch_of, plan, tmp_path)
+
+    def never(generator: torch.Generator) -> dict[str, Tensor]:
+        raise AssertionError("trained again")
+
+    train("line", second, never, plan, tmp_path)
+    assert torch.equal(weights(first), weights(second))
+    assert not list(tmp_path.glob("*.partial"))
