@@ -36,6 +36,10 @@ class LGM(ModelMixin, ConfigMixin):  # type: ignore[misc]
             they were trained with each quaternion component normalised over all Gaussians, which leaves next
             to no rotation. "normalized" for weights trained after it.
 
+        anchor: what positions are counted from. "origin" as published; "ray" from where the pixel's ray
+            passes the origin most closely, so that learning begins with splats that are seen where they
+            should be.
+
     Source: LGM (arXiv 2402.05054), section 3.
     """
 
@@ -54,6 +58,7 @@ class LGM(ModelMixin, ConfigMixin):  # type: ignore[misc]
         attention_heads: int = 16,
         skip_scale: float = math.sqrt(0.5),
         rotation: Literal["identity", "normalized"] = "identity",
+        anchor: Literal["origin", "ray"] = "origin",
     ) -> None:
         super().__init__()
         self.unet = _UNet(
@@ -86,8 +91,13 @@ class LGM(ModelMixin, ConfigMixin):  # type: ignore[misc]
                 reconstructor's frame (`backend.cameras.reconstruction_cameras`).
         """
         num_views = images.shape[1]
-        features = self.conv(self.unet(images.flatten(0, 1), num_views))
-        return features.unflatten(0, (-1, num_views))
+        features = self.conv(self.unet(images.flatten(0, 1), num_views)).unflatten(0, (-1, num_views))
+        if self.config.anchor == "ray":
+            moment, direction = images[:, :, 3:].split(3, dim=2)
+            nearest = torch.linalg.cross(direction, moment, dim=2).flatten(0, 1)
+            nearest = F.interpolate(nearest, features.shape[-2:], mode="area").unflatten(0, (-1, num_views))
+            features = torch.cat([features[:, :, :3] + nearest, features[:, :, 3:]], dim=2)
+        return features
 
     def gaussians(self, features: Tensor) -> Gaussians:  # [B, V, 14, h, w]
         """Activates the features: one Gaussian per output pixel, in the reconstructor's frame."""

@@ -52,7 +52,7 @@ PLANS = {
     "images": (32, Plan(1400, 1e-3, ema_decay=0.99, keep_every=700)),
     "video": (8, Plan(500, 6e-4, ema_decay=0.99, keep_every=250)),
     "views": (8, Plan(2400, 8e-4, ema_decay=0.998, keep_every=300)),
-    "reconstructor": (4, Plan(5000, 1e-3, ema_decay=0.995, keep_every=400)),
+    "reconstructor": (4, Plan(3600, 1e-3, ema_decay=0.995, keep_every=300)),
     "reconstructor on half-denoised views": (4, Plan(600, 3e-4, ema_decay=0.99, keep_every=200)),
     "judge": (64, Plan(600, 2e-3, ema_decay=0.99, keep_every=200)),
 }
@@ -129,6 +129,7 @@ class Recipe:
             up_attention=(True, False, False),
             layers_per_block=1,
             attention_heads=4,
+            anchor="ray",
         )
         self.judge = WorldClassifier(tuple(CATEGORIES), tuple(COLORS))
         with torch.no_grad():

@@ -1,0 +1,66 @@
+"""A model as small as can be, with random weights: the loops are real, the pictures are not."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+
+from backend.models.lgm import LGM
+from backend.models.videomv_unet import VideoMVUNet
+from backend.pipelines import schedules
+from backend.pipelines.model import ModelSettings, ViewsModel
+from backend.pipelines.three_d_aware import SplatRendering
+from backend.training.text import make_text_encoder, make_tokenizer
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> ViewsModel:
+    torch.manual_seed(0)
+    words = ("a", "red", "mushroom", "blue", "car")
+    tokenizer = make_tokenizer(words)
+    unet = VideoMVUNet(
+        block_out_channels=(32, 64),
+        layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"),
+        up_block_types=("UpBlock3D", "CrossAttnUpBlock3D"),
+        cross_attention_dim=32,
+        attention_head_dim=16,
+        transformer_in_heads=2,
+        norm_num_groups=8,
+    )
+    torch.nn.init.normal_(unet.camera_embedding[2].weight, std=0.05)
+    autoencoder = AutoencoderKL(
+        block_out_channels=(8, 8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        norm_num_groups=4,
+        scaling_factor=1.0,
+    )
+    reconstructor = LGM(
+        input_size=32,
+        down_channels=(16, 32),
+        down_attention=(False, True),
+        up_channels=(32,),
+        up_attention=(False,),
+        layers_per_block=1,
+        attention_heads=2,
+    )
+    settings = ModelSettings(
+        schedule=schedules.STARTER,
+        num_views=8,
+        size_px=32,
+        elevation_deg=15.0,
+        radius=1.9,
+        fov_deg=39.6,
+        steps=4,
+        guidance=2.0,
+        three_d_aware=(0.5,),
+        input_views=4,
+        rendering=SplatRendering(39.6, 32, 0.5, "linear"),
+        words=words,
+    )
+    networks = (make_text_encoder(tokenizer, 32), unet, autoencoder, reconstructor)
+    for network in networks:
+        network.eval().requires_grad_(False)
+    return ViewsModel(settings, tokenizer, *networks)

@@ -1,0 +1,99 @@
+"""The sampling loop: seeds, prompts, cameras and 3D-aware steps each change what they should."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from torch import Tensor
+
+from backend.pipelines import views
+from backend.pipelines.model import ViewsModel
+
+
+@torch.no_grad()
+def sample(model: ViewsModel, prompt: str = "a red mushroom", seed: int = 1, **changes) -> Tensor:
+    cameras = changes.pop("cameras", views.view_cameras(model, 8))
+    options = {"steps": 4, "guidance": 2.0, "three_d_aware": (0.5,)} | changes
+    noise = views.starting_noise(model, len(cameras), seed)
+    return views.text_to_views(model, [prompt], noise, cameras, **options)
+
+
+def test_same_seed_gives_the_same_bytes(tiny_model: ViewsModel) -> None:
+    assert torch.equal(sample(tiny_model), sample(tiny_model))
+    assert not torch.allclose(sample(tiny_model), sample(tiny_model, seed=2))
+
+
+def test_prompt_and_cameras_matter(tiny_model: ViewsModel) -> None:
+    plain = sample(tiny_model)
+    assert not torch.allclose(plain, sample(tiny_model, "a blue car"))
+    raised = views.view_cameras(tiny_model, 8)
+    raised[:, 2, 3] += 0.3
+    assert not torch.allclose(plain, sample(tiny_model, cameras=raised))
+
+
+def test_three_d_aware_steps_happen_when_they_should(tiny_model: ViewsModel) -> None:
+    decoded: list[int] = []
+    counting = dataclasses.replace(tiny_model)
+    object.__setattr__(counting, "decode", lambda z: (decoded.append(len(z)), tiny_model.decode(z))[1])
+    order: list[int] = []
+    sample(counting, steps=8, three_d_aware=(0.25, 0.75), on_step=lambda i, _: order.append(len(decoded)))
+    assert order == [0, 0, 1, 1, 1, 1, 2, 2]  # in the third step and in the seventh
+    assert decoded == [8, 8]  # the four input views of both branches
+    assert not torch.allclose(sample(tiny_model), sample(tiny_model, three_d_aware=()))
+
+
+def test_without_guidance_the_negative_prompt_is_not_heard(tiny_model: ViewsModel) -> None:
+    other = dataclasses.replace(
+        tiny_model, settings=dataclasses.replace(tiny_model.settings, negative_prompt="a blue car")
+    )
+    for guidance, equal in ((1.0, True), (3.0, False)):
+        one, two = (sample(model, guidance=guidance) for model in (tiny_model, other))
+        assert torch.allclose(one, two, atol=1e-4) == equal
+
+
+def test_estimate_of_the_clean_views_ends_as_the_result(tiny_model: ViewsModel) -> None:
+    seen: list[Tensor] = []
+    result = sample(tiny_model, steps=6, three_d_aware=(), on_step=lambda _, x0: seen.append(x0))
+    assert len(seen) == 6
+    assert (seen[-1] - result).abs().max() < 0.1 * (seen[0] - result).abs().max() + 1e-3
+
+
+def test_a_step_can_be_the_last(tiny_model: ViewsModel) -> None:
+    class Cancelled(Exception):
+        """As when somebody presses Cancel."""
+
+    done: list[int] = []
+
+    def stop(i: int, _: Tensor) -> None:
+        done.append(i)
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        sample(tiny_model, on_step=stop)
+    assert done == [1]
+
+
+@pytest.mark.parametrize(("count", "seen"), [(8, (0, 2, 4, 6)), (24, (0, 6, 12, 18)), (3, (0, 1, 2))])
+def test_reconstructor_sees_evenly_spaced_views(
+    tiny_model: ViewsModel, count: int, seen: tuple[int, ...]
+) -> None:
+    assert views.input_views(tiny_model, count) == seen
+
+
+@torch.no_grad()
+def test_any_number_of_views_becomes_splats(tiny_model: ViewsModel) -> None:
+    cameras = views.view_cameras(tiny_model, 6)
+    images = tiny_model.decode(sample(tiny_model, cameras=cameras, steps=2)[0].transpose(0, 1))
+    gaussians = views.views_to_gaussians(tiny_model, images[None], cameras)
+    assert gaussians.means.shape == (1, 4 * 16 * 16, 3)
+    pictures = views.cut_out(tiny_model, images, gaussians, cameras)
+    assert pictures.shape == (6, 4, 32, 32)
+    assert pictures.min() >= 0
+    assert pictures.max() <= 1
+
+
+def test_unknown_words_are_found_in_their_order(tiny_model: ViewsModel) -> None:
+    assert tiny_model.unknown_words("A Red Foo mushroom, bar") == ["Foo", ",", "bar"]
+    assert tiny_model.unknown_words("a blue car") == []
