@@ -15,6 +15,7 @@ from .sheets import write_sheet
 CROP_PX = 64  # all of the net is convolutions, so it may learn on parts
 KL_WEIGHT = 1e-4
 EDGE_WEIGHT = 1.0
+LATENT_NOISE = 0.05  # of the latents' own spread
 
 
 class AutoencoderObjective(nn.Module):
@@ -26,12 +27,35 @@ class AutoencoderObjective(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:  # [B, 3, H, W] sRGB 0..1
         posterior = self.autoencoder.encode(2 * images - 1).latent_dist
-        back = (self.autoencoder.decode(posterior.sample()).sample.float() + 1) / 2
-        error = back - images
-        across = (error[..., 1:] - error[..., :-1]).abs().mean()
-        down = (error[..., 1:, :] - error[..., :-1, :]).abs().mean()
         kl = posterior.kl().mean() / posterior.mean[0].numel()
-        return error.abs().mean() + EDGE_WEIGHT * (across + down) + KL_WEIGHT * kl
+        return _difference(self.autoencoder, posterior.sample(), images) + KL_WEIGHT * kl
+
+
+class DecoderObjective(nn.Module):
+    """The same for the decoder alone: latents, and all networks that know them, stay as they are.
+
+    The latents are a little noisy, as those are that come out of a denoiser.
+    """
+
+    def __init__(self, autoencoder: AutoencoderKL) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+        for part in (autoencoder.encoder, autoencoder.quant_conv):
+            part.requires_grad_(False)
+
+    def forward(self, images: Tensor) -> Tensor:  # [B, 3, H, W] sRGB 0..1
+        with torch.no_grad():
+            latents = self.autoencoder.encode(2 * images - 1).latent_dist.mean
+            latents = latents + LATENT_NOISE * latents.std() * torch.randn_like(latents)
+        return _difference(self.autoencoder, latents, images)
+
+
+def _difference(autoencoder: AutoencoderKL, latents: Tensor, images: Tensor) -> Tensor:
+    """How much of the pictures, and of their edges, does not come back."""
+    error = (autoencoder.decode(latents).sample.float() + 1) / 2 - images
+    across = (error[..., 1:] - error[..., :-1]).abs().mean()
+    down = (error[..., 1:, :] - error[..., :-1, :]).abs().mean()
+    return error.abs().mean() + EDGE_WEIGHT * (across + down)
 
 
 def batch_of(world: WorldViews, generator: torch.Generator, size: int) -> Batch:

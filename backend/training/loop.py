@@ -95,7 +95,9 @@ def train(
     began = time.monotonic()
     steps = range(first, plan.steps)
     for step in tqdm(steps, name, initial=first, total=plan.steps, disable=not accelerator.is_main_process):
-        generator = torch.Generator().manual_seed(step * accelerator.num_processes + rank)
+        number = step * accelerator.num_processes + rank
+        generator = torch.Generator().manual_seed(number)
+        torch.manual_seed(number)  # for dropout and sampled posteriors, which know no other generator
         batch = {key: value.to(device) for key, value in batch_of(generator).items()}
         objective.train()
         for group in optimizer.param_groups:

@@ -3,6 +3,7 @@
 Everything is learnt from the small world of `world.py`, which is drawn while it is needed. The stages are
 those of the papers, in the small: an autoencoder; single images, then videos of an orbit, then views with
 cameras (VideoMV); a reconstructor on true pictures, then on half-denoised ones, with the denoiser frozen.
+The decoder learns on while the denoiser does, since only the encoder must stay as it is.
 Each stage is kept in the work folder, and an interrupted recipe goes on where it was.
 """
 
@@ -49,12 +50,13 @@ PROMPTS = (
 
 PLANS = {
     "autoencoder": (16, Plan(2600, 1.5e-3, ema_decay=0.995, keep_every=400)),
-    "images": (32, Plan(1400, 1e-3, ema_decay=0.99, keep_every=700)),
-    "video": (8, Plan(500, 6e-4, ema_decay=0.99, keep_every=250)),
-    "views": (8, Plan(2400, 8e-4, ema_decay=0.998, keep_every=300)),
-    "reconstructor": (4, Plan(3600, 1e-3, ema_decay=0.995, keep_every=300)),
-    "reconstructor on half-denoised views": (4, Plan(600, 3e-4, ema_decay=0.99, keep_every=200)),
-    "judge": (64, Plan(600, 2e-3, ema_decay=0.99, keep_every=200)),
+    "images": (32, Plan(1000, 1e-3, ema_decay=0.99, keep_every=500)),
+    "video": (8, Plan(350, 6e-4, ema_decay=0.99, keep_every=350)),
+    "views": (8, Plan(2000, 8e-4, ema_decay=0.998, keep_every=250)),
+    "decoder": (16, Plan(2000, 1e-3, ema_decay=0.995, keep_every=500)),
+    "reconstructor": (4, Plan(2200, 1e-3, ema_decay=0.995, keep_every=300)),
+    "reconstructor on half-denoised views": (4, Plan(500, 3e-4, ema_decay=0.99, keep_every=250)),
+    "judge": (64, Plan(400, 2e-3, ema_decay=0.99, keep_every=200)),
 }
 
 SETTINGS = ModelSettings(
@@ -71,7 +73,12 @@ SETTINGS = ModelSettings(
     rendering=SplatRendering(dataset.FOV_DEG, dataset.SIZE_PX, dataset.GREY, "linear"),
     words=tuple(
         sorted(
-            {word for names in (SYNONYMS | COLOR_SYNONYMS).values() for name in names for word in name.split()}
+            {
+                word
+                for names in (SYNONYMS | COLOR_SYNONYMS).values()
+                for name in names
+                for word in name.split()
+            }
         )
     ),
 )
@@ -179,6 +186,13 @@ class Recipe:
             self._train(
                 stage,
                 autoencoder.AutoencoderObjective(self.autoencoder),
+                lambda generator, size: autoencoder.batch_of(self.world, generator, size),
+                lambda path: autoencoder.show(self.autoencoder, self.held_out, path),
+            )
+        elif stage == "decoder":
+            self._train(
+                stage,
+                autoencoder.DecoderObjective(self.autoencoder),
                 lambda generator, size: autoencoder.batch_of(self.world, generator, size),
                 lambda path: autoencoder.show(self.autoencoder, self.held_out, path),
             )
