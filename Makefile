@@ -9,6 +9,11 @@ export PROMPT SEED OUT
 export OMP_WAIT_POLICY ?= PASSIVE
 export KMP_BLOCKTIME ?= 0
 
+# The other versions of Blender that the add-on is tested in; pyproject.toml names the one that makes the demo.
+OLDER_BPY := 4.5.15 4.2.23
+IN_EVERY_BLENDER := tests/blender/test_addon_register.py tests/blender/test_addon_zip.py \
+	$(wildcard tests/blender/test_scene_*.py)
+
 RESOURCES := $(CURDIR)/build/blender
 INSTALLED := $(RESOURCES)/extensions/user_default/diorama
 HOST := .venv-host/bin/python
@@ -19,7 +24,12 @@ ARGS = --prompt "$$PROMPT" --seed "$$SEED" --out "$$OUT" --backend-python $(BACK
 .PHONY: demo test bench addon lint
 
 # Prompt to scene.blend, preview.png and asset/ in OUT. BLENDER=/path/to/blender uses that one instead of bpy.
-demo: export BLENDER_USER_RESOURCES := $(RESOURCES)
+demo: export BLENDER_USER_# The other versions of Blender that the add-on is tested in; pyproject.toml names the one that makes the demo.
+OLDER_BPY := 4.5.15 4.2.23
+IN_EVERY_BLENDER := tests/blender/test_addon_register.py tests/blender/test_addon_zip.py \
+	$(wildcard tests/blender/test_scene_*.py)
+
+RESOURCES := $(RESOURCES)
 ifdef BLENDER
 demo: .venv-backend/ready
 	$(PYTHON) build_addon.py --out build --blender "$(BLENDER)"
@@ -29,15 +39,21 @@ else
 demo: .venv-backend/ready $(INSTALLED)/__init__.py
 	$(HOST) $(INSTALLED)/batch.py $(ARGS)
 
-$(INSTALLED)/__init__.py: export BLENDER_USER_RESOURCES := $(RESOURCES)
+$(INSTALLED)/__init__.py: export BLENDER_USER_# The other versions of Blender that the add-on is tested in; pyproject.toml names the one that makes the demo.
+OLDER_BPY := 4.5.15 4.2.23
+IN_EVERY_BLENDER := tests/blender/test_addon_register.py tests/blender/test_addon_zip.py \
+	$(wildcard tests/blender/test_scene_*.py)
+
+RESOURCES := $(RESOURCES)
 $(INSTALLED)/__init__.py: $(SOURCES) | .venv-host/ready
 	$(HOST) build_addon.py --out build
 	$(HOST) -c "import bpy; bpy.ops.extensions.package_install_files(filepath='build/diorama.zip', repo='user_default')"
 endif
 
-test: lint .venv-host/ready
+test: lint .venv-host/ready $(OLDER_BPY:%=.venv-host-%/ready)
 	$(BACKEND) -m pytest tests --ignore tests/blender --ignore tests/bench
 	$(HOST) -m pytest tests/blender
+	for version in $(OLDER_BPY); do .venv-host-$$version/bin/python -m pytest $(IN_EVERY_BLENDER) || exit 1; done
 
 lint: .venv-backend/ready
 	$(BACKEND) -m ruff check .
@@ -62,4 +78,10 @@ addon: .venv-host/ready
 	$(PYTHON) -m venv .venv-host
 	$(PYTHON) build_addon.py --requirements host > .venv-host/requirements.txt
 	$(HOST) -m pip install -r .venv-host/requirements.txt
+	touch $@
+
+.venv-host-%/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-host-$*
+	$(PYTHON) build_addon.py --requirements host | sed 's/^bpy==.*/bpy==$*/' > .venv-host-$*/requirements.txt
+	.venv-host-$*/bin/python -m pip install -r .venv-host-$*/requirements.txt
 	touch $@

@@ -98,7 +98,9 @@ def _generate(
     settings = model.settings
     noise = torch.cat([views.starting_noise(model, len(cameras), seed) for seed in seeds])
     aware = settings.three_d_aware if three_d_aware is None else three_d_aware
-    latents = views.text_to_views(model, prompts, noise, cameras, settings.steps, settings.guidance, aware)
+    latents = views.denoise(
+        model, views.told_by_text(model, prompts), noise, cameras, settings.steps, settings.guidance, aware
+    )
     return model.decode(latents.transpose(1, 2).flatten(0, 1)).unflatten(0, (len(prompts), -1))
 
 

@@ -51,9 +51,9 @@ def generate(request: GenerationRequest, directory: Path, progress: Progress) ->
             progress.preview(preview)
 
     try:
-        latents = views.text_to_views(
+        latents = views.denoise(
             model,
-            [request.prompt],
+            views.told_by_text(model, [request.prompt]),
             views.starting_noise(model, num_views, request.seed),
             cameras,
             steps,

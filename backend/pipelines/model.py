@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 import transformers
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from safetensors import SafetensorError
 from torch import Tensor
-from transformers import AutoTokenizer, CLIPTextModel, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, CLIPTextModel, CLIPVisionModelWithProjection, PreTrainedTokenizerBase
+from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from ..models.lgm import LGM
-from ..models.videomv_unet import VideoMVUNet
+from ..models.videomv_unet import VideoMVImageUNet, VideoMVUNet
 from ..protocol import DioramaError
 from .three_d_aware import SplatRendering
 
@@ -76,6 +78,7 @@ class ViewsModel:
     unet: VideoMVUNet
     autoencoder: AutoencoderKL
     reconstructor: LGM
+    image_encoder: CLIPVisionModelWithProjection | None = None
 
     @property
     def device(self) -> torch.device:
@@ -85,6 +88,15 @@ class ViewsModel:
         """The text encoder's tokens."""
         tokens = self.tokenizer(prompts, padding="max_length", truncation=True, return_tensors="pt")
         return self.text_encoder(tokens.input_ids.to(self.device)).last_hidden_state
+
+    def encode_image(self, images: Tensor) -> Tensor:  # [B, 3, H, W] sRGB 0..1 -> [B, 1, D]
+        """What CLIP sees in pictures: projected, not normalised."""
+        assert self.image_encoder is not None
+        side = self.image_encoder.config.image_size
+        small = F.interpolate(images, (side, side), mode="bilinear", antialias=True)
+        mean, std = (small.new_tensor(v).view(3, 1, 1) for v in (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD))
+        inputs = ((small - mean) / std).to(self.image_encoder.dtype)
+        return self.image_encoder(inputs).image_embeds.unsqueeze(1)
 
     def unknown_words(self, prompt: str) -> list[str]:
         """The words of a prompt that the tokenizer does not know, in their order."""
@@ -114,12 +126,14 @@ def load(folder: Path, device: torch.device) -> ViewsModel:
     """
     if not (folder / SETTINGS).is_file():
         raise DioramaError("E_WEIGHTS_MISSING", f"{folder} holds no model: {SETTINGS} is missing")
-    networks = {
+    networks: dict[str, Any] = {
         "text_encoder": CLIPTextModel,
         "unet": VideoMVUNet,
         "autoencoder": AutoencoderKL,
         "reconstructor": LGM,
     }
+    if (folder / "image_encoder").is_dir():
+        networks |= {"unet": VideoMVImageUNet, "image_encoder": CLIPVisionModelWithProjection}
     transformers.utils.logging.disable_progress_bar()
     loaded: dict[str, Any] = {}
     part = SETTINGS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
@@ -10,15 +11,57 @@ from torch import Tensor
 
 from ..cameras import orbit
 from ..models.lgm import Gaussians
+from ..protocol import DioramaError
 from ..seeds import generator_for
 from . import schedules
 from .model import ViewsModel
 from .three_d_aware import in_world, reconstruct, render, three_d_aware_step
 
 
-def text_to_views(
+@dataclass(frozen=True)
+class Conditioning:
+    """What the denoiser is told, for both branches of the guidance: first the one without, then the one with.
+
+    Attributes:
+        context: text tokens.
+        image: further keyword arguments of an image-conditioned denoiser.
+    """
+
+    context: Tensor  # [2 * B, L, D]
+    image: dict[str, Tensor] = field(default_factory=dict)  # [2 * B, ...]
+
+
+def told_by_text(model: ViewsModel, prompts: list[str]) -> Conditioning:
+    """Prompts, against the model's negative prompt."""
+    settings = model.settings
+    suffixed = [_with_suffix(prompt, settings.prompt_suffix) for prompt in prompts]
+    return Conditioning(model.encode_prompts([settings.negative_prompt] * len(prompts) + suffixed))
+
+
+def told_by_image(model: ViewsModel, picture: Tensor) -> Conditioning:
+    """A picture of the object, [4, H, W] sRGB with straight alpha, against none.
+
+    The model sees it on white. Its latents are given to both branches, its meaning to one.
+
+    Source: VideoMV (arXiv 2403.12010), the released image-to-view model's inference.
+    """
+    if model.image_encoder is None:
+        raise DioramaError("E_REQUEST", "this model is told what to make by text, not by a picture")
+    white = picture[:3] * picture[3:] + (1 - picture[3:])
+    latents = model.encode(white[None].to(model.device))
+    meaning = model.encode_image(white[None].to(model.device))  # [1, 1, D]
+    return Conditioning(
+        model.encode_prompts([model.settings.negative_prompt, ""]),
+        {
+            "image_latents": latents.repeat(2, 1, 1, 1),
+            "image_embeddings": torch.cat([torch.zeros_like(meaning), meaning]),
+        },
+    )
+
+
+def denoise(
     model: ViewsModel,
-    prompts: list[str],
+    told: Conditioning,
     noise: Tensor,  # [B, 4, V, h, w]
     cameras: Tensor,  # [V, 4, 4] camera-to-world
     steps: int,
@@ -26,7 +69,7 @@ def text_to_views(
     three_d_aware: tuple[float, ...],
     on_step: Callable[[int, Tensor], None] | None = None,
 ) -> Tensor:  # [B, 4, V, h, w]
-    """Latents of the views that the prompts describe.
+    """Latents of the views of what the model was told to make.
 
     DDIM with classifier-free guidance. In a 3D-aware step both branches of the guidance become the latents of
     an object of their own, and guidance is applied to these.
@@ -40,13 +83,13 @@ def text_to_views(
     scheduler = DDIMScheduler(**settings.schedule)
     scheduler.set_timesteps(steps, device=noise.device)
     aware = {round(fraction * steps) for fraction in three_d_aware}
-    suffixed = [_with_suffix(prompt, settings.prompt_suffix) for prompt in prompts]
-    context = model.encode_prompts([settings.negative_prompt] * len(prompts) + suffixed)
-    both_cameras = cameras.to(noise).expand(2 * len(prompts), -1, -1, -1)
+    both_cameras = cameras.to(noise).expand(2 * len(noise), -1, -1, -1)
     latents = noise
     for i, t in enumerate(scheduler.timesteps.tolist()):
         both = latents.repeat(2, 1, 1, 1, 1)
-        prediction = model.unet(both.to(model.unet.dtype), t, context, both_cameras).float()
+        prediction = model.unet(
+            both.to(model.unet.dtype), t, told.context, both_cameras, **told.image
+        ).float()
         if i in aware:
             x0 = schedules.x0_from_prediction(scheduler, prediction, t, both)
             x0 = three_d_aware_step(

@@ -271,7 +271,9 @@ class Recipe:
         model = self.model
         cameras = views.view_cameras(model, SETTINGS.num_views)
         noise = torch.cat([views.starting_noise(model, len(cameras), seed) for seed in range(len(PROMPTS))])
-        latents = views.text_to_views(model, list(PROMPTS), noise, cameras, 20, SETTINGS.guidance, ())
+        latents = views.denoise(
+            model, views.told_by_text(model, list(PROMPTS)), noise, cameras, 20, SETTINGS.guidance, ()
+        )
         pictures = model.decode(latents.transpose(1, 2).flatten(0, 1)).unflatten(0, (len(PROMPTS), -1))
         write_sheet(path, pictures)
         rendered, _ = render(views.views_to_gaussians(model, pictures, cameras), cameras, SETTINGS.rendering)

@@ -1,17 +1,31 @@
-"""A model as small as can be, with random weights: the loops are real, the pictures are not."""
+"""Models as small as can be, with random weights: the loops are real, the pictures are not."""
 
 from __future__ import annotations
+
+import dataclasses
 
 import pytest
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from backend.models.lgm import LGM
-from backend.models.videomv_unet import VideoMVUNet
+from backend.models.videomv_unet import VideoMVImageUNet, VideoMVUNet
 from backend.pipelines import schedules
 from backend.pipelines.model import ModelSettings, ViewsModel
 from backend.pipelines.three_d_aware import SplatRendering
 from backend.training.text import make_text_encoder, make_tokenizer
+
+UNET = {
+    "block_out_channels": (32, 64),
+    "layers_per_block": 1,
+    "down_block_types": ("CrossAttnDownBlock3D", "DownBlock3D"),
+    "up_block_types": ("UpBlock3D", "CrossAttnUpBlock3D"),
+    "cross_attention_dim": 32,
+    "attention_head_dim": 16,
+    "transformer_in_heads": 2,
+    "norm_num_groups": 8,
+}
 
 
 @pytest.fixture(scope="session")
@@ -19,16 +33,7 @@ def tiny_model() -> ViewsModel:
     torch.manual_seed(0)
     words = ("a", "red", "mushroom", "blue", "car")
     tokenizer = make_tokenizer(words)
-    unet = VideoMVUNet(
-        block_out_channels=(32, 64),
-        layers_per_block=1,
-        down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"),
-        up_block_types=("UpBlock3D", "CrossAttnUpBlock3D"),
-        cross_attention_dim=32,
-        attention_head_dim=16,
-        transformer_in_heads=2,
-        norm_num_groups=8,
-    )
+    unet = VideoMVUNet(**UNET)
     torch.nn.init.normal_(unet.camera_embedding[2].weight, std=0.05)
     autoencoder = AutoencoderKL(
         block_out_channels=(8, 8, 8),
@@ -64,3 +69,18 @@ def tiny_model() -> ViewsModel:
     for network in networks:
         network.eval().requires_grad_(False)
     return ViewsModel(settings, tokenizer, *networks)
+
+
+@pytest.fixture(scope="session")
+def tiny_image_model(tiny_model: ViewsModel) -> ViewsModel:
+    """The same, told by a picture what to make."""
+    torch.manual_seed(1)
+    unet = VideoMVImageUNet(**UNET, image_embedding_dim=24)
+    config = CLIPVisionConfig(
+        hidden_size=32, intermediate_size=32, projection_dim=24, num_hidden_layers=1, num_attention_heads=2,
+        image_size=32, patch_size=8,
+    )  # fmt: skip
+    networks = unet, CLIPVisionModelWithProjection(config)
+    for network in networks:
+        network.eval().requires_grad_(False)
+    return dataclasses.replace(tiny_model, unet=networks[0], image_encoder=networks[1])

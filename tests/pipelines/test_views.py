@@ -10,6 +10,7 @@ from torch import Tensor
 
 from backend.pipelines import views
 from backend.pipelines.model import ViewsModel
+from backend.protocol import DioramaError
 
 
 @torch.no_grad()
@@ -17,7 +18,7 @@ def sample(model: ViewsModel, prompt: str = "a red mushroom", seed: int = 1, **c
     cameras = changes.pop("cameras", views.view_cameras(model, 8))
     options = {"steps": 4, "guidance": 2.0, "three_d_aware": (0.5,)} | changes
     noise = views.starting_noise(model, len(cameras), seed)
-    return views.text_to_views(model, [prompt], noise, cameras, **options)
+    return views.denoise(model, views.told_by_text(model, [prompt]), noise, cameras, **options)
 
 
 def test_same_seed_gives_the_same_bytes(tiny_model: ViewsModel) -> None:
@@ -97,3 +98,34 @@ def test_any_number_of_views_becomes_splats(tiny_model: ViewsModel) -> None:
 def test_unknown_words_are_found_in_their_order(tiny_model: ViewsModel) -> None:
     assert tiny_model.unknown_words("A Red Foo mushroom, bar") == ["Foo", ",", "bar"]
     assert tiny_model.unknown_words("a blue car") == []
+
+
+@torch.no_grad()
+def test_picture_decides_what_an_image_model_makes(tiny_image_model: ViewsModel) -> None:
+    cameras = views.view_cameras(tiny_image_model, 4)
+    noise = views.starting_noise(tiny_image_model, 4, 1)
+    pictures = torch.rand(2, 4, 32, 32, generator=torch.Generator().manual_seed(5))
+    one, again, other = (
+        views.denoise(
+            tiny_image_model, views.told_by_image(tiny_image_model, picture), noise, cameras, 2, 2.0, (0.5,)
+        )
+        for picture in (pictures[0], pictures[0], pictures[1])
+    )
+    assert one.shape == (1, 4, 4, 8, 8)
+    assert torch.equal(one, again)
+    assert not torch.allclose(one, other)
+
+
+@torch.no_grad()
+def test_what_is_transparent_in_a_picture_is_white(tiny_image_model: ViewsModel) -> None:
+    clear = torch.rand(4, 32, 32, generator=torch.Generator().manual_seed(5))
+    clear[3] = 0
+    white = torch.ones(4, 32, 32)
+    one, two = (views.told_by_image(tiny_image_model, picture).image for picture in (clear, white))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert not one["image_embeddings"][0].any()  # the branch without guidance has not seen it
+
+
+def test_text_model_says_that_it_takes_no_pictures(tiny_model: ViewsModel) -> None:
+    with pytest.raises(DioramaError, match="text"):
+        views.told_by_image(tiny_model, torch.ones(4, 32, 32))

@@ -1,0 +1,108 @@
+"""Makes any picture of an object into what an image-conditioned model expects: cut out, centred, square."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from scipy import ndimage
+from torch import Tensor
+
+from ..protocol import DioramaError
+
+LARGEST_PX = 4096  # a longer side is made smaller first: the models see 256 pixels
+SMALLEST_PX = 16
+MOST_PIXELS = 400_000_000  # decoded, more than this would fill the memory of a small machine
+EDGE_SPREAD = 0.06  # a background of one colour may vary so much, as a standard deviation of sRGB
+EDGE_DISTANCE = 0.12  # and what differs more than this from it is the object
+
+
+def read_object(path: Path, size_px: int, object_px: int) -> Tensor:  # [4, H, W] sRGB, straight alpha, 0..1
+    """Reads a picture and puts its object into the middle of a square.
+
+    The object is what the picture's alpha says; without alpha, what differs from a background of one colour.
+
+    Args:
+        size_px: side of the result.
+        object_px: the longer side of the object in it (VideoMV: 200 of 256).
+
+    Raises:
+        DioramaError: E_IMAGE, saying what is wrong with the picture and what would help.
+    """
+    return recentred(cut_out(_read(path), path.name), size_px, object_px)
+
+
+def cut_out(rgba: np.ndarray, name: str) -> np.ndarray:  # [H, W, 4] -> [H, W, 4]
+    """The picture with an alpha that leaves only the object.
+
+    Raises:
+        DioramaError: E_IMAGE if nothing is left, or the background is not of one colour.
+    """
+    alpha = rgba[..., 3]
+    if alpha.min() > 0.98:
+        alpha = _differs_from_edge(rgba[..., :3], name)
+    if (alpha > 0.5).sum() < SMALLEST_PX:
+        raise _error(f"nothing can be seen in {name}: it is transparent or of one colour")
+    return np.concatenate([rgba[..., :3], alpha[..., None]], axis=-1)
+
+
+def recentred(rgba: np.ndarray, size_px: int, object_px: int) -> Tensor:  # [H, W, 4] -> [4, size, size]
+    """The object scaled to `object_px` and moved to the middle of a transparent square."""
+    rows, columns = np.nonzero(rgba[..., 3] > 0.5)
+    part = rgba[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    height, width = part.shape[:2]
+    scale = object_px / max(height, width)
+    shape = max(round(height * scale), 1), max(round(width * scale), 1)
+    premultiplied = np.concatenate([part[..., :3] * part[..., 3:], part[..., 3:]], axis=-1)
+    pixels = torch.from_numpy(premultiplied).movedim(-1, 0)[None]
+    small = torch.nn.functional.interpolate(pixels, shape, mode="bicubic", antialias=True)[0].clamp(0, 1)
+    square = torch.zeros(4, size_px, size_px)
+    top, left = (size_px - shape[0]) // 2, (size_px - shape[1]) // 2
+    square[:3, top : top + shape[0], left : left + shape[1]] = small[:3] / small[3:].clamp_min(1 / 255)
+    square[3, top : top + shape[0], left : left + shape[1]] = small[3]
+    return square.clamp(0, 1)
+
+
+def _read(path: Path) -> np.ndarray:  # [H, W, 4] sRGB 0..1
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            if min(width, height) < SMALLEST_PX:
+                raise _error(f"{path.name} has {width} × {height} pixels; at least {SMALLEST_PX} are needed")
+            if width * height > MOST_PIXELS:
+                raise _error(f"{path.name} has {width} × {height} pixels: more than can be opened here")
+            image.draft("RGB", (LARGEST_PX, LARGEST_PX))  # JPEGs are decoded small at once
+            image.thumbnail((LARGEST_PX, LARGEST_PX))
+            return np.asarray(image.convert("RGBA"), np.float32) / 255
+    except FileNotFoundError as error:
+        raise _error(f"there is no picture {path}", "Choose a file that exists.") from error
+    except Image.DecompressionBombError as error:
+        raise _error(f"{path.name} is larger than can be opened here") from error
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+        raise _error(f"{path.name} is damaged or not a picture: {error}") from error
+
+
+def _differs_from_edge(rgb: np.ndarray, name: str) -> np.ndarray:  # [H, W, 3] -> [H, W]
+    """Alpha of what is not background, for a background of one colour that surrounds the object."""
+    border = np.concatenate([rgb[0], rgb[-1], rgb[:, 0], rgb[:, -1]])
+    color = np.median(border, axis=0)
+    near = np.abs(border - color).max(-1)
+    if np.sqrt((near**2).mean()) > EDGE_SPREAD:
+        raise _error(
+            f"{name} has no transparency, and its background is not of one colour",
+            "Cut the object out and save it with transparency (PNG), or put it before a plain background.",
+        )
+    distance = np.abs(rgb - color).max(-1)
+    outside, _ = ndimage.label(distance < EDGE_DISTANCE)
+    touching = np.unique(np.concatenate([outside[0], outside[-1], outside[:, 0], outside[:, -1]]))
+    background = np.isin(outside, touching[touching > 0])  # what has the same colour inside the object stays
+    soft = np.clip(distance / EDGE_DISTANCE, 0, 1)
+    return np.where(background, soft * ndimage.binary_dilation(~background, iterations=2), 1.0).astype(
+        np.float32
+    )
+
+
+def _error(message: str, hint: str = "") -> DioramaError:
+    return DioramaError("E_IMAGE", message, hint)

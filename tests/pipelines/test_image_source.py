@@ -1,0 +1,80 @@
+"""Pictures of all kinds become an object in the middle of a square, or a sentence about what is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from backend.pipelines.image_source import read_object
+from backend.protocol import DioramaError
+
+
+def picture(path: Path, height: int = 90, width: int = 120, mode: str = "RGBA", noise: float = 0.0) -> Path:
+    """A red disc with a hole's worth of background colour inside, off the middle, on light grey."""
+    y, x = np.mgrid[:height, :width]
+    disc = (y - 0.3 * height) ** 2 + (x - 0.6 * width) ** 2 < (0.2 * height) ** 2
+    hole = (y - 0.3 * height) ** 2 + (x - 0.6 * width) ** 2 < (0.05 * height) ** 2
+    rgb = np.where((disc & ~hole)[..., None], [0.8, 0.1, 0.1], [0.8, 0.8, 0.82])
+    rgb = rgb + noise * np.random.default_rng(0).standard_normal(rgb.shape)
+    pixels = np.concatenate([rgb, disc[..., None]], -1) if mode == "RGBA" else rgb
+    Image.fromarray((pixels.clip(0, 1) * 255).astype(np.uint8), mode).save(path)
+    return path
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "RGB"])
+def test_object_stands_in_the_middle(tmp_path: Path, mode: str) -> None:
+    rgba = read_object(picture(tmp_path / "disc.png", mode=mode), 64, 50)
+    assert rgba.shape == (4, 64, 64)
+    rows, columns = np.nonzero(rgba[3].numpy() > 0.5)
+    for found in (rows, columns):
+        assert found.min() == pytest.approx(7, abs=2)
+        assert found.max() == pytest.approx(56, abs=2)
+    assert rgba[3, 32, 32] > 0.99  # what has the background's colour inside the object belongs to it
+    assert rgba[:3, 12, 32].tolist() == pytest.approx([0.8, 0.1, 0.1], abs=0.05)
+
+
+def test_slightly_uneven_background_is_still_one(tmp_path: Path) -> None:
+    rgba = read_object(picture(tmp_path / "disc.png", mode="RGB", noise=0.015), 64, 50)
+    assert rgba[3, :4].max() < 0.5
+    assert rgba[3, 20, 32] > 0.9
+
+
+def test_scenery_is_refused_with_advice(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (80, 80, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "wood.png")
+    with pytest.raises(DioramaError, match="background") as caught:
+        read_object(tmp_path / "wood.png", 64, 50)
+    assert "transparency" in caught.value.hint
+
+
+@pytest.mark.parametrize("value", [0, 128])
+def test_nothing_to_see(tmp_path: Path, value: int) -> None:
+    Image.new("RGBA", (64, 64), (value, value, value, 0)).save(tmp_path / "empty.png")
+    Image.new("RGB", (64, 64), (value, value, value)).save(tmp_path / "flat.png")
+    for name in ("empty.png", "flat.png"):
+        with pytest.raises(DioramaError, match="nothing can be seen"):
+            read_object(tmp_path / name, 64, 50)
+
+
+def test_one_pixel_is_too_few(tmp_path: Path) -> None:
+    Image.new("RGB", (1, 1)).save(tmp_path / "dot.png")
+    with pytest.raises(DioramaError, match="1 × 1"):
+        read_object(tmp_path / "dot.png", 64, 50)
+
+
+def test_huge_picture_is_made_smaller(tmp_path: Path) -> None:
+    rgba = read_object(picture(tmp_path / "huge.png", 9000, 12000, "RGB"), 64, 50)
+    assert rgba[3, 20, 32] > 0.9
+
+
+def test_bomb_and_damage_and_absence(tmp_path: Path) -> None:
+    whole = picture(tmp_path / "disc.png").read_bytes()
+    (tmp_path / "half.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.png").write_text("no picture")
+    for name, words in (("half.png", "damaged"), ("text.png", "not a picture"), ("none.png", "there is no")):
+        with pytest.raises(DioramaError, match=words) as caught:
+            read_object(tmp_path / name, 64, 50)
+        assert caught.value.code == "E_IMAGE"
