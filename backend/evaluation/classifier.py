@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,6 @@ import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
-from transformers import ResNetConfig, ResNetModel
 
 
 class WorldClassifier(ModelMixin, ConfigMixin):  # type: ignore[misc]
@@ -18,10 +18,11 @@ class WorldClassifier(ModelMixin, ConfigMixin):  # type: ignore[misc]
     @register_to_config
     def __init__(self, categories: tuple[str, ...], colors: tuple[str, ...]) -> None:
         super().__init__()
-        widths = [32, 64, 128]
-        self.trunk = ResNetModel(
-            ResNetConfig(embedding_size=32, hidden_sizes=widths, depths=[1, 1, 1], layer_type="basic")
-        )
+        widths = (32, 48, 64, 96, 128)
+        layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 5, stride=2, padding=2)]
+        for before, after in itertools.pairwise(widths):  # no batch norm: training averages weights
+            layers += [nn.GroupNorm(8, before), nn.SiLU(), nn.Conv2d(before, after, 3, stride=2, padding=1)]
+        self.trunk = nn.Sequential(*layers, nn.GroupNorm(8, widths[-1]), nn.SiLU())
         self.category = nn.Linear(widths[-1], len(categories))
         self.color = nn.Linear(widths[-1], len(colors))
 
@@ -29,7 +30,7 @@ class WorldClassifier(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:  # [N, 3, H, W] sRGB 0..1
         """Logits of the categories [N, C] and of the colours [N, D]."""
-        found = self.trunk(2 * images - 1).pooler_output.flatten(1)
+        found = self.trunk(2 * images - 1).mean((2, 3))
         return self.category(found), self.color(found)
 
     @torch.inference_mode()

@@ -56,7 +56,7 @@ PLANS = {
     "decoder": (16, Plan(2000, 1e-3, ema_decay=0.995, keep_every=500)),
     "reconstructor": (4, Plan(2200, 1e-3, ema_decay=0.995, keep_every=300)),
     "reconstructor on half-denoised views": (4, Plan(500, 3e-4, ema_decay=0.99, keep_every=250)),
-    "judge": (64, Plan(400, 2e-3, ema_decay=0.99, keep_every=200)),
+    "judge": (64, Plan(1000, 2e-3, ema_decay=0.99, keep_every=250)),
 }
 
 SETTINGS = ModelSettings(
