@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from ..gaussians.fitting import fit, leaves_of
 from ..gaussians.fitting import render as render_cloud
 from ..pipelines import REFINING_STEPS, STARTER, cloud_of, views
 from ..pipelines.model import ViewsModel, load
+from ..training.dataset import FIRST_HELD_OUT_SEED, FOV_DEG, SIZE_PX, over
+from ..training.sdf import render
 from ..training.sheets import write_sheet
-from ..training.world import CATEGORIES, COLORS, prompt_for
+from ..training.world import CATEGORIES, COLORS, make_object, prompt_for
 from .classifier import load_classifier
 
 FIRST_SEED = 5000  # far from those that were looked at while the recipe was made
@@ -49,54 +52,63 @@ def evaluate(weights: Path, seeds: int, three_d_aware: tuple[float, ...] | None,
     model = load(weights, torch.device("cpu"))
     judge = load_classifier(weights / "judge")
     cameras = views.view_cameras(model, model.settings.num_views)
-    asked = [(category, color) for category in CATEGORIES for color in COLORS] * seeds
-    right = {"category": 0, "color": 0, "both": 0}
-    wrong: dict[str, int] = {}
-    forward, refined, rows = [], [], []
+    pairs = [(category, color) for category in CATEGORIES for color in COLORS]
+    asked = pairs * seeds
+    named: list[tuple[str, str]] = []
+    quality: list[tuple[float, float]] = []
     for start in tqdm(range(0, len(asked), AT_ONCE), "generating", unit="batch"):
-        pairs = asked[start : start + AT_ONCE]
-        prompts = [prompt_for(*pair) for pair in pairs]
-        numbers = range(FIRST_SEED + start, FIRST_SEED + start + len(pairs))
-        pictures = _generate(model, prompts, numbers, cameras, three_d_aware)
-        for pair, name in zip(pairs, judge.name(pictures), strict=True):
-            same = [a == b for a, b in zip(pair, name, strict=True)]
-            right["category"] += same[0]
-            right["color"] += same[1]
-            right["both"] += all(same)
-            for word, found, ok in zip(pair, name, same, strict=True):
-                if not ok:
-                    wrong[f"{word} → {found}"] = wrong.get(f"{word} → {found}", 0) + 1
-        for images in pictures:
-            before, after = _splat_quality(model, images, cameras)
-            forward.append(before)
-            refined.append(after)
-        rows.append(pictures[:, ::2].flatten(0, 1))
-        if len(rows) == 12 or start + AT_ONCE >= len(asked):
-            write_sheet(
-                out / f"starter-{start:04d}.png", torch.stack([r for r in rows if len(r) == len(rows[0])])
-            )
-            rows = []
-    count = len(asked)
+        prompts = [prompt_for(*pair) for pair in asked[start : start + AT_ONCE]]
+        pictures = _generate(model, prompts, FIRST_SEED + start, cameras, three_d_aware)
+        named += judge.name(pictures)
+        quality.append(_splat_quality(model, pictures[0], cameras))
+        write_sheet(out / f"{start:04d}.png", pictures)
+    reconstructed, refined = torch.tensor(quality).mean(0).tolist()
+    true_pictures = torch.cat([_true_pictures(cameras, i, *pair) for i, pair in enumerate(pairs)])
+    wrong = Counter(
+        f"{wanted} → {got}"
+        for pair, name in zip(asked, named, strict=True)
+        for wanted, got in zip(pair, name, strict=True)
+        if wanted != got
+    )
     return {
-        "prompts": count,
-        "category right": round(right["category"] / count, 3),
-        "colour right": round(right["color"] / count, 3),
-        "both right": round(right["both"] / count, 3),
-        "reconstructed splats against views, dB": round(sum(forward) / count, 2),
-        "refined splats against views, dB": round(sum(refined) / count, 2),
-        "mistakes": dict(sorted(wrong.items(), key=lambda item: -item[1])),
+        "prompts": len(asked),
+        **{f"generated: {key}": value for key, value in _right(asked, named).items()},
+        **{f"true pictures: {key}": value for key, value in _right(pairs, judge.name(true_pictures)).items()},
+        "reconstructed splats against views, dB": round(reconstructed, 2),
+        "refined splats against views, dB": round(refined, 2),
+        "mistakes": dict(wrong.most_common()),
     }
+
+
+def _right(asked: list[tuple[str, str]], named: list[tuple[str, str]]) -> dict[str, float]:
+    """Which part of the objects has the category, the colour, and both, that it should have."""
+    same = torch.tensor(
+        [[a == b for a, b in zip(*pair, strict=True)] for pair in zip(asked, named, strict=True)]
+    )
+    parts = (same[:, 0], same[:, 1], same.all(1))
+    names = ("category", "colour", "both")
+    return {name: round(part.float().mean().item(), 3) for name, part in zip(names, parts, strict=True)}
+
+
+def _true_pictures(cameras: Tensor, i: int, category: str, color: str) -> Tensor:  # [1, V, 3, H, W]
+    item = make_object(FIRST_HELD_OUT_SEED + FIRST_SEED + i, category, color)
+    return over(render(item.shape, cameras, FOV_DEG, SIZE_PX)[0])[None]
 
 
 def _generate(
     model: ViewsModel,
     prompts: list[str],
-    seeds: range,
+    first_seed: int,
     cameras: Tensor,
     three_d_aware: tuple[float, ...] | None,
 ) -> Tensor:  # [B, V, 3, H, W]
     settings = model.settings
-    noise = torch.cat([views.starting_noise(model, len(cameras), seed) for seed in seeds])
+    noise = torch.cat(
+        [
+            views.starting_noise(model, len(cameras), seed)
+            for seed in range(first_seed, first_seed + len(prompts))
+        ]
+    )
     aware = settings.three_d_aware if three_d_aware is None else three_d_aware
     latents = views.denoise(
         model, views.told_by_text(model, prompts), noise, cameras, settings.steps, settings.guidance, aware

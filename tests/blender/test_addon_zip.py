@@ -29,7 +29,9 @@ def test_holds_the_addon_the_backend_the_weights_and_nothing_else(zip_path: Path
         "backend/__main__.py",
         "kernels/__init__.py",
     } <= {*names}
-    assert any(name.startswith("backend/starter_weights/") and name.endswith(".safetensors") for name in names)
+    assert any(
+        name.startswith("backend/starter_weights/") and name.endswith(".safetensors") for name in names
+    )
     assert all(Path(name).suffix in build_addon.SHIPPED or name == "LICENSE" for name in names)
     assert not [name for name in names if "__pycache__" in name or "test" in name.split("/")]
     packages = zipfile.ZipFile(zip_path).read("backend/requirements.txt").decode().split()
