@@ -13,6 +13,7 @@ import argparse
 import copy
 import dataclasses
 import json
+import os
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -48,13 +49,13 @@ PROMPTS = (
     "a purple house",
 )
 
-PLANS = {
+PLANS = {  # batch, shared by all processes, and the rest
     "autoencoder": (16, Plan(2600, 1.5e-3, ema_decay=0.995, keep_every=400)),
-    "images": (32, Plan(1000, 1e-3, ema_decay=0.99, keep_every=500)),
-    "video": (8, Plan(350, 6e-4, ema_decay=0.99, keep_every=350)),
-    "views": (8, Plan(2000, 8e-4, ema_decay=0.998, keep_every=250)),
-    "decoder": (16, Plan(2000, 1e-3, ema_decay=0.995, keep_every=500)),
-    "reconstructor": (4, Plan(2200, 1e-3, ema_decay=0.995, keep_every=300)),
+    "images": (32, Plan(4000, 1e-3, ema_decay=0.995, keep_every=500)),
+    "video": (8, Plan(200, 6e-4, ema_decay=0.99, keep_every=200)),
+    "views": (8, Plan(2300, 8e-4, ema_decay=0.998, keep_every=300)),
+    "decoder": (16, Plan(1800, 1e-3, ema_decay=0.995, keep_every=500)),
+    "reconstructor": (4, Plan(1400, 1e-3, ema_decay=0.995, keep_every=300)),
     "reconstructor on half-denoised views": (4, Plan(500, 3e-4, ema_decay=0.99, keep_every=250)),
     "judge": (64, Plan(1000, 2e-3, ema_decay=0.99, keep_every=250)),
 }
@@ -239,7 +240,8 @@ class Recipe:
     ) -> None:
         size, plan = PLANS[stage]
         folder = self.work / stage.replace(" ", "-")
-        train(stage, objective, lambda generator: batch_of(generator, size), plan, folder, show)
+        share = size // int(os.environ.get("WORLD_SIZE", "1"))
+        train(stage, objective, lambda generator: batch_of(generator, share), plan, folder, show)
 
     @torch.no_grad()
     def _half_denoised(self, objects: Tensor, inputs: Tensor, generator: torch.Generator) -> Tensor:
