@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+ROOT = Path(__file__).parents[2]
 SMALL = ["--size", "32", "--views", "4", "--samples", "1"]
 # An object far from the origin and not of unit size: centre (10, 0, 3), longest side 4.
 BALLS = {(8.3, 0.0, 3.0): (1, 0, 0), (11.7, 0.0, 3.0): (0, 1, 0), (10.0, 0.7, 3.7): (0, 0, 1)}
@@ -263,3 +264,36 @@ def test_an_empty_scene_is_reported_as_failed(render, tmp_path):
     assert render(source, "--out", tmp_path / "data", *SMALL) == 1
     (entry,) = read(tmp_path / "data/report-videomv.json")["objects"]
     assert entry["status"] == "failed" and "visible" in entry["reason"]
+
+
+def test_the_trainer_reads_it_and_finds_the_object_where_it_is(render, tmp_path, backend_python):
+    ball = add_ball((5, 5, 5), (1, 0, 0), 0.4)
+    ball["caption"] = "a ball on a stick"
+    bpy.ops.mesh.primitive_cylinder_add(radius=0.2, depth=4, location=(4, 5, 5))
+    bpy.context.object.parent, ball.name = ball, "ball"  # the stick is at Blender's -X: on the unit's -Y
+    bpy.context.object.matrix_parent_inverse = ball.matrix_world.inverted()
+    source = save(tmp_path / "stick.blend")
+    size = ["--size", "64", "--views", "8", "--samples", "1"]
+    assert render(source, "--out", tmp_path / "data", *size) == 0
+    code = """
+import sys
+from pathlib import Path
+from backend.gaussians.fitting import cloud_in_silhouettes
+from backend.training import objaverse
+found = objaverse.scan(Path(sys.argv[1]), views=8)
+views = objaverse.load(found.objects[0], 64)
+rgba = views.rgba[:, 0].float() / 255
+cloud = cloud_in_silhouettes(rgba, views.cameras, views.fov_deg, 4000)
+print(cloud.means[cloud.means[:, 2] > 0.3].mean(0)[1])
+print(views.caption, *cloud.means.min(0), *cloud.means.max(0), sep="|")
+"""
+    command = [str(backend_python), "-c", code, str(tmp_path / "data")]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    stick_y, line = result.stdout.split("\n", 1)
+    assert float(stick_y) == pytest.approx(-0.15, abs=0.02)  # not mirrored
+    caption, *numbers = line.strip().split("|")
+    assert caption == "a ball on a stick"
+    low, high = np.array(numbers[:3], float), np.array(numbers[3:], float)
+    # length 4 is the unit: the stick from -0.5 to 0.5 in Z at y = -0.15, the ball at y = +0.1
+    assert low == pytest.approx([-0.1, -0.2, -0.5], abs=0.05)
+    assert high == pytest.approx([0.1, 0.2, 0.5], abs=0.05)
