@@ -31,6 +31,7 @@ REMEDIES = {
     "E_PROTOCOL": "The add-on and its backend do not fit together: install the extension again.",
     "E_ASSET": "The asset folder is incomplete or was changed: generate it again.",
     "E_PLY": "Use a binary little-endian 3D Gaussian splatting PLY file.",
+    "E_DATA": "Render the data set again (finished objects are skipped), or leave out what is named.",
     "E_INTERNAL": "This is a defect: please report it with the detail text.",
 }
 """Every error code that a user can meet, with what to do unless the error itself knows better."""

@@ -1,0 +1,108 @@
+"""An asset's views and the pictures of its splats, side by side and before the same background."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from ..asset import Asset
+from ..gaussians import fitting
+from ..gaussians.color import linear_to_srgb, srgb_to_linear
+from ..ply import read_ply
+from ..protocol import DioramaError
+
+GREY = 0.5  # behind views with alpha, as behind the views of every model here
+_OBJECT = 0.05  # an opaque view's pixel that differs more than this from the background is the object's
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What every measure looks at; all in sRGB, 0..1."""
+
+    rgba: Tensor  # [V, F, 4, H, W] straight alpha; of opaque views 0 or 1, found by their background
+    views: Tensor  # [V, F, 3, H, W] the generated views before the background
+    renders: Tensor  # [V, F, 3, H, W] the splats, seen by the same cameras
+    cameras: Tensor  # [V, 4, 4] camera-to-world, Blender's axes
+    fov_deg: float
+    background: Tensor  # [3]
+    compositing: Literal["linear", "display"]
+
+    @property
+    def masks(self) -> Tensor:  # [V, F, H, W] bool
+        return self.rgba[:, :, 3] > 0.5
+
+
+def pictures_of(asset: Asset) -> Pictures:
+    """Reads an asset's views and renders its splats through their cameras, frame by frame.
+
+    Raises:
+        DioramaError: E_ASSET if it has another number of splat files than of frames.
+    """
+    frames = len(asset.views[0])
+    if len(asset.splats) != frames:
+        raise DioramaError(
+            "E_ASSET", f"{asset.directory} has {len(asset.splats)} splat files for {frames} frames of views"
+        )
+    compositing = cast(Literal["linear", "display"], asset.blending)
+    seen = torch.stack([torch.stack([_read(path) for path in row]) for row in asset.views])
+    background = torch.full((3,), GREY) if seen.shape[2] == 4 else border_color(seen)
+    rgba = seen if seen.shape[2] == 4 else with_mask(seen, background)
+    views = seen if seen.shape[2] == 3 else over(seen, background, compositing)
+    cameras = torch.from_numpy(asset.cameras).float()
+    with torch.no_grad():
+        renders = [
+            fitting.render(
+                fitting.leaves_of(read_ply(path)), cameras, asset.fov_deg, asset.height, asset.width,
+                background.expand(len(cameras), 3), compositing,
+            )
+            for path in asset.splats
+        ]  # fmt: skip
+    shown = torch.stack(renders, 1).clamp(0, 1).movedim(-1, 2)  # [V, F, 3, H, W]
+    return Pictures(rgba, views, shown, cameras, asset.fov_deg, background, compositing)
+
+
+def border_color(opaque: Tensor) -> Tensor:  # [..., 3, H, W] -> [3]
+    """The colour behind the object of pictures without alpha: the median of their outermost pixels."""
+    edges = [opaque[..., 0, :], opaque[..., -1, :], opaque[..., 0], opaque[..., -1]]
+    return torch.cat([edge.movedim(-2, 0).flatten(1) for edge in edges], 1).median(1).values
+
+
+def with_mask(opaque: Tensor, background: Tensor) -> Tensor:  # [..., 3, H, W], [3] -> [..., 4, H, W]
+    """Pictures without alpha, with one of 0 or 1: whether a pixel differs from the background."""
+    differs = (opaque - background.view(3, 1, 1)).abs().amax(-3, keepdim=True) > _OBJECT
+    return torch.cat([opaque, differs.float()], -3)
+
+
+def over(rgba: Tensor, background: Tensor, compositing: str) -> Tensor:  # [..., 4, H, W] -> [..., 3, H, W]
+    """Pictures with straight alpha before a background, mixed in the space in which the splats are."""
+    color, alpha, behind = rgba[..., :3, :, :], rgba[..., 3:, :, :], background.view(3, 1, 1)
+    if compositing == "display":
+        return color * alpha + behind * (1 - alpha)
+    return linear_to_srgb(srgb_to_linear(color) * alpha + srgb_to_linear(behind) * (1 - alpha))
+
+
+def at_most(images: Tensor, size_px: int) -> Tensor:  # [N, C, H, W]
+    """Pictures whose longer side is at most that many pixels; with alpha, hidden colours do not bleed."""
+    height, width = images.shape[-2:]
+    if max(height, width) <= size_px:
+        return images
+    scale = size_px / max(height, width)
+    target = (max(1, round(height * scale)), max(1, round(width * scale)))
+    if images.shape[1] != 4:
+        return F.interpolate(images, target, mode="area")
+    alpha = F.interpolate(images[:, 3:], target, mode="area")
+    weighted = F.interpolate(images[:, :3] * images[:, 3:], target, mode="area")
+    return torch.cat([weighted / alpha.clamp_min(1e-6), alpha], 1)
+
+
+def _read(path: Path) -> Tensor:  # [3|4, H, W]
+    with Image.open(path) as image:
+        values = np.asarray(image.convert("RGBA" if "A" in image.mode else "RGB"), np.float32) / 255
+    return torch.from_numpy(values).movedim(-1, 0)

@@ -1,0 +1,299 @@
+"""Training data rendered from a user's own files: what the camera files say is where things appear."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import math
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import bpy
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+SMALL = ["--size", "32", "--views", "4", "--samples", "1"]
+# An object far from the origin and not of unit size: centre (10, 0, 3), longest side 4.
+BALLS = {(8.3, 0.0, 3.0): (1, 0, 0), (11.7, 0.0, 3.0): (0, 1, 0), (10.0, 0.7, 3.7): (0, 0, 1)}
+BALL_RADIUS = 0.3
+
+
+@pytest.fixture(scope="module")
+def alone(zip_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Only the renderer's own files, out of the zip: no backend, no add-on."""
+    folder = tmp_path_factory.mktemp("alone")
+    with zipfile.ZipFile(zip_path) as archive:
+        names = [
+            name for name in archive.namelist() if name == "render_dataset.py" or name.startswith("dataset/")
+        ]
+        archive.extractall(folder, names)
+    return folder / "render_dataset.py"
+
+
+@pytest.fixture
+def render(alone: Path) -> Callable[..., int]:
+    """Runs it in this process, which saves starting Blender."""
+    spec = importlib.util.spec_from_file_location("render_dataset", alone)
+    assert spec and spec.loader
+    module: ModuleType = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return lambda *arguments: module.run([str(argument) for argument in arguments])
+
+
+def shining(color: tuple[float, float, float]) -> bpy.types.Material:
+    material = bpy.data.materials.new("shining")
+    if material.node_tree is None:
+        material.use_nodes = True
+    nodes = material.node_tree.nodes
+    nodes.clear()
+    emission, output = nodes.new("ShaderNodeEmission"), nodes.new("ShaderNodeOutputMaterial")
+    emission.inputs["Color"].default_value = (*color, 1)
+    material.node_tree.links.new(emission.outputs[0], output.inputs["Surface"])
+    return material
+
+
+def add_ball(
+    at: tuple[float, float, float], color: tuple[float, float, float], radius: float
+) -> bpy.types.Object:
+    bpy.ops.mesh.primitive_uv_sphere_add(radius=radius, location=at, segments=32, ring_count=16)
+    bpy.context.object.data.materials.append(shining(color))
+    return bpy.context.object
+
+
+def save(path: Path) -> Path:
+    bpy.ops.wm.save_as_mainfile(filepath=str(path), copy=True)
+    return path
+
+
+def save_moving_ball(path: Path, *stations: tuple[float, float, float]) -> Path:
+    """A still post of size 1 beside a ball that is at one station after another, every three frames."""
+    bpy.ops.wm.read_homefile(use_empty=True)
+    add_ball((0, 0, 0), (1, 1, 1), 0.5)
+    ball = add_ball((0, 0, 0.6), (1, 0, 0), 0.3)
+    for index, station in enumerate(stations):
+        ball.location = station
+        ball.keyframe_insert("location", frame=1 + 3 * index)
+    bpy.context.scene.frame_start, bpy.context.scene.frame_end = 1, 1 + 3 * max(len(stations) - 1, 1)
+    return save(path)
+
+
+def pixels(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path), np.float32) / 255
+
+
+def nd(path: Path) -> np.ndarray:  # [H, W, 4], top row first
+    image = bpy.data.images.load(str(path))
+    image.alpha_mode = "CHANNEL_PACKED"
+    width, height = image.size
+    return np.array(image.pixels[:], np.float32).reshape(height, width, 4)[::-1]
+
+
+def read(path: Path) -> dict:
+    return json.loads(path.read_text("utf-8"))
+
+
+def test_camera_files_agree_with_the_pictures_and_the_users_file_stays_as_it_was(render, tmp_path):
+    for at, color in BALLS.items():
+        add_ball(at, color, BALL_RADIUS)
+    source = save(tmp_path / "Three balls.blend")
+    before = hashlib.sha256(source.read_bytes()).hexdigest()
+    assert render(source, "--out", tmp_path / "data", "--elevation", "30", *SMALL) == 0
+    assert hashlib.sha256(source.read_bytes()).hexdigest() == before
+    assert [path.name for path in tmp_path.iterdir() if path.suffix.startswith(".blend")] == [source.name]
+
+    folder = tmp_path / "data/three-balls/three-balls/campos_32_v4"
+    assert sorted(path.name for path in folder.iterdir()) == ["00000", "00001", "00002", "00003", "done.json"]
+    low = np.array([8.0, -BALL_RADIUS, 3 - BALL_RADIUS])
+    high = np.array([12.0, 0.7 + BALL_RADIUS, 3.7 + BALL_RADIUS])
+    center, scale = (low + high) / 2, 4.0
+    visible = 0
+    for view in range(4):
+        place = folder / f"{view:05d}/{view:05d}.png"
+        camera = read(place.with_suffix(".json"))
+        picture, depth = pixels(place), nd(place.with_name(f"{view:05d}_nd.exr"))
+        assert picture.shape == (32, 32, 4)
+        opencv = np.stack([camera["x"], camera["y"], camera["z"]])  # world to camera, rows
+        focal = 16 / math.tan(camera["x_fov"] / 2)
+        angle = math.radians(30)
+        expected = 2 * np.array([math.cos(angle), 0, math.sin(angle)])
+        turn = np.array([[0, -1], [1, 0]])
+        for _ in range(view):  # view 0 on +X, then counter-clockwise from above
+            expected[:2] = turn @ expected[:2]
+        assert camera["origin"] == pytest.approx(expected, abs=1e-6)
+        seen = {}
+        for at, color in BALLS.items():
+            unit = (np.array(at) - center) / scale
+            unit = np.array(
+                [-unit[1], unit[0], unit[2]]
+            )  # what faces -Y in Blender faces +X, where view 0 is
+            x, y, z = opencv @ (unit - camera["origin"])
+            seen[color] = (16 + focal * x / z, 16 + focal * y / z, z)
+        for color, (x, y, z) in seen.items():
+            if any(other[2] < z and math.dist(other[:2], (x, y)) < 5 for other in seen.values()):
+                continue  # another ball is in front
+            visible += 1
+            row, column = int(y), int(x)
+            assert picture[row, column, 3] == 1
+            assert picture[row, column, :3] == pytest.approx(color, abs=0.02)
+            front = z - BALL_RADIUS / scale
+            assert front - 0.002 < depth[row, column, 3] < front + 0.02
+            assert depth[row, column, :3] @ opencv[2] < -0.8  # the normal looks at the camera
+        assert picture[0, 0, 3] == 0 and depth[0, 0, 3] == 0
+    assert visible >= 9
+    assert read(tmp_path / "data/text_captions_cap3d.json") == {"three-balls/three-balls": "Three balls"}
+
+
+def test_captioned_objects_and_collections_are_rendered_one_by_one(render, tmp_path):
+    add_ball((0, 0, 0), (1, 0, 0), 1)["caption"] = "a red ball"
+    pair = bpy.data.collections.new("pair")
+    bpy.context.scene.collection.children.link(pair)
+    pair["caption"] = "two green balls"
+    for x in (5, 7):
+        ball = add_ball((x, 0, 0), (0, 1, 0), 0.5)
+        for collection in ball.users_collection:
+            collection.objects.unlink(ball)
+        pair.objects.link(ball)
+    add_ball((0, 0.9, 0), (0, 0, 1), 0.5)  # nobody asked for this one
+    source = save(tmp_path / "many.blend")
+    assert render(source, "--out", tmp_path / "data", *SMALL) == 0
+    captions = read(tmp_path / "data/text_captions_cap3d.json")
+    assert captions == {"many/pair": "two green balls", "many/sphere": "a red ball"}
+    for name, channel in (("pair", 1), ("sphere", 0)):
+        for path in (tmp_path / f"data/many/{name}").rglob("*.png"):
+            picture = pixels(path)
+            shown = picture[picture[..., 3] == 1][:, :3]
+            assert len(shown) > 20 and (shown.argmax(1) == channel).all() and shown.max() == 1
+
+
+def test_finished_objects_are_skipped_and_unfinished_ones_rendered_again(render, tmp_path):
+    (tmp_path / "files").mkdir()
+    for name in ("one", "two"):
+        bpy.ops.wm.read_homefile(use_empty=True)
+        add_ball((0, 0, 0), (1, 0, 0), 1)
+        save(tmp_path / f"files/{name}.blend")
+    command = (tmp_path / "files", "--out", tmp_path / "data", *SMALL)
+    assert render(*command) == 0
+    (tmp_path / "data/two/two/campos_32_v4/done.json").unlink()  # as if stopped in the middle
+    kept = tmp_path / "data/one/one/campos_32_v4/00000/00000.png"
+    lost = tmp_path / "data/two/two/campos_32_v4/00003/00003.png"
+    lost.unlink()
+    stamp = kept.stat().st_mtime_ns
+    assert render(*command) == 0
+    statuses = {
+        item["object"]: item["status"] for item in read(tmp_path / "data/report-videomv.json")["objects"]
+    }
+    assert statuses == {"one/one": "skipped", "two/two": "rendered"}
+    assert kept.stat().st_mtime_ns == stamp and lost.exists()
+    assert render(*command, "--seed", "1") == 0  # other settings: nothing of it is finished
+    assert kept.stat().st_mtime_ns != stamp
+
+
+def test_clips_of_moving_things_are_kept_static_and_runaway_ones_dropped(render, tmp_path):
+    save_moving_ball(tmp_path / "moves.blend", (0.3, 0, 0.5), (-0.3, 0, 0.5), (0, 0, 0.7))
+    save_moving_ball(tmp_path / "rests.blend", (0, 0.3, 0.5), (0, 0.3, 0.5), (0, 0.3, 0.5))
+    save_moving_ball(tmp_path / "leaves.blend", (0, 0, 0.6), (0, 0, 2.0), (0, 0, 9.0))
+    out = tmp_path / "data"
+    files = [tmp_path / f"{name}.blend" for name in ("moves", "rests", "leaves")]
+    assert render(*files, "--out", out, "--mode", "vividzoo", "--frames", "3", *SMALL) == 0
+    moves, rests, leaves = read(out / "report-vividzoo.json")["objects"]
+    assert moves["status"] == "rendered" and moves["motion"] > 0.05 and moves["away"] == 0
+    assert rests["status"] == "dropped" and rests["reason"].startswith("static")
+    assert leaves["status"] == "dropped" and leaves["reason"].startswith("runaway")
+    assert not list((out / "rests").rglob("*.png")) and not list((out / "leaves").rglob("*.png"))
+
+    folder = out / "moves/moves/video_32"
+    assert len(list(folder.rglob("*.png"))) == 4 * 3
+    clip = read(folder / "clip.json")
+    assert clip["frames"] == [1, 4, 7] and 0 <= clip["background"] <= 1
+    for view in range(4):
+        origin = np.array(read(folder / f"{view:05d}/camera.json")["origin"])
+        assert 2.2 <= np.linalg.norm(origin) <= 2.6 and 0.8 <= origin[2] <= 1.2
+        azimuth = math.degrees(math.atan2(origin[1], origin[0])) - 90 * view
+        assert abs((azimuth + 180) % 360 - 180) <= 0.25 * 90
+    # view 0 looks from Blender's front, +X to the right: the ball is right of the middle, then left
+    first, second = (pixels(folder / f"00000/{frame:05d}.png") for frame in (0, 1))
+    assert red_column(first) > 17 and red_column(second) < 15
+    assert render(*files, "--out", out, "--mode", "vividzoo", "--frames", "3", *SMALL) == 0
+    assert {item["status"] for item in read(out / "report-vividzoo.json")["objects"]} == {"skipped"}
+
+
+def red_column(picture: np.ndarray) -> float:
+    """Where the red is: its mean column."""
+    red = picture[..., 3] * (picture[..., 0] - picture[..., 1])
+    return float((red.sum(0) * np.arange(32)).sum() / red.sum())
+
+
+def test_runs_alone_on_a_glb_and_reports_a_damaged_file(alone, tmp_path):
+    add_ball((0, 0, 0), (1, 0, 0), 2)["caption"] = "a ball from a GLB"
+    bpy.ops.export_scene.gltf(filepath=str(tmp_path / "ball.glb"), export_extras=True)
+    (tmp_path / "damaged.glb").write_bytes(b"glTF but no more")
+    command = [sys.executable, alone, tmp_path, "--out", tmp_path / "data", *SMALL, "--views", "2"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert result.returncode == 1, result.stderr
+    report = {item["source"]: item for item in read(tmp_path / "data/report-videomv.json")["objects"]}
+    assert report["damaged.glb"]["status"] == "failed" and report["damaged.glb"]["reason"]
+    assert report["ball.glb"]["status"] == "rendered" and report["ball.glb"]["caption"] == "a ball from a GLB"
+    picture = pixels(tmp_path / "data/ball/sphere/campos_32_v4/00001/00001.png")
+    assert picture[16, 16, 3] == 1 and picture[16, 16, 0] > 0.9
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nowhere"], "nowhere is not there"),
+        ([], "nothing to render"),
+        (["--size", "2"], "--size is 2"),
+        (["--radius", "0.1"], "--radius must be between"),
+    ],
+)
+def test_wrong_command_lines_say_what_to_do(render, tmp_path, capsys, arguments, words):
+    with pytest.raises(SystemExit) as stopped:
+        render("--out", tmp_path / "data", *arguments)
+    assert stopped.value.code == 2 and words in capsys.readouterr().err
+
+
+def test_an_empty_scene_is_reported_as_failed(render, tmp_path):
+    source = save(tmp_path / "empty.blend")
+    assert render(source, "--out", tmp_path / "data", *SMALL) == 1
+    (entry,) = read(tmp_path / "data/report-videomv.json")["objects"]
+    assert entry["status"] == "failed" and "visible" in entry["reason"]
+
+
+def test_the_trainer_reads_it_and_finds_the_object_where_it_is(render, tmp_path, backend_python):
+    ball = add_ball((5, 5, 5), (1, 0, 0), 0.4)
+    ball["caption"] = "a ball on a stick"
+    bpy.ops.mesh.primitive_cylinder_add(radius=0.2, depth=4, location=(4, 5, 5))
+    bpy.context.object.parent, ball.name = ball, "ball"  # the stick is at Blender's -X: on the unit's -Y
+    bpy.context.object.matrix_parent_inverse = ball.matrix_world.inverted()
+    source = save(tmp_path / "stick.blend")
+    size = ["--size", "64", "--views", "8", "--samples", "1"]
+    assert render(source, "--out", tmp_path / "data", *size) == 0
+    code = """
+import sys
+from pathlib import Path
+from backend.gaussians.fitting import cloud_in_silhouettes
+from backend.training import objaverse
+found = objaverse.scan(Path(sys.argv[1]), views=8)
+views = objaverse.load(found.objects[0], 64)
+rgba = views.rgba[:, 0].float() / 255
+cloud = cloud_in_silhouettes(rgba, views.cameras, views.fov_deg, 4000)
+print(cloud.means[cloud.means[:, 2] > 0.3].mean(0)[1])
+print(views.caption, *cloud.means.min(0), *cloud.means.max(0), sep="|")
+"""
+    command = [str(backend_python), "-c", code, str(tmp_path / "data")]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    stick_y, line = result.stdout.split("\n", 1)
+    assert float(stick_y) == pytest.approx(-0.15, abs=0.02)  # not mirrored
+    caption, *numbers = line.strip().split("|")
+    assert caption == "a ball on a stick"
+    low, high = np.array(numbers[:3], float), np.array(numbers[3:], float)
+    # length 4 is the unit: the stick from -0.5 to 0.5 in Z at y = -0.15, the ball at y = +0.1
+    assert low == pytest.approx([-0.1, -0.2, -0.5], abs=0.05)
+    assert high == pytest.approx([0.1, 0.2, 0.5], abs=0.05)
