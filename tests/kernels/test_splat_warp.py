@@ -7,13 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+import warp as wp
 from splat_scenes import as_leaves, cameras, shell
 
-from kernels import cpu_numba, rasterization
+from kernels import cpu_numba, cuda_warp, rasterization, warp_raster
 from kernels.stages import Camera
-
-wp = pytest.importorskip("warp")
-from kernels import cuda_warp, warp_raster  # noqa: E402
 
 MODULES = ["kernels.warp_project", "kernels.warp_tiles", *(warp_raster.module_name(d) for d in (1, 3, 4))]
 

@@ -82,7 +82,10 @@ def test_same_seed_gives_the_same_files(tmp_path: Path) -> None:
     made = []
     for name in ("one", "two"):
         out = tmp_path / name
-        assert backend("generate", "a blue car", "--seed", "3", "--steps", "2", "--out", str(out)).returncode == 0
+        assert (
+            backend("generate", "a blue car", "--seed", "3", "--steps", "2", "--out", str(out)).returncode
+            == 0
+        )
         files = [path for path in sorted(out.rglob("*")) if path.is_file() and path.name != "asset.json"]
         made.append({path.relative_to(out): path.read_bytes() for path in files})
     assert len(made[0]) > 8
