@@ -1,10 +1,14 @@
-"""Measures how good results are: `python -m backend evaluate ASSET …`."""
+"""Measures how good results are: `python -m backend evaluate ASSET …`, and models: `evaluate starter`."""
 
 from __future__ import annotations
 
 
 def main(argv: list[str]) -> int:
     """Runs what the first argument names: a command of its own, or asset folders. Returns the exit code."""
+    if argv[:1] == ["starter"]:
+        from . import starter
+
+        return starter.main(argv[1:])
     from . import assets
 
     return assets.main(argv)

@@ -26,8 +26,8 @@ FIRST_SEED = 5000  # far from those that were looked at while the recipe was mad
 AT_ONCE = 4
 
 
-def main(argv: list[str]) -> None:
-    """Prints the table, and writes it with the pictures it was counted from."""
+def main(argv: list[str]) -> int:
+    """Prints the table, and writes it with the pictures it was counted from. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m backend evaluate starter", description=__doc__)
     parser.add_argument("--weights", type=Path, default=STARTER)
     parser.add_argument("--seeds", type=int, default=2, help="objects for each of the category–colour pairs")
@@ -40,6 +40,7 @@ def main(argv: list[str]) -> None:
     for name, value in table.items():
         if not isinstance(value, dict):
             print(f"{name:<44}{value:>8}")
+    return 0
 
 
 @torch.no_grad()
