@@ -13,7 +13,7 @@ _CHUNK = 1024  # Gaussians whose distances to all others are held at once
 class Neighbours(NamedTuple):
     """The nearest Gaussians of each, and how much they should have in common with it."""
 
-    index: Tensor  # [N, K]
+    indices: Tensor  # [N, K]
     weights: Tensor  # [N, K], 0..1, less for those farther away
     spacing: float  # metres, the typical distance to a neighbour: the unit of the losses below
 
@@ -70,9 +70,9 @@ def rigidity(
     """
     turns = multiply(quats, conjugate(rest_quats))  # [F, N, 4], from rest to now
     pose = torch.cat([means, turns], -1)
-    change = pose.index_select(1, near.index.flatten()).unflatten(1, near.index.shape) - pose.unsqueeze(2)
+    change = pose.index_select(1, near.indices.flatten()).unflatten(1, near.indices.shape) - pose.unsqueeze(2)
     offset, twist = change.split([3, 4], -1)  # [F, N, K, 3], [F, N, K, 4]
-    rest = rest_means[near.index] - rest_means.unsqueeze(1)
+    rest = rest_means[near.indices] - rest_means.unsqueeze(1)
     apart = (offset - rotate(turns.unsqueeze(2), rest)) / near.spacing
     return ((_length(apart) + _length(twist)) * near.weights).mean()
 
