@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ..ply import GaussianCloud
-from .fitting import Compositing, cloud_in_silhouettes, cloud_of, fit, leaves_of, over, render
+from .fitting import Compositing, cloud_in_silhouettes, cloud_of, fit, leaves_of
+from .pictures import Pictures
 from .rigidity import (
     Neighbours,
     Parts,
@@ -90,7 +91,7 @@ def track(
         if on_step:
             on_step(done, total)
 
-    pictures = _Pictures(images, cameras.float(), fov_deg, compositing, torch.tensor([background]), seed)
+    pictures = Pictures(images, cameras.float(), fov_deg, compositing, torch.tensor([background]), seed)
     key = key_frame if key_frame is not None else _best_frame(pictures, start)
     first = start[key] if start else cloud_in_silhouettes(images[:, key], cameras, fov_deg, count, seed)
     canonical = fit(
@@ -115,38 +116,7 @@ def track(
     return _clouds(moving, rest)
 
 
-class _Pictures:
-    """What the frames should look like; knows how far a cloud is from it."""
-
-    def __init__(
-        self,
-        images: Tensor,
-        cameras: Tensor,
-        fov_deg: float,
-        compositing: Compositing,
-        background: Tensor,
-        seed: int,
-    ) -> None:
-        self.pixels = images.float().movedim(2, -1)  # [V, F, H, W, 3|4]
-        self.cameras, self.fov_deg, self.compositing = cameras, fov_deg, compositing
-        self.background = background
-        self.generator = torch.Generator().manual_seed(seed)
-
-    def error(self, cloud: Leaves, frame: int, view: int | None = None) -> Tensor:
-        """Mean absolute difference from one view of a frame, by default any, before any background."""
-        if view is None:
-            view = int(torch.randint(len(self.pixels), (), generator=self.generator))
-        target, behind = self.pixels[view, frame], self.background
-        if target.shape[-1] == 4:
-            behind = torch.rand(1, 3, generator=self.generator)
-            target = over(target, behind, self.compositing)
-        height, width = target.shape[:2]
-        camera = self.cameras[view : view + 1]
-        image = render(cloud, camera, self.fov_deg, height, width, behind, self.compositing)[0]
-        return (image - target).abs().mean()
-
-
-def _best_frame(pictures: _Pictures, start: Sequence[GaussianCloud] | None) -> int:
+def _best_frame(pictures: Pictures, start: Sequence[GaussianCloud] | None) -> int:
     views, frames = pictures.pixels.shape[:2]
     if start is None:
         return int(pictures.pixels[..., 3].sum(dim=(0, 2, 3)).argmax())
@@ -174,7 +144,7 @@ def _follow_parts(
     rest: Leaves,
     parts: Parts,
     frame: int,
-    pictures: _Pictures,
+    pictures: Pictures,
     steps: int,
     on_step: Callable[[], None],
 ) -> Leaves:
@@ -213,7 +183,7 @@ def _follow_each(
     rest: Leaves,
     near: Neighbours,
     frame: int,
-    pictures: _Pictures,
+    pictures: Pictures,
     steps: int,
     on_step: Callable[[], None],
 ) -> Leaves:
@@ -231,7 +201,7 @@ def _fit_together(
     moving: Leaves,  # means [F, N, 3], quats [F, N, 4]; changed in place, as is `rest`
     rest: Leaves,
     near: Neighbours,
-    pictures: _Pictures,
+    pictures: Pictures,
     steps: int,
     on_step: Callable[[], None],
 ) -> None:
@@ -305,30 +275,3 @@ def _check(
         raise ValueError(f"{len(start)} clouds to start from for {frames} frames: give one for each")
     if key_frame is not None and not 0 <= key_frame < frames:
         raise ValueError(f"key frame {key_frame} is not one of the {frames} frames")
-
-
-@torch.no_grad()
-def flicker(
-    clouds: Sequence[GaussianCloud],
-    camera: Tensor,  # [4, 4] camera-to-world
-    fov_deg: float,
-    size_px: int,
-    compositing: Compositing = "linear",
-) -> float:
-    """Mean absolute second difference over time of what a still camera sees, in 0..1 of sRGB.
-
-    Steady motion has some of its own; splats that change from frame to frame have more.
-
-    Raises:
-        ValueError: fewer than three frames.
-    """
-    if len(clouds) < 3:
-        raise ValueError(f"flicker needs three frames, there are {len(clouds)}")
-    black = torch.zeros(1, 3)
-    seen = torch.cat(
-        [
-            render(leaves_of(cloud), camera[None], fov_deg, size_px, size_px, black, compositing)
-            for cloud in clouds
-        ]
-    )
-    return float((seen[2:] - 2 * seen[1:-1] + seen[:-2]).abs().mean())

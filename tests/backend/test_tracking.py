@@ -13,6 +13,7 @@ from painted_blob import FOV_DEG
 
 from backend.cameras import orbit
 from backend.gaussians import fitting, rigidity, tracking
+from backend.gaussians.pictures import flicker
 
 CAMERAS = orbit(4, 15.0, 2.0)
 QUICK = tracking.Effort(canonical=70, whole=16, parts=24, each=20, together=10)
@@ -75,7 +76,7 @@ def test_noise_in_the_pictures_flickers_less_than_in_clouds_of_each_frame():
         alone.append(fitting.fit(start, images[:, frame], CAMERAS, FOV_DEG, 70, seed=frame))
     tracked = tracking.track(images, CAMERAS, FOV_DEG, start=alone, effort=QUICK)
     between = orbit(4, 15.0, 2.0, 45.0)[0]
-    before, after = (tracking.flicker(clouds, between, FOV_DEG, 48) for clouds in (alone, tracked))
+    before, after = (flicker(clouds, between, FOV_DEG, 48) for clouds in (alone, tracked))
     assert [len(cloud) for cloud in tracked] == [400] * 4
     assert after < 0.5 * before
 
@@ -129,10 +130,10 @@ def test_parts_are_spread_and_share_every_gaussian(still):
 def test_flicker_is_nothing_for_still_splats_and_more_for_blinking_ones():
     cloud = fitting.cloud_of(swimming(200, 1)[0])
     dark = replace(cloud, opacities=cloud.opacities * np.float32(0.2))
-    assert tracking.flicker([cloud] * 3, CAMERAS[0], FOV_DEG, 24) == 0
-    assert tracking.flicker([cloud, dark, cloud], CAMERAS[0], FOV_DEG, 24) > 0.02
+    assert flicker([cloud] * 3, CAMERAS[0], FOV_DEG, 24) == 0
+    assert flicker([cloud, dark, cloud], CAMERAS[0], FOV_DEG, 24) > 0.02
     with pytest.raises(ValueError, match="three frames, there are 2"):
-        tracking.flicker([cloud] * 2, CAMERAS[0], FOV_DEG, 24)
+        flicker([cloud] * 2, CAMERAS[0], FOV_DEG, 24)
 
 
 @pytest.mark.parametrize(
