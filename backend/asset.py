@@ -2,6 +2,7 @@
 
     asset.json            what was asked and made, sizes and sha256 of every file; written last
     splats/0000.ply …     one 3DGS PLY per animation frame
+    splats/sequence.npz   the same in one compact file, where the frames have the same splats (tracked)
     views/v00_f0000.png   the generated views, straight alpha
     transforms.json       their cameras in nerfstudio's format
     preview.png           contact sheet
@@ -26,12 +27,14 @@ import numpy as np
 
 from .ply import GaussianCloud, read_ply, write_ply
 from .protocol import DioramaError
+from .sequence_file import write_sequence
 
 __all__ = ["Asset", "GaussianCloud", "read_asset", "read_ply", "write_asset", "write_ply"]
 
 SCHEMA = 1
 MANIFEST = "asset.json"
 BLENDINGS = ("linear", "display")
+FPS = 8.0  # of moving assets that do not say it: video networks learn from every third frame of 24
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ class Asset:
     blending: str  # the space its splats are composited in: "linear" | "display"
     front: str  # the axis the object faces: "+X" | "-Y"
     splats: tuple[Path, ...]  # one per animation frame
+    tracked: bool  # the frames have the same splats in the same order, so that there is something between
+    fps: float  # animation frames a second
     views: tuple[tuple[Path, ...], ...]  # [V][F]
     cameras: np.ndarray  # [V, 4, 4] camera-to-world, Blender's axes, metres
     fov_deg: float  # horizontal
@@ -71,12 +76,18 @@ def write_asset(
     timings: dict[str, float],
     preview: np.ndarray | None = None,  # [h, w, 3] sRGB; a contact sheet of the views if None
     front: str = "+X",
+    tracked: bool = False,
+    fps: float = FPS,
 ) -> Path:
     """Write an asset folder; an earlier asset in the same folder is replaced once the new one is complete.
 
+    Args:
+        tracked: the clouds are of the same splats in the same order and differ in places and rotations only.
+        fps: animation frames a second.
+
     Raises:
         DioramaError: E_OUTPUT_UNWRITABLE or E_DISK_FULL, with nothing half-written left behind; E_PLY if a
-            cloud holds values that are not finite.
+            cloud holds values that are not finite, or the clouds are not `tracked` as they are said to be.
     """
     directory = Path(directory)
     staging = None
@@ -84,6 +95,8 @@ def write_asset(
         directory.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=".partial-", dir=directory))
         _write_files(staging, clouds, views, cameras, fov_deg, preview)
+        if tracked:
+            write_sequence(staging / "splats/sequence.npz", clouds, fps, blending)
         files = {
             path.relative_to(staging).as_posix(): {"size": path.stat().st_size, "sha256": _sha256(path)}
             for path in sorted(staging.rglob("*"))
@@ -97,6 +110,8 @@ def write_asset(
             "blending": blending,
             "front": front,
             "splat_counts": [len(cloud) for cloud in clouds],
+            "tracked": tracked,
+            "fps": fps,
             "timings": {stage: round(float(seconds), 3) for stage, seconds in timings.items()},
             "files": files,
         }
@@ -135,7 +150,7 @@ def read_asset(directory: Path | str) -> Asset:
             raise _error(f"{directory}: blending {manifest['blending']!r} is not one of {BLENDINGS}")
         if manifest["front"] not in ("+X", "-Y"):
             raise _error(f"{directory}: front {manifest['front']!r} is neither +X nor -Y")
-        splats = tuple(directory / name for name in sorted(manifest["files"]) if name.startswith("splats/"))
+        splats = tuple(directory / name for name in sorted(manifest["files"]) if _is_frame(name))
         if not splats:
             raise _error(f"{directory} holds no splats")
         transforms = json.loads((directory / "transforms.json").read_text("utf-8"))
@@ -155,6 +170,8 @@ def read_asset(directory: Path | str) -> Asset:
             blending=manifest["blending"],
             front=manifest["front"],
             splats=splats,
+            tracked=bool(manifest.get("tracked", False)),  # assets of before know neither
+            fps=float(manifest.get("fps", FPS)),
             views=tuple(
                 tuple(directory / frame["file_path"] for frame in frames[view]) for view in sorted(frames)
             ),
@@ -282,6 +299,10 @@ def _check_file(directory: Path, name: str, size: int, sha256: str) -> None:
         raise _error(f"{directory}: {name} has {path.stat().st_size} bytes instead of {size}")
     if _sha256(path) != sha256:
         raise _error(f"{directory}: {name} was changed after it was made")
+
+
+def _is_frame(name: str) -> bool:
+    return name.startswith("splats/") and name.endswith(".ply")
 
 
 def _is_inside(name: str) -> bool:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SHARED = {"protocol", "request", "progress", "asset", "ply"}  # backend modules that Blender loads too
+# backend modules that Blender loads too
+SHARED = {"protocol", "request", "progress", "asset", "ply", "sequence_file"}
 BLENDER = {"bpy", "bpy_extras", "addon_utils", "mathutils", "gpu", "gpu_extras", "blf", "bl_math", "numpy"}
 
 

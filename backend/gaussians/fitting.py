@@ -90,7 +90,7 @@ def fit(
         target = pictures[view]
         if target.shape[-1] == 4:
             behind = torch.rand(1, 3, generator=generator)
-            target = _over(target, behind, compositing)
+            target = over(target, behind, compositing)
         image = render(leaves, cameras[view : view + 1].float(), fov_deg, height, width, behind, compositing)[
             0
         ]
@@ -104,7 +104,7 @@ def fit(
     return cloud_of(leaves)
 
 
-def _over(picture: Tensor, background: Tensor, compositing: Compositing) -> Tensor:
+def over(picture: Tensor, background: Tensor, compositing: Compositing) -> Tensor:
     """A picture with straight alpha before a background, mixed in the given space."""
     color, alpha = picture[..., :3], picture[..., 3:]
     if compositing == "display":

@@ -97,7 +97,11 @@ def _build(asset: Asset, clouds: list[splats.GaussianCloud], frame_start: int) -
     if len(clouds) == 1:
         body = splats.splat_object(body_name, splats.splat_mesh(body_name, clouds[0]), asset.blending)
     else:
-        body = sequences.sequence_object(body_name, clouds, asset.blending, frame_start)
+        # one cloud per frame of the scene, whatever the asset's speed, as the views play
+        body = sequences.sequence_object(
+            body_name, clouds, asset.blending, frame_start, tracked=asset.tracked
+        )
+        body["fps"] = asset.fps
     distance = float(np.linalg.norm(asset.cameras[:, :3, 3], axis=1).mean())
     pixel = 2 * math.tan(math.radians(asset.fov_deg) / 2) / asset.width
     set_inputs(splats.splat_modifier(body), Detail=pixel * distance, Distance=distance)

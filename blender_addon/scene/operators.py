@@ -11,6 +11,7 @@ from bpy_extras.io_utils import ExportHelper, ImportHelper
 
 from ..backend.ply import GaussianCloud, read_header, read_ply, write_ply
 from ..backend.protocol import DioramaError
+from ..backend.sequence_file import SUFFIX, SplatSequence, read_sequence, sequence_size
 from . import assets, cameras, display, render, sequences, splats
 from .crop import add_crop, inside_crop
 from .transaction import all_or_nothing
@@ -56,20 +57,21 @@ class DIORAMA_OT_import_asset(bpy.types.Operator):
 
 
 class DIORAMA_OT_import_splats(bpy.types.Operator, ImportHelper):
-    """Import Gaussian splats from a 3DGS PLY file; several files become a sequence"""
+    """Import Gaussian splats from a 3DGS PLY file, or moving ones from several or from Diorama's .npz"""
 
     bl_idname = "diorama.import_splats"
     bl_label = "Import Gaussian Splats"
     bl_options = {"REGISTER", "UNDO"}
 
     filename_ext = ".ply"
-    filter_glob: bpy.props.StringProperty(default="*.ply", options={"HIDDEN"})
+    filter_glob: bpy.props.StringProperty(default="*.ply;*.npz", options={"HIDDEN"})
     blending: bpy.props.EnumProperty(
         items=[
             ("DISPLAY", "Display", "As splat viewers show them, on a view layer of their own"),
             ("LINEAR", "Linear", "As light, like everything else in Blender; for splats made by Diorama"),
         ],
         default="DISPLAY",
+        description="How splats of a PLY file are mixed; an .npz file says it itself",
     )
     files: bpy.props.CollectionProperty(
         type=bpy.types.OperatorFileListElement, options={"HIDDEN", "SKIP_SAVE"}
@@ -94,22 +96,30 @@ class DIORAMA_OT_import_splats(bpy.types.Operator, ImportHelper):
         if len(self.files) > 1:
             paths = [Path(bpy.path.abspath(self.directory), file.name) for file in self.files]
         try:
-            count = sum(read_header(path).count for path in paths)
+            if len(paths) > 1 and any(path.suffix.lower() == SUFFIX for path in paths):
+                raise DioramaError("E_PLY", "an .npz file is a sequence in itself", "Import one at a time.")
+            count = sum(_count(path) for path in paths)
             if count > _LARGE and not self.very_large:
                 raise DioramaError(
                     "E_PLY",
                     f"{count:,} splats need about {count * _BYTES_PER_SPLAT / 2**30:.0f} GB of memory",
                     "Tick Very Large to import them all the same.",
                 )
+            blending = self.blending.lower()
             with all_or_nothing():
-                body = _splats_or_sequence(sorted(paths), self.blending.lower(), context.scene.frame_start)
+                if paths[0].suffix.lower() == SUFFIX:
+                    moving = read_sequence(paths[0])
+                    blending = moving.blending
+                    body = _sequence(paths[0].stem, moving, context.scene)
+                else:
+                    body = _splats_or_sequence(sorted(paths), blending, context.scene.frame_start)
         except DioramaError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         if self.y_is_down:
             body.matrix_basis = cameras.upright_from_y_down()
         changes = render.raise_bounces(context.scene)
-        if self.blending == "DISPLAY":
+        if blending == "display":
             changes += display.show_in_display_layer(context.scene, body)
         else:
             context.collection.objects.link(body)
@@ -124,12 +134,12 @@ class DIORAMA_OT_import_splats(bpy.types.Operator, ImportHelper):
 
 
 class DIORAMA_FH_splats(bpy.types.FileHandler):
-    """Lets PLY files be dropped into the viewport"""
+    """Lets files of splats be dropped into the viewport"""
 
     bl_idname = "DIORAMA_FH_splats"
     bl_label = "Gaussian Splats"
     bl_import_operator = DIORAMA_OT_import_splats.bl_idname
-    bl_file_extensions = ".ply"
+    bl_file_extensions = ".ply;.npz"
 
     @classmethod
     def poll_drop(cls, context: bpy.types.Context) -> bool:
@@ -261,6 +271,24 @@ CLASSES = (
 )
 
 
+def _count(path: Path) -> int:
+    """How many splats there are to import, of all frames."""
+    if path.suffix.lower() == SUFFIX:
+        frames, count = sequence_size(path)
+        return frames * count
+    return read_header(path).count
+
+
+def _sequence(name: str, moving: SplatSequence, scene: bpy.types.Scene) -> bpy.types.Object:
+    """Tracked splats at the speed they were made for, whatever the scene's frame rate."""
+    speed = moving.fps * scene.render.fps_base / scene.render.fps
+    body = sequences.sequence_object(
+        name, moving.clouds, moving.blending, scene.frame_start, tracked=True, speed=speed
+    )
+    body["fps"] = moving.fps
+    return body
+
+
 def _splats_or_sequence(paths: list[Path], blending: str, frame_start: int) -> bpy.types.Object:
     name = paths[0].stem
     if len(paths) > 1:
@@ -269,7 +297,7 @@ def _splats_or_sequence(paths: list[Path], blending: str, frame_start: int) -> b
 
 
 def _import_entries(self: bpy.types.Menu, _context: bpy.types.Context) -> None:
-    self.layout.operator(DIORAMA_OT_import_splats.bl_idname, text="Gaussian Splats (.ply)")
+    self.layout.operator(DIORAMA_OT_import_splats.bl_idname, text="Gaussian Splats (.ply, .npz)")
     self.layout.operator(DIORAMA_OT_import_asset.bl_idname, text="Diorama Asset (folder)")
 
 

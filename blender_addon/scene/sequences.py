@@ -21,9 +21,20 @@ GROUP_NAME = "Diorama Sequence"
 
 
 def sequence_object(
-    name: str, clouds: list[GaussianCloud], blending: str, frame_start: int
+    name: str,
+    clouds: list[GaussianCloud],
+    blending: str,
+    frame_start: int,
+    *,
+    tracked: bool = False,
+    speed: float = 1.0,
 ) -> bpy.types.Object:
-    """An object that shows clouds one after another, one per frame, from a frame on; in no collection yet."""
+    """An object that shows clouds one after another from a frame of the scene on; in no collection yet.
+
+    Args:
+        tracked: the clouds have the same splats in the same order, which then move between the frames.
+        speed: clouds per frame of the scene.
+    """
     frames = bpy.data.collections.new(f"{name} frames")  # in no scene: used by the modifier only
     # Short names: they give the order, and Blender cuts long ones.
     meshes = [splat_mesh(f"frame {index:04d}", cloud) for index, cloud in enumerate(clouds)]
@@ -33,9 +44,11 @@ def sequence_object(
     group = shared(bpy.data.node_groups, GROUP_NAME, _build_group, "GeometryNodeTree")
     modifier = body.modifiers.new(GROUP_NAME, "NODES")
     modifier.node_group = group
-    set_inputs(modifier, Frames=frames)
+    set_inputs(modifier, Frames=frames, Interpolate=tracked)
     body.modifiers.move(1, 0)
-    body.driver_add(input_path(modifier, "Frame")).driver.expression = f"frame - {frame_start}"
+    since = f"frame - {frame_start}"
+    expression = since if speed == 1 else f"({since}) * {speed:.6g}"
+    body.driver_add(input_path(modifier, "Frame")).driver.expression = expression
     return body
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from backend import asset, ply
 from backend.protocol import DioramaError
+from backend.sequence_file import read_sequence
 
 
 def make_cloud(count: int = 50, degree: int = 0, seed: int = 0) -> ply.GaussianCloud:
@@ -159,6 +161,37 @@ def test_the_same_content_gives_the_same_bytes(tmp_path):
     folders = [write_small_asset(tmp_path / name) for name in ("a", "b")]
     manifests = [json.loads((folder / "asset.json").read_text()) for folder in folders]
     assert manifests[0] == manifests[1]
+
+
+def test_tracked_frames_are_also_kept_in_one_file(tmp_path):
+    cloud = make_cloud()
+    moved = replace(cloud, means=cloud.means + np.float32(0.5))
+    given = {
+        "request": {"prompt": "x", "seed": 2}, "model": "starter", "clouds": [cloud, moved],
+        "views": np.zeros((1, 2, 4, 4, 3)), "cameras": np.eye(4)[None], "fov_deg": 40.0, "blending": "linear",
+        "timings": {},
+    }  # fmt: skip
+    found = asset.read_asset(asset.write_asset(tmp_path, **given, tracked=True, fps=12.0))
+    assert (found.tracked, found.fps) == (True, 12.0)
+    assert [path.name for path in found.splats] == ["0000.ply", "0001.ply"]
+    sequence = read_sequence(tmp_path / "splats/sequence.npz")
+    assert (sequence.fps, sequence.blending, len(sequence.clouds)) == (12.0, "linear", 2)
+    given["clouds"] = [cloud, replace(moved, scales=moved.scales * 2)]
+    with pytest.raises(DioramaError, match="frame 1 has other scales"):
+        asset.write_asset(tmp_path, **given, tracked=True)
+    assert asset.read_asset(tmp_path).tracked  # the earlier one is still there
+    untracked = asset.read_asset(asset.write_asset(tmp_path, **given))
+    assert not untracked.tracked and not (tmp_path / "splats/sequence.npz").exists()
+
+
+def test_assets_of_before_are_not_tracked(tmp_path):
+    write_small_asset(tmp_path, clouds=2)
+    manifest = json.loads((tmp_path / "asset.json").read_text())
+    for name in ("tracked", "fps"):
+        del manifest[name]
+    (tmp_path / "asset.json").write_text(json.dumps(manifest))
+    found = asset.read_asset(tmp_path)
+    assert (found.tracked, found.fps, len(found.splats)) == (False, 8.0, 2)
 
 
 def test_second_asset_replaces_first_and_spares_other_files(tmp_path):

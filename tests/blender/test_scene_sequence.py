@@ -15,6 +15,7 @@ from splat_reference import render as reference
 
 from backend.asset import write_asset
 from backend.ply import read_ply, write_ply
+from backend.sequence_file import read_sequence, write_sequence
 
 SIZE = 48
 POSE = orbit(4)[1]
@@ -73,6 +74,80 @@ def test_tracked_splats_move_between_frames(extension, tmp_path):
     between = replace(
         first, means=first.means + np.float32(0.075), opacities=first.opacities * np.float32(0.875)
     )
+    assert psnr(render(tmp_path), expected(between)) > 60
+
+
+def moved(cloud, shift: float):
+    return replace(cloud, means=cloud.means + np.float32(shift))
+
+
+@pytest.fixture
+def compact(tmp_path):
+    """Two frames of the same splats, twelve a second, in one file."""
+    first = make_cloud(80)
+    write_sequence(tmp_path / "walk.npz", [first, moved(first, 0.3)], fps=12)
+    return tmp_path / "walk.npz"
+
+
+@pytest.mark.parametrize(("frame", "shift"), [(1, 0.0), (2, 0.15), (3, 0.3)])
+def test_compact_file_plays_at_its_own_speed_and_moves_between_frames(extension, compact, frame, shift):
+    bpy.context.scene.render.fps = 24
+    bpy.ops.diorama.import_splats(filepath=str(compact))
+    body = bpy.context.active_object
+    assert body["fps"] == 12
+    scene = prepare(SIZE, SIZE)
+    add_camera(POSE)
+    scene.frame_set(frame)
+    cloud = read_sequence(compact).clouds[0]
+    assert psnr(render(compact.parent), expected(moved(cloud, shift))) > 60
+
+
+def test_compact_file_says_itself_how_it_is_composited(extension, compact, tmp_path):
+    clouds = read_sequence(compact).clouds
+    write_sequence(tmp_path / "display.npz", clouds, fps=8, blending="display")
+    bpy.ops.diorama.import_splats(filepath=str(tmp_path / "display.npz"), blending="LINEAR")
+    shown = bpy.data.objects["display"]
+    splats = extension.scene.splats.splat_modifier(shown)
+    assert extension.scene.modifier_inputs.get_input(splats, "Display Blending")
+
+
+def test_bad_compact_files_are_refused_and_the_scene_stays(extension, compact, tmp_path):
+    (tmp_path / "cut.npz").write_bytes(compact.read_bytes()[:1000])
+    with pytest.raises(RuntimeError, match=r"E_PLY: .*cut.npz cannot be read as a sequence"):
+        bpy.ops.diorama.import_splats(filepath=str(tmp_path / "cut.npz"))
+    names = [{"name": "walk.npz"}, {"name": "cut.npz"}]
+    with pytest.raises(RuntimeError, match="Import one at a time"):
+        bpy.ops.diorama.import_splats(directory=str(tmp_path), files=names)
+    assert not bpy.data.objects and not bpy.data.meshes
+
+
+@pytest.mark.parametrize("tracked", [True, False])
+def test_tracked_asset_moves_between_frames_and_another_does_not(extension, tmp_path, tracked):
+    first = make_cloud(80)
+    write_asset(
+        tmp_path / "asset",
+        request={"prompt": "a walk", "seed": 1},
+        model="starter",
+        clouds=[first, moved(first, 0.3)],
+        views=np.ones((2, 2, SIZE, SIZE, 4), np.float32),
+        cameras=orbit(2),
+        fov_deg=40.0,
+        blending="linear",
+        timings={},
+        front="-Y",
+        tracked=tracked,
+        fps=6,
+    )
+    collection = extension.scene.import_asset(bpy.context, tmp_path / "asset", report=lambda change: None)
+    (body,) = extension.scene.splat_objects(collection)
+    assert body["fps"] == 6
+    # one cloud per frame, in step with the views, until the artist retimes it
+    assert body.animation_data.drivers[0].driver.expression == "frame - 1"
+    scene = prepare(SIZE, SIZE)
+    add_camera(POSE)
+    body.animation_data.drivers[0].driver.expression = "(frame - 1) * 0.5"
+    scene.frame_set(2)
+    between = moved(first, 0.15 if tracked else 0.0)
     assert psnr(render(tmp_path), expected(between)) > 60
 
 

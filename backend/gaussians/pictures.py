@@ -1,0 +1,69 @@
+"""Videos from several cameras that splats should look like: how far they are from them, and flicker."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..ply import GaussianCloud
+from .fitting import Compositing, leaves_of, over, render
+
+
+class Pictures:
+    """What the frames should look like; knows how far a cloud is from it."""
+
+    def __init__(
+        self,
+        images: Tensor,  # [V, F, 3|4, H, W] sRGB, straight alpha
+        cameras: Tensor,  # [V, 4, 4] camera-to-world
+        fov_deg: float,
+        compositing: Compositing,
+        background: Tensor,  # [1, 3] of pictures without alpha
+        seed: int,
+    ) -> None:
+        self.pixels = images.float().movedim(2, -1)  # [V, F, H, W, 3|4]
+        self.cameras, self.fov_deg, self.compositing = cameras, fov_deg, compositing
+        self.background = background
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def error(self, cloud: dict[str, Tensor], frame: int, view: int | None = None) -> Tensor:
+        """Mean absolute difference from one view of a frame, by default any, before any background."""
+        if view is None:
+            view = int(torch.randint(len(self.pixels), (), generator=self.generator))
+        target, behind = self.pixels[view, frame], self.background
+        if target.shape[-1] == 4:
+            behind = torch.rand(1, 3, generator=self.generator)
+            target = over(target, behind, self.compositing)
+        height, width = target.shape[:2]
+        camera = self.cameras[view : view + 1]
+        image = render(cloud, camera, self.fov_deg, height, width, behind, self.compositing)[0]
+        return (image - target).abs().mean()
+
+
+@torch.no_grad()
+def flicker(
+    clouds: Sequence[GaussianCloud],
+    camera: Tensor,  # [4, 4] camera-to-world
+    fov_deg: float,
+    size_px: int,
+    compositing: Compositing = "linear",
+) -> float:
+    """Mean absolute second difference over time of what a still camera sees, in 0..1 of sRGB.
+
+    Steady motion has some of its own; splats that change from frame to frame have more.
+
+    Raises:
+        ValueError: fewer than three frames.
+    """
+    if len(clouds) < 3:
+        raise ValueError(f"flicker needs three frames, there are {len(clouds)}")
+    black = torch.zeros(1, 3)
+    seen = torch.cat(
+        [
+            render(leaves_of(cloud), camera[None], fov_deg, size_px, size_px, black, compositing)
+            for cloud in clouds
+        ]
+    )
+    return float((seen[2:] - 2 * seen[1:-1] + seen[:-2]).abs().mean())

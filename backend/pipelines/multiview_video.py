@@ -1,0 +1,170 @@
+"""Text to a video of an object from several views at once, every frame of it made to be one object."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from torch import Tensor
+
+from ..cameras import at_unit_distance
+from ..models.lgm import LGM
+from ..models.multiview_motion_unet import MultiViewMotionUNet
+from ..progress import Progress
+from ..protocol import DioramaError
+from . import schedules
+from .three_d_aware import SplatRendering, three_d_aware_step
+
+Images = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Consistency:
+    """When and how the views of each frame are made to agree on one object."""
+
+    after: tuple[float, ...]  # fractions of the steps, 0..1
+    reconstructor: LGM
+    input_views: Sequence[int]
+    rendering: SplatRendering
+    decode: Images  # latents [N, C, h, w] -> sRGB images [N, 3, H, W]
+    encode: Images  # the other way
+    frames_at_once: int = 4  # what memory allows
+
+
+@torch.no_grad()
+def text_to_video(
+    unet: MultiViewMotionUNet,
+    tokens: Tensor,  # [B, L, D] of the prompts, encoded
+    no_tokens: Tensor,  # [B, L, D] of the negative prompts
+    noise: Tensor,  # [B, V, F, C, h, w]
+    cameras: Tensor,  # [V, 4, 4] camera-to-world
+    steps: int = 50,
+    guidance: float = 7.5,
+    *,
+    schedule: dict[str, Any] = schedules.VIVID_ZOO,
+    one_branch_at_a_time: bool = False,
+    consistency: Consistency | None = None,
+    progress: Progress | None = None,
+    on_estimate: Callable[[int, Tensor], None] | None = None,
+) -> Tensor:  # [B, V, F, C, h, w]
+    """Latents of all frames of all views.
+
+    DDIM with classifier-free guidance. In a 3D-aware step, every frame of both branches of the guidance
+    becomes the views of an object of its own, and guidance is applied to these.
+
+    Args:
+        noise: decides everything else; its size is that of the video.
+        one_branch_at_a_time: evaluates the two branches of the guidance one after the other, in less memory.
+        progress: is told of every step, and asked after every network evaluation whether to go on.
+        on_estimate: called with the number of steps done and the estimate of the clean latents.
+
+    Raises:
+        DioramaError: E_REQUEST for sizes that the network cannot make; E_CANCELLED.
+
+    Source: Vivid-ZOO (arXiv 2406.08659); the 3D-aware step is VideoMV's (2403.12010, section 3.3).
+    """
+    progress = progress or Progress()
+    _check(unet, noise, cameras)
+    _warn_if_not_aligned(unet, progress)
+    scheduler = DDIMScheduler(**schedule)
+    scheduler.set_timesteps(steps, device=noise.device)
+    aware = {round(fraction * steps) for fraction in consistency.after} if consistency else set()
+    context = torch.cat([no_tokens, tokens])
+    told = at_unit_distance(cameras.to(noise)).expand(2 * len(noise), -1, -1, -1)
+    parts = 2 if one_branch_at_a_time else 1
+    latents = noise
+    progress.stage("Denoising the video")
+    for i, t in enumerate(scheduler.timesteps.tolist()):
+        both = torch.cat([latents, latents])
+        predictions = []
+        for part in zip(both.chunk(parts), context.chunk(parts), told.chunk(parts), strict=True):
+            noisy, text, views = part
+            predictions.append(unet(noisy.to(unet.dtype), t, text, views).float())
+            progress.raise_if_cancelled()
+        prediction = torch.cat(predictions)
+        if consistency and i in aware:
+            x0 = schedules.x0_from_prediction(scheduler, prediction, t, both)
+            x0 = one_object_per_frame(x0, cameras, consistency, progress)
+            prediction = schedules.prediction_from_x0(scheduler, _guided(x0, guidance), t, latents)
+        else:
+            prediction = _guided(prediction, guidance)
+        step = scheduler.step(prediction, t, latents)
+        latents = step.prev_sample
+        progress.step(i + 1, steps)
+        if on_estimate:
+            on_estimate(i + 1, step.pred_original_sample)
+    return latents
+
+
+def one_object_per_frame(
+    x0: Tensor,  # [B, V, F, C, h, w]
+    cameras: Tensor,  # [V, 4, 4]
+    consistency: Consistency,
+    progress: Progress,
+) -> Tensor:  # [B, V, F, C, h, w]
+    """Clean latents in which the views of every frame show one set of Gaussians."""
+    batch, _, frames = x0.shape[:3]
+    samples = x0.permute(0, 2, 3, 1, 4, 5).flatten(0, 1)  # [B * F, C, V, h, w]
+    refined = []
+    for some in samples.split(consistency.frames_at_once):
+        refined.append(
+            three_d_aware_step(
+                some,
+                cameras.to(x0),
+                decode=consistency.decode,
+                encode=consistency.encode,
+                reconstructor=consistency.reconstructor,
+                input_views=consistency.input_views,
+                rendering=consistency.rendering,
+            ).latents.float()
+        )
+        progress.raise_if_cancelled()
+    return torch.cat(refined).unflatten(0, (batch, frames)).permute(0, 3, 1, 2, 4, 5)
+
+
+@torch.no_grad()
+def decode_video(
+    latents: Tensor,  # [B, V, F, C, h, w]
+    decode: Images,
+    images_at_once: int = 8,
+    progress: Progress | None = None,
+) -> Tensor:  # [B, V, F, 3, H, W] sRGB 0..1
+    """The pictures of a video, some at a time: an autoencoder needs more memory than all else."""
+    progress = progress or Progress()
+    progress.stage("Decoding the video")
+    flat = latents.flatten(0, 2)
+    images: list[Tensor] = []
+    for some in flat.split(images_at_once):
+        images.append(decode(some).float().clamp(0, 1))
+        progress.step(min(len(images) * images_at_once, len(flat)), len(flat))
+    return torch.cat(images).unflatten(0, latents.shape[:3])
+
+
+def _check(unet: MultiViewMotionUNet, noise: Tensor, cameras: Tensor) -> None:
+    views, frames = noise.shape[1:3]
+    most = unet.config.motion_max_frames
+    if unet.config.motion and frames > most:
+        raise DioramaError(
+            "E_REQUEST",
+            f"{frames} frames; this model's motion has at most {most}",
+            f"Ask for {most} frames or fewer.",
+        )
+    if len(cameras) != views:
+        raise DioramaError("E_REQUEST", f"{len(cameras)} cameras for {views} views; one for each is needed")
+
+
+def _warn_if_not_aligned(unet: MultiViewMotionUNet, progress: Progress) -> None:
+    trained = any(bool(parameter.any()) for parameter in unet.alignment().values())
+    if unet.config.motion and unet.camera_embedding is not None and not trained:
+        progress.log(
+            "warning",
+            "the alignment between views and motion is not trained: views may disagree and move badly",
+        )
+
+
+def _guided(both: Tensor, guidance: float) -> Tensor:  # [2 * B, ...] -> [B, ...]
+    without, described = both.chunk(2)
+    return without + guidance * (described - without)

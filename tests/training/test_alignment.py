@@ -1,0 +1,169 @@
+"""Only the alignment learns, it learns something, and its file fits only the networks it aligns."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from backend.cameras import orbit
+from backend.models.alignment import bases_sha256, load_alignment, save_alignment
+from backend.models.multiview_motion_unet import MultiViewMotionUNet
+from backend.protocol import DioramaError
+from backend.training.alignment import CAPTION_DROPOUT, AlignmentObjective, batch_of
+
+VIEWS, FRAMES = 2, 3
+
+
+def network(seed: int = 0, **config: object) -> MultiViewMotionUNet:
+    """A network of width 32 whose motion modules do something."""
+    torch.manual_seed(seed)
+    net = MultiViewMotionUNet(
+        block_out_channels=(32, 32),
+        attention=(True, False),
+        layers_per_block=1,
+        num_attention_heads=(2, 2),
+        motion_heads=2,
+        cross_attention_dim=16,
+        **config,
+    )
+    for name, parameter in net.named_parameters():
+        if "proj_out" in name:
+            torch.nn.init.normal_(parameter, std=0.2)
+    return net.eval()
+
+
+@pytest.fixture
+def clips():
+    """Latents, encoded captions, and those of no caption: three clips of four views and seven frames."""
+    generator = torch.Generator().manual_seed(2)
+    latents = torch.randn(3, 4, 7, 4, 8, 8, generator=generator)
+    return latents, torch.randn(3, 5, 16, generator=generator), torch.zeros(5, 16)
+
+
+def batch(clips, seed: int = 0, size: int = 2):
+    generator = torch.Generator().manual_seed(seed)
+    return batch_of(orbit(4, 20.0, 2.4), *clips, generator, size, VIEWS, FRAMES, stride=2)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_gradients_reach_the_alignment_and_nothing_else(clips, checkpointing):
+    objective = AlignmentObjective(network(), checkpointing)
+    objective(**batch(clips)).backward()
+    reached = {name for name, p in objective.network.named_parameters() if p.grad is not None}
+    assert reached == set(objective.network.alignment()) == {n for n in reached if ".align_" in n}
+    assert len(reached) == 4 * 7  # 4 tensors at each of 2 + 1 + 4 sites
+    moved = {name for name in reached if objective.network.get_parameter(name).grad.abs().max() > 0}
+    assert moved == reached
+
+
+def test_few_steps_on_one_batch_lower_the_loss_and_leave_the_bases(clips):
+    objective = AlignmentObjective(network())
+    bases = bases_sha256(objective.network)
+    given = batch(clips)
+    optimizer = torch.optim.AdamW(
+        [p for p in objective.parameters() if p.requires_grad], lr=3e-3, weight_decay=0
+    )
+    losses = []
+    for _ in range(15):
+        loss = objective(**given)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.9 * losses[0]
+    assert bases_sha256(objective.network) == bases
+
+
+def test_the_loss_is_that_of_vivid_zoo_s_schedule_and_of_cameras_at_unit_distance(clips):
+    net = network()
+    given = batch(clips)
+    alpha = torch.cumprod(1 - torch.linspace(0.00085, 0.012, 1000), 0)[given["timesteps"]].view(
+        -1, 1, 1, 1, 1, 1
+    )
+    noisy = alpha.sqrt() * given["latents"] + (1 - alpha).sqrt() * given["noise"]
+    cameras = given["cameras"].clone()
+    cameras[..., :3, 3] /= 2.4
+    with torch.no_grad():
+        expected = (net(noisy, given["timesteps"], given["tokens"], cameras) - given["noise"]).square().mean()
+        assert AlignmentObjective(net)(**given) == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_batches_are_clips_as_they_were_seen(clips):
+    latents, tokens, none = clips
+    given = batch(clips, seed=3, size=200)
+    places = {tuple(latents[n, v, f].flatten()[:3].tolist()): (n, v, f)
+              for n in range(3) for v in range(4) for f in range(7)}  # fmt: skip
+    orbit_cameras, dropped, starts = orbit(4, 20.0, 2.4), 0, set()
+    for clip, text, cameras in zip(given["latents"], given["tokens"], given["cameras"], strict=True):
+        where = [
+            [places[tuple(clip[v, f].flatten()[:3].tolist())] for f in range(FRAMES)] for v in range(VIEWS)
+        ]
+        number, view, frame = where[0][0]
+        starts.add((view, frame))
+        assert where == [
+            [(number, (view + 2 * v) % 4, frame + 2 * f) for f in range(FRAMES)] for v in range(VIEWS)
+        ]
+        assert torch.equal(cameras, orbit_cameras[[view, (view + 2) % 4]])
+        without = torch.equal(text, none)
+        assert without or torch.equal(text, tokens[number])
+        dropped += without
+    assert starts == {(view, frame) for view in range(4) for frame in range(3)}
+    assert 0.5 * CAPTION_DROPOUT < dropped / 200 < 2 * CAPTION_DROPOUT
+
+
+def test_clips_that_are_too_short_are_refused(clips):
+    with pytest.raises(ValueError, match="a multiple of 3 views and 46 frames are needed"):
+        batch_of(orbit(4, 0.0, 2.0), *clips, torch.Generator(), 1, views=3)
+
+
+def aligned(seed: int = 0) -> MultiViewMotionUNet:
+    net = network(seed)
+    for parameter in net.alignment().values():
+        torch.nn.init.normal_(parameter)
+    return net
+
+
+def test_alignment_file_holds_the_alignment_and_is_read_back(tmp_path):
+    trained, fresh = aligned(), network()
+    save_alignment(trained, tmp_path / "a.safetensors")
+    assert load_file(tmp_path / "a.safetensors").keys() == trained.alignment().keys()
+    load_alignment(fresh, tmp_path / "a.safetensors")
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(trained.state_dict().values(), fresh.state_dict().values(), strict=True)
+    )
+    half = network().half()
+    load_alignment(half, tmp_path / "a.safetensors")  # the same bases in half precision
+    assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (lambda: network(seed=1), "trained on other weights .* than those here"),
+        (lambda: network(motion_mid_block=False), "24 alignment tensors: 0 missing, 4 left over"),
+        (lambda: network(align=False), "0 alignment tensors: 0 missing, 28 left over"),
+    ],
+)
+def test_alignment_of_other_networks_is_refused_in_words(tmp_path, other, message):
+    save_alignment(aligned(), tmp_path / "a.safetensors")
+    net = other()
+    before = {name: p.clone() for name, p in net.alignment().items()}
+    with pytest.raises(DioramaError, match=message) as caught:
+        load_alignment(net, tmp_path / "a.safetensors")
+    assert caught.value.code == "E_WEIGHTS_CORRUPT"
+    assert all(torch.equal(before[name], p) for name, p in net.alignment().items())
+
+
+def test_files_that_are_no_alignment_are_refused_in_words(tmp_path):
+    path = tmp_path / "a.safetensors"
+    with pytest.raises(DioramaError, match="there is no weight file") as caught:
+        load_alignment(network(), path)
+    assert caught.value.code == "E_WEIGHTS_MISSING"
+    path.write_bytes(b"hello")
+    with pytest.raises(DioramaError, match="is damaged or not a safetensors file"):
+        load_alignment(network(), path)
+    save_file({name: p.detach() for name, p in aligned().alignment().items()}, path)
+    with pytest.raises(DioramaError, match="does not say which networks it aligns"):
+        load_alignment(network(), path)
