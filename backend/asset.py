@@ -4,6 +4,7 @@
     splats/0000.ply …     one 3DGS PLY per animation frame
     views/v00_f0000.png   the generated views, straight alpha
     transforms.json       their cameras in nerfstudio's format
+    mesh.glb              the first frame as a textured mesh; not in every asset
     preview.png           contact sheet
 
 A folder without asset.json is unfinished, whatever else it holds.
@@ -31,6 +32,7 @@ __all__ = ["Asset", "GaussianCloud", "read_asset", "read_ply", "write_asset", "w
 
 SCHEMA = 1
 MANIFEST = "asset.json"
+MESH = "mesh.glb"
 BLENDINGS = ("linear", "display")
 
 
@@ -52,6 +54,7 @@ class Asset:
     height: int
     timings: dict[str, float]  # seconds per stage
     preview: Path
+    mesh: Path | None
 
     @property
     def prompt(self) -> str:
@@ -70,6 +73,7 @@ def write_asset(
     blending: str,
     timings: dict[str, float],
     preview: np.ndarray | None = None,  # [h, w, 3] sRGB; a contact sheet of the views if None
+    mesh: bytes | Path | None = None,  # a GLB file, in the splats' world
     front: str = "+X",
 ) -> Path:
     """Write an asset folder; an earlier asset in the same folder is replaced once the new one is complete.
@@ -84,6 +88,8 @@ def write_asset(
         directory.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=".partial-", dir=directory))
         _write_files(staging, clouds, views, cameras, fov_deg, preview)
+        if mesh is not None:
+            (staging / MESH).write_bytes(mesh if isinstance(mesh, bytes) else mesh.read_bytes())
         files = {
             path.relative_to(staging).as_posix(): {"size": path.stat().st_size, "sha256": _sha256(path)}
             for path in sorted(staging.rglob("*"))
@@ -164,6 +170,7 @@ def read_asset(directory: Path | str) -> Asset:
             height=int(transforms["h"]),
             timings=manifest["timings"],
             preview=directory / "preview.png",
+            mesh=directory / MESH if MESH in manifest["files"] else None,
         )
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OSError) as error:
         raise _error(f"{directory} is damaged: {type(error).__name__} {error}") from error
