@@ -25,6 +25,9 @@ def run(request: GenerationRequest, directory: Path, progress: Progress) -> dict
         progress.stage("Loading libraries")
         import torch  # noqa: F401  the environment is checked before anything else is tried
 
+        if request.mesh:
+            from .gaussians import meshing  # noqa: F401  with packages of its own
+
         from . import pipelines
 
         asset = pipelines.generate(request, directory, progress)
