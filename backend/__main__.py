@@ -63,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--views", type=int, help="how many views; default: the model's own")
     generate.add_argument("--steps", type=int, help="denoising steps; default: the model's own")
     generate.add_argument("--guidance", type=float, help="how closely to follow the prompt")
+    generate.add_argument("--mesh", action="store_true", help="make a textured mesh besides the splats")
     return parser
 
 
@@ -74,6 +75,7 @@ def _generate(args: argparse.Namespace) -> int:
         views=args.views,
         steps=args.steps,
         guidance=args.guidance,
+        mesh=args.mesh,
     )
     from . import job
     from .progress import Progress, TerminalBar

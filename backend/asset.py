@@ -5,6 +5,7 @@
     splats/sequence.npz   the same in one compact file, where the frames have the same splats (tracked)
     views/v00_f0000.png   the generated views, straight alpha
     transforms.json       their cameras in nerfstudio's format
+    mesh.glb              the first frame as a textured mesh; not in every asset
     preview.png           contact sheet
 
 A folder without asset.json is unfinished, whatever else it holds.
@@ -33,6 +34,7 @@ __all__ = ["Asset", "GaussianCloud", "read_asset", "read_ply", "write_asset", "w
 
 SCHEMA = 1
 MANIFEST = "asset.json"
+MESH = "mesh.glb"
 BLENDINGS = ("linear", "display")
 FPS = 8.0  # of moving assets that do not say it: video networks learn from every third frame of 24
 
@@ -57,6 +59,7 @@ class Asset:
     height: int
     timings: dict[str, float]  # seconds per stage
     preview: Path
+    mesh: Path | None
 
     @property
     def prompt(self) -> str:
@@ -75,6 +78,7 @@ def write_asset(
     blending: str,
     timings: dict[str, float],
     preview: np.ndarray | None = None,  # [h, w, 3] sRGB; a contact sheet of the views if None
+    mesh: bytes | Path | None = None,  # a GLB file, in the splats' world
     front: str = "+X",
     tracked: bool = False,
     fps: float = FPS,
@@ -97,6 +101,8 @@ def write_asset(
         _write_files(staging, clouds, views, cameras, fov_deg, preview)
         if tracked:
             write_sequence(staging / "splats/sequence.npz", clouds, fps, blending)
+        if mesh is not None:
+            (staging / MESH).write_bytes(mesh if isinstance(mesh, bytes) else mesh.read_bytes())
         files = {
             path.relative_to(staging).as_posix(): {"size": path.stat().st_size, "sha256": _sha256(path)}
             for path in sorted(staging.rglob("*"))
@@ -181,6 +187,7 @@ def read_asset(directory: Path | str) -> Asset:
             height=int(transforms["h"]),
             timings=manifest["timings"],
             preview=directory / "preview.png",
+            mesh=directory / MESH if MESH in manifest["files"] else None,
         )
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OSError) as error:
         raise _error(f"{directory} is damaged: {type(error).__name__} {error}") from error

@@ -32,6 +32,7 @@ REMEDIES = {
     "E_ASSET": "The asset folder is incomplete or was changed: generate it again.",
     "E_PLY": "Use a binary little-endian 3D Gaussian splatting PLY file.",
     "E_DATA": "Render the data set again (finished objects are skipped), or leave out what is named.",
+    "E_MESH": "The splats are too thin for a mesh; another seed may give a more solid object.",
     "E_INTERNAL": "This is a defect: please report it with the detail text.",
 }
 """Every error code that a user can meet, with what to do unless the error itself knows better."""

@@ -29,6 +29,7 @@ class GenerationRequest:
     views: int | None = None
     steps: int | None = None
     guidance: float | None = None
+    mesh: bool = False  # besides the splats, a textured mesh
 
     def __post_init__(self) -> None:
         if not isinstance(self.prompt, str):
@@ -57,6 +58,9 @@ class GenerationRequest:
                 raise DioramaError(
                     "E_REQUEST", f"guidance is {self.guidance!r}; expected a number from 0 to 100"
                 )
+
+        if not isinstance(self.mesh, bool):
+            raise DioramaError("E_REQUEST", f"mesh is {self.mesh!r}; expected true or false")
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as plain JSON values."""

@@ -27,6 +27,9 @@ class DIORAMA_OT_generate(bpy.types.Operator):
     model: bpy.props.StringProperty(default="starter")
     steps: bpy.props.IntProperty(min=0, description="Denoising steps; 0 for the model's own number")
     views: bpy.props.IntProperty(min=0, description="Number of views; 0 for the model's own number")
+    mesh: bpy.props.BoolProperty(
+        description="Make a mesh besides the splats; the scene's choice if not given"
+    )
     directory: bpy.props.StringProperty(
         subtype="DIR_PATH", description="The asset folder to make; a new one if empty"
     )
@@ -51,6 +54,7 @@ class DIORAMA_OT_generate(bpy.types.Operator):
                 model=self.model,
                 steps=self.steps or None,
                 views=self.views or None,
+                mesh=self.mesh if given("mesh") else settings.mesh,
             )
             if not bpy.app.background:
                 host.get().submit(request, directory, context.scene)
@@ -178,7 +182,7 @@ class DIORAMA_OT_job(bpy.types.Operator):
     job: bpy.props.StringProperty()
     action: bpy.props.EnumProperty(
         items=[
-            ("REUSE", "Use These Settings", "Put this job's prompt and seed back into the panel"),
+            ("REUSE", "Use These Settings", "Put this job's settings back into the panel"),
             ("OPEN", "Open Folder", "Show the asset folder"),
             ("REMOVE", "Forget", "Take the job out of this list; its asset folder stays"),
         ]
@@ -196,6 +200,7 @@ class DIORAMA_OT_job(bpy.types.Operator):
         if self.action == "REUSE":
             context.scene.diorama.prompt = job.request["prompt"]
             context.scene.diorama.seed = job.request["seed"]
+            context.scene.diorama.mesh = job.request.get("mesh", False)
         elif self.action == "OPEN":
             if not Path(job.directory).is_dir():
                 self.report({"ERROR"}, f"The folder is gone: {job.directory}")

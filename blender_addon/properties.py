@@ -21,6 +21,9 @@ class DIORAMA_PG_settings(bpy.types.PropertyGroup):
         min=0,
         max=MAX_SEED,
     )
+    mesh: bpy.props.BoolProperty(
+        name="Mesh", description="Make a textured mesh besides the splats; it is imported hidden"
+    )
 
 
 def register() -> None:

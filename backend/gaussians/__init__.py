@@ -1,1 +1,1 @@
-"""Clouds of Gaussians: their colours, and fitting them to pictures."""
+"""Clouds of Gaussians: their colours, fitting them to pictures, and meshes made of them."""

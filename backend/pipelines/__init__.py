@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..asset import contact_sheet, write_asset, write_png
 from ..gaussians.fitting import fit
+from ..gaussians.meshing import glb_from_gaussians
 from ..models.lgm import Gaussians
 from ..ply import SH_C0, GaussianCloud
 from ..progress import Progress
@@ -81,6 +82,10 @@ def generate(request: GenerationRequest, directory: Path, progress: Progress) ->
             on_step=lambda i, _: progress.step(i, REFINING_STEPS),
         )
 
+    mesh = None
+    if request.mesh:
+        mesh = glb_from_gaussians(cloud, pictures, cameras, settings.fov_deg, "linear", progress)
+
     progress.stage("Writing the asset")
     return write_asset(
         directory,
@@ -92,6 +97,7 @@ def generate(request: GenerationRequest, directory: Path, progress: Progress) ->
         fov_deg=settings.fov_deg,
         blending="linear",
         timings=progress.timings,
+        mesh=mesh,
     )
 
 

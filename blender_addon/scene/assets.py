@@ -1,4 +1,4 @@
-"""An asset folder becomes a collection: splats, views on their cameras, a camera that travels through all."""
+"""An asset folder becomes a collection: splats, mesh, views on their cameras, a camera through them all."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from ..backend.asset import Asset, read_asset
 from ..backend.ply import read_ply
-from . import cameras, display, render, sequences, splats, views
+from . import cameras, display, mesh, render, sequences, splats, views
 from .modifier_inputs import set_inputs
 from .transaction import all_or_nothing
 
@@ -30,7 +30,7 @@ def import_asset(
         directory: the asset folder.
         markers: bind a timeline marker to every view's camera.
         frame_range: set the scene's frame range to the travelling camera's.
-        report: is told what was changed in the scene's settings.
+        report: is told what was changed in the scene's settings, and what was left out.
 
     Returns:
         A collection named after the prompt, linked to the scene. Its empty holds everything.
@@ -45,6 +45,8 @@ def import_asset(
         collection = _build(asset, clouds, scene.frame_start)
     scene.collection.children.link(collection)
     changes = render.raise_bounces(scene)
+    if asset.mesh and (missing := mesh.importer_missing()):
+        changes.append(missing)
     if asset.blending == "display":
         for body in splat_objects(collection):
             collection.objects.unlink(body)
@@ -105,10 +107,15 @@ def _build(asset: Asset, clouds: list[splats.GaussianCloud], frame_start: int) -
     distance = float(np.linalg.norm(asset.cameras[:, :3, 3], axis=1).mean())
     pixel = 2 * math.tan(math.radians(asset.fov_deg) / 2) / asset.width
     set_inputs(splats.splat_modifier(body), Detail=pixel * distance, Distance=distance)
-    body.matrix_basis = cameras.turn_to_front(asset.front)
     poses = cameras.matrices(asset.cameras, asset.front)
     fov_y = cameras.vertical_fov(asset.fov_deg, asset.width, asset.height)
     orbit = cameras.orbit_camera(f"{name} orbit", poses, fov_y, frame_start)
+    bodies = [body]
+    if asset.mesh and not mesh.importer_missing():
+        bodies.append(mesh.mesh_object(f"{name} mesh", asset.mesh))
+    for item in bodies:
+        item.matrix_basis = cameras.turn_to_front(asset.front)
+        item.parent = root
     pictures = []
     for view, (pose, files) in enumerate(zip(poses, asset.views, strict=True)):
         camera = cameras.view_camera(f"{name} view {view}", pose, fov_y)
@@ -117,10 +124,10 @@ def _build(asset: Asset, clouds: list[splats.GaussianCloud], frame_start: int) -
         image = views.view_image(f"{name} view {view}", files)
         views.show_behind_camera(camera.data, image, len(files), frame_start)
         pictures += [camera, views.picture(f"{name} picture {view}", asset, camera, image, frame_start)]
-    body.parent = orbit.parent = root
+    orbit.parent = root
 
     for item, home in (
-        *((item, collection) for item in (root, body, orbit)),
+        *((item, collection) for item in (root, *bodies, orbit)),
         *((item, view_collection) for item in pictures),
     ):
         home.objects.link(item)

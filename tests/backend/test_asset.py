@@ -26,7 +26,9 @@ def make_cloud(count: int = 50, degree: int = 0, seed: int = 0) -> ply.GaussianC
     )
 
 
-def write_small_asset(directory: Path, seed: int = 7, clouds: int = 1) -> Path:
+def write_small_asset(
+    directory: Path, seed: int = 7, clouds: int = 1, mesh: bytes | Path | None = None
+) -> Path:
     rng = np.random.default_rng(seed)
     cameras = np.tile(np.eye(4), (3, 1, 1))
     cameras[:, :3, 3] = rng.normal(size=(3, 3))
@@ -40,6 +42,7 @@ def write_small_asset(directory: Path, seed: int = 7, clouds: int = 1) -> Path:
         fov_deg=49.1,
         blending="linear",
         timings={"sample": 1.25},
+        mesh=mesh,
     )
 
 
@@ -155,6 +158,24 @@ def test_asset_folder_is_read_as_it_was_written(tmp_path):
     assert found.cameras.shape == (3, 4, 4) and found.fov_deg == pytest.approx(49.1)
     assert found.timings == {"sample": 1.25}
     np.testing.assert_array_equal(ply.read_ply(found.splats[1]).means, make_cloud(seed=8).means)
+
+
+def test_mesh_is_listed_and_checked_like_every_other_file(tmp_path):
+    assert asset.read_asset(write_small_asset(tmp_path / "without")).mesh is None
+    folder = write_small_asset(tmp_path / "with", mesh=b"glTF of a mushroom")
+    found = asset.read_asset(folder).mesh
+    assert found == folder / "mesh.glb" and found.read_bytes() == b"glTF of a mushroom"
+    copied = write_small_asset(tmp_path / "copied", mesh=found)
+    assert (copied / "mesh.glb").read_bytes() == b"glTF of a mushroom"
+    found.write_bytes(b"glTF of a snowman!")
+    with pytest.raises(DioramaError, match=r"mesh\.glb was changed"):
+        asset.read_asset(folder)
+
+
+def test_second_asset_without_a_mesh_takes_the_first_ones_away(tmp_path):
+    write_small_asset(tmp_path, mesh=b"glTF")
+    write_small_asset(tmp_path)
+    assert asset.read_asset(tmp_path).mesh is None and not (tmp_path / "mesh.glb").exists()
 
 
 def test_the_same_content_gives_the_same_bytes(tmp_path):
