@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from . import model_folders
 from .progress import Progress, peak_memory_mib
 from .protocol import DioramaError, explained
 from .request import GenerationRequest
@@ -25,6 +26,7 @@ def run(request: GenerationRequest, directory: Path, progress: Progress) -> dict
         progress.stage("Loading libraries")
         import torch  # noqa: F401  the environment is checked before anything else is tried
 
+        model_folders.require(request.model, model_folders.models_root())
         from . import pipelines
 
         asset = pipelines.generate(request, directory, progress)
