@@ -21,10 +21,14 @@ _TOKENIZER_BYTES = 10 << 20
 
 @dataclass(frozen=True)
 class _Part:
-    """A component, and where its published files were found."""
+    """A component, and where its published files were found, by their published names."""
 
     component: Component
-    paths: tuple[Path, ...]
+    found: dict[str, Path]
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        return tuple(self.found.values())
 
 
 def download(name: str, root: Path, progress: Progress) -> dict[str, Any]:
@@ -112,14 +116,17 @@ def _absent(model: Model, folders: list[Path]) -> list[SourceFile]:
 
 
 def _find_all(model: Model, folders: list[Path], named: Path) -> list[_Part]:
-    parts, missing = [], []
+    parts, missing = [], {}
     for component in model.components:
-        found = {file: model_files.find(file, folders) for file in component.files}
-        missing += [file for file, path in found.items() if path is None and not file.optional]
-        parts.append(_Part(component, tuple(path for path in found.values() if path)))
+        found: dict[str, Path] = {}
+        for file in component.files:
+            if path := model_files.find(file, folders):
+                found[next(name for name in file.names if path.as_posix().endswith(name))] = path
+            elif not file.optional:
+                missing[file.source, file.name] = file
+        parts.append(_Part(component, found))
     if missing:
-        once = {(file.source, file.name): file for file in missing}
-        raise _missing(model, tuple(once.values()), named)
+        raise _missing(model, tuple(missing.values()), named)
     return parts
 
 
@@ -185,7 +192,7 @@ def _convert_part(part: _Part, unfinished: Path, progress: Progress) -> dict[str
     return {
         "folder": component.folder,
         "tensors": tensors,
-        "from": list(dict.fromkeys(str(path) for path in part.paths)),
+        "from": [str(path) for path in part.paths],
     }
 
 
@@ -230,11 +237,11 @@ def _write_settings(model: Model, unfinished: Path) -> None:
 
 def _checksums(parts: list[_Part], progress: Progress) -> dict[str, dict[str, Any]]:
     """Of the published files, so that a later conversion can say that it was given others."""
-    found = {}
-    for path in dict.fromkeys(path for part in parts for path in part.paths):
+    checksums = {}
+    for name, path in {name: path for part in parts for name, path in part.found.items()}.items():
         progress.raise_if_cancelled()
-        found[path.name] = {"size": path.stat().st_size, "sha256": model_folders.sha256(path)}
-    return found
+        checksums[name] = {"size": path.stat().st_size, "sha256": model_folders.sha256(path)}
+    return checksums
 
 
 def _compare_with_before(folder: Path, sources: dict[str, Any], progress: Progress) -> None:
