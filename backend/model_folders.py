@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -42,7 +43,7 @@ class State:
         bytes: of its files on the disk.
         missing: published files that are neither installed nor waiting to be converted.
         downloads: where these go.
-        downloaded_bytes: of what was downloaded for it and is not installed yet.
+        leftover_bytes: of what was downloaded for it or half converted, and is not installed.
     """
 
     model: Model
@@ -52,7 +53,7 @@ class State:
     bytes: int
     missing: tuple[SourceFile, ...]
     downloads: Path
-    downloaded_bytes: int
+    leftover_bytes: int
 
     @property
     def by_hand(self) -> tuple[SourceFile, ...]:
@@ -87,7 +88,7 @@ class State:
             "to_fetch": self.to_fetch,
             "to_download": self.to_download,
             "downloads": str(self.downloads),
-            "downloaded_bytes": self.downloaded_bytes,
+            "leftover_bytes": self.leftover_bytes,
         }
 
 
@@ -120,6 +121,11 @@ def folder_of(model: Model, root: Path) -> Path:
     return root / model.name if model.components else STARTER
 
 
+def unfinished_folder(model: Model, root: Path) -> Path:
+    """Where a model is made; what a conversion that was killed leaves there is of no use."""
+    return root / f".unfinished-{model.name}"
+
+
 def state(model: Model, root: Path) -> State:
     """Looks at the disk, at names and sizes only; `verify` reads everything."""
     folder = folder_of(model, root)
@@ -144,7 +150,7 @@ def state(model: Model, root: Path) -> State:
         bytes=sum(entry["size"] for entry in files.values()),
         missing=tuple({(file.source, file.name): file for file in missing}.values()),
         downloads=downloads,
-        downloaded_bytes=sum(path.stat().st_size for path in downloaded_files(model, root)),
+        leftover_bytes=sum(path.stat().st_size for path in _leftovers(model, root)),
     )
 
 
@@ -254,10 +260,10 @@ def verify(name: str, root: Path, progress: Progress) -> dict[str, Any]:
 
 
 def remove(name: str, root: Path) -> dict[str, Any]:
-    """Deletes an installed model, and what was downloaded for one that is not installed yet.
+    """Deletes an installed model, and what was downloaded or half converted for one that is not installed.
 
-    Only files that the manifest lists, or that we downloaded, and folders that are empty then. What else is
-    in its folder stays, and so do published files that somebody put among the downloads.
+    Only files that the manifest lists, or that we made or downloaded, and folders that are empty then. What
+    else is in its folder stays, and so do published files that somebody put among the downloads.
 
     Returns:
         `{model, files, bytes}`: how much was deleted.
@@ -271,11 +277,12 @@ def remove(name: str, root: Path) -> dict[str, Any]:
             "E_REQUEST", f"{name} is a part of the extension", hint="Remove the extension to be rid of it."
         )
     folder = folder_of(model, root)
-    downloaded = downloaded_files(model, root)
-    freed = sum(path.stat().st_size for path in downloaded)
-    count = len(downloaded)
-    for path in downloaded:
+    leftovers = _leftovers(model, root)
+    freed = sum(path.stat().st_size for path in leftovers)
+    count = len(leftovers)
+    for path in leftovers:
         path.unlink()
+    shutil.rmtree(unfinished_folder(model, root), ignore_errors=True)
     if (folder / MANIFEST).is_file():
         files, size = remove_files(folder)
         count, freed = count + files, freed + size
@@ -303,6 +310,11 @@ def remove_files(folder: Path) -> tuple[int, int]:
         if parent.is_dir() and not any(parent.iterdir()):
             parent.rmdir()
     return deleted, freed
+
+
+def _leftovers(model: Model, root: Path) -> list[Path]:
+    half_converted = unfinished_folder(model, root).rglob("*")
+    return [*downloaded_files(model, root), *(path for path in half_converted if path.is_file())]
 
 
 class _Meter:

@@ -85,7 +85,7 @@ def convert(name: str, root: Path, source: Path | None, progress: Progress) -> d
     _check_space(parts, root)
 
     folder = model_folders.folder_of(model, root)
-    unfinished = root / f".unfinished-{name}"
+    unfinished = model_folders.unfinished_folder(model, root)
     shutil.rmtree(unfinished, ignore_errors=True)  # of a conversion that was killed
     try:
         unfinished.mkdir()
