@@ -23,10 +23,10 @@ def run(request: GenerationRequest, directory: Path, progress: Progress) -> dict
     """
     try:
         check_output(directory)
+        model_folders.require(request.model)
         progress.stage("Loading libraries")
         import torch  # noqa: F401  the environment is checked before anything else is tried
 
-        model_folders.require(request.model, model_folders.models_root())
         from . import pipelines
 
         asset = pipelines.generate(request, directory, progress)

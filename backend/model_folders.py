@@ -154,13 +154,15 @@ def state(model: Model, root: Path) -> State:
     )
 
 
-def require(name: str, root: Path) -> Path:
-    """The folder of an installed model.
+def require(name: str, root: Path | None = None) -> Path:
+    """The folder of an installed model; `root` is that of all models, `models_root()` if not given.
 
     Raises:
         DioramaError: E_MODEL_UNKNOWN, E_WEIGHTS_MISSING, or E_WEIGHTS_CORRUPT if files of it are gone.
     """
     model = known(name)
+    if root is None:
+        root = models_root() if model.components else STARTER.parent
     found = state(model, root)
     if found.installed:
         return found.folder

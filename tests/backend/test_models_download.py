@@ -19,9 +19,11 @@ from huggingface_hub.utils._http import default_client_factory
 from backend import model_folders, model_install
 from backend.model_download import fetch
 from backend.model_files import checked_mark, downloaded_files
+from backend.models import published
 from backend.progress import Progress
 from backend.protocol import DioramaError
 from backend.weights import MODELS
+from tests.backend import published_models
 
 LGM = next(file for file in MODELS["mvdream-lgm"].files if file.name.startswith("model_fp16"))
 VAE = next(file for file in MODELS["mvdream-lgm"].files if file.name.startswith("vae/"))
@@ -187,6 +189,23 @@ def test_full_disk_is_refused_before_the_download(
     with pytest.raises(DioramaError, match=r"E_DISK_FULL.*model_fp16_fixrot.safetensors needs 0\.0 GB"):
         fetch([LGM], tmp_path, Progress())
     assert hub.ranges == []
+
+
+def test_downloaded_model_is_installed_and_its_downloads_are_gone(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, network in published_models.NETWORKS.items():
+        monkeypatch.setitem(published.NETWORKS, name, network)
+    files = published_models.publish("mvdream-lgm", tmp_path / "at the hub")
+    for file in MODELS["mvdream-lgm"].files:
+        hub.files[f"/{file.source.repo}/resolve/main/{file.name}"] = (files / file.name).read_bytes()
+    root = tmp_path / "models"
+    model_install.download("mvdream-lgm", root, Progress())
+    assert model_folders.verify("mvdream-lgm", root, Progress())
+    assert [path for path in (root / "downloads").rglob("*") if path.is_file()] == []
+    asked = len(hub.headers)
+    model_install.download("mvdream-lgm", root, Progress())  # installed already
+    assert len(hub.headers) == asked
 
 
 def test_remove_deletes_downloads_and_leaves_what_was_put_there(hub: Hub, tmp_path: Path) -> None:
