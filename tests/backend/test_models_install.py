@@ -16,7 +16,7 @@ from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
 from backend import model_folders, model_install
-from backend.models import published
+from backend.models import converters, published
 from backend.models.lgm import LGM
 from backend.models.multiview_motion_unet import MultiViewMotionUNet
 from backend.models.videomv_unet import VideoMVImageUNet, VideoMVUNet
@@ -25,6 +25,7 @@ from backend.protocol import DioramaError
 from backend.weights import MODELS
 from tests.backend import published_models
 
+REAL_NETWORKS = set(published.NETWORKS)
 LARGE = [name for name, model in MODELS.items() if model.components]
 
 
@@ -234,3 +235,16 @@ def test_foreign_files_stay_when_a_model_is_installed_over_them(files: dict[str,
     model_install.convert("mvdream-lgm", root, files["mvdream-lgm"], Progress())
     assert note.read_text() == "mine"
     model_folders.verify("mvdream-lgm", root, Progress())
+
+
+def test_every_component_of_the_catalogue_has_a_network() -> None:
+    used = {c.network for m in MODELS.values() for c in m.components if c.folder != "tokenizer"}
+    assert used == published_models.NETWORKS.keys()
+    assert used <= REAL_NETWORKS
+
+
+def test_autoencoder_with_the_names_of_early_diffusers_is_read() -> None:
+    old = {f"encoder.mid_block.attentions.0.{n}.weight": torch.ones(2, 2) for n in ("query", "key", "value")}
+    old["encoder.mid_block.attentions.0.proj_attn.bias"] = torch.ones(2)
+    names = {name.rpartition("attentions.0.")[2] for name in converters.ldm_vae(old)}
+    assert names == {"to_q.weight", "to_k.weight", "to_v.weight", "to_out.0.bias"}
