@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from .weights import MODELS, Model, Source, SourceFile
 
+_FILES = [file for model in MODELS.values() for part in model.components for file in part.files]
 # Folders that belong to another source, or to one network.
-_NOT_ARCHIVES = {file.source.folder for model in MODELS.values() for file in model.files} | {
-    part.folder for model in MODELS.values() for part in model.components
+_NOT_ARCHIVES = {file.source.folder for file in _FILES} | {
+    PurePosixPath(name).parts[0] for file in _FILES for name in file.names
 }
 
 

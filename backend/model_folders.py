@@ -1,12 +1,13 @@
 """Where models are on the disk, whether they are whole, and their removal.
 
     <models>/<name>/              one model, as its pipeline reads it
-        unet/ vae/ …              networks (config.json, .safetensors), tokenizer/, scheduler/
+        unet/ autoencoder/ …      networks (config.json, .safetensors), tokenizer/, scheduler/
         model.json                the settings it was published with
         manifest.json             size and sha256 of every file; written last
     <models>/downloads/<source>/  published files that wait to be converted, downloaded or put there by hand
 
-A folder without manifest.json is unfinished, whatever else it holds. The starter is a part of the extension.
+A folder without manifest.json is unfinished, whatever else it holds. The starter is a part of the extension,
+which is installed whole, and needs no manifest.
 """
 
 from __future__ import annotations
@@ -139,7 +140,8 @@ def state(model: Model, root: Path) -> State:
             problems = tuple(filter(None, (_size_problem(folder, name, files[name]) for name in files)))
         except DioramaError as error:
             problems = (error.message,)
-    installed = sealed and not problems
+    finished = sealed or (not model.components and (folder / SETTINGS).is_file())
+    installed = finished and not problems
     wanted = () if installed else [file for part in model.components for file in part.files]
     missing = [file for file in wanted if not file.optional and find(file, [downloads]) is None]
     return State(
@@ -240,12 +242,13 @@ def verify(name: str, root: Path, progress: Progress) -> dict[str, Any]:
 
     Raises:
         DioramaError: E_WEIGHTS_MISSING if it is not installed, E_WEIGHTS_CORRUPT naming every file that is
-            damaged or gone.
+            damaged or gone, E_REQUEST for a starter without a manifest.
     """
     model = known(name)
     folder = folder_of(model, root)
     if not (folder / MANIFEST).is_file():
         require(name, root)  # says what is missing, and what to do
+        raise DioramaError("E_REQUEST", f"{name} came without checksums", hint="It cannot be verified.")
     files = read_manifest(folder)["files"]
     progress.stage("Checking the files")
     meter = _Meter(sum(entry["size"] for entry in files.values()), progress)

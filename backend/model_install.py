@@ -231,7 +231,7 @@ def _write_settings(model: Model, unfinished: Path) -> None:
     from .pipelines.published_settings import SETTINGS as published
 
     settings = published[model.name]
-    DDIMScheduler(**settings["scheduler"]).save_pretrained(unfinished / "scheduler")
+    DDIMScheduler(**settings["schedule"]).save_pretrained(unfinished / "scheduler")
     (unfinished / SETTINGS).write_text(json.dumps(settings, indent=1) + "\n", "utf-8")
 
 

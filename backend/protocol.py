@@ -20,7 +20,7 @@ REMEDIES = {
     "E_PROMPT_TOO_LONG": "Shorten the prompt: name the object, its colour and one or two details.",
     "E_MODEL_UNKNOWN": "Choose one of the models that are listed.",
     "E_WEIGHTS_MISSING": "Install the model in the preferences; the starter comes with the extension.",
-    "E_WEIGHTS_CORRUPT": "Install the model again; the damaged files will be replaced.",
+    "E_WEIGHTS_CORRUPT": "Install the extension again if it is the starter, else the model.",
     "E_DOWNLOAD": "Try again with a connection, or fetch the files by hand as the message says.",
     "E_OUTPUT_UNWRITABLE": "Choose an output folder that exists or can be made, and that you may write to.",
     "E_ENVIRONMENT": "Press Install Backend in the add-on's preferences, or choose a Python that has them.",

@@ -175,7 +175,7 @@ _VIDEOMV_TEXT_MODEL = Model(
     components=(
         Component("unet", "videomv-t2v-unet", (_VIDEOMV_T2V,)),
         Component("reconstructor", "lgm", (_VIDEOMV_T2V,)),
-        Component("vae", "stable-diffusion-vae", (_VIDEOMV_VAE,)),
+        Component("autoencoder", "stable-diffusion-vae", (_VIDEOMV_VAE,)),
         Component("text_encoder", "clip-h-text", (_VIDEOMV_CLIP,)),
         _TOKENIZER_SD2,
     ),
@@ -190,7 +190,7 @@ _VIDEOMV_IMAGE_MODEL = Model(
     components=(
         Component("unet", "videomv-i2v-unet", (_VIDEOMV_I2V,)),
         Component("reconstructor", "lgm", (_VIDEOMV_I2V,)),
-        Component("vae", "stable-diffusion-vae", (_VIDEOMV_VAE,)),
+        Component("autoencoder", "stable-diffusion-vae", (_VIDEOMV_VAE,)),
         Component("text_encoder", "clip-h-text", (_VIDEOMV_CLIP,)),
         Component("image_encoder", "clip-h-image", (_VIDEOMV_CLIP,)),
         _TOKENIZER_SD2,
@@ -219,7 +219,7 @@ _MVDREAM_LGM_MODEL = Model(
         ),
         _LGM_FIXROT,
         Component(
-            "vae",
+            "autoencoder",
             "stable-diffusion-vae",
             (
                 SourceFile(
@@ -273,7 +273,7 @@ _VIVID_ZOO_MODEL = Model(
             ),
         ),
         _LGM_FIXROT,
-        Component("vae", "stable-diffusion-vae", (_mvdream_v15("vae"),)),
+        Component("autoencoder", "stable-diffusion-vae", (_mvdream_v15("vae"),)),
         Component("text_encoder", "clip-l-text", (_mvdream_v15("text_encoder", "model"),)),
         _TOKENIZER_SD1,
     ),

@@ -93,7 +93,7 @@ def test_starter_cannot_be_removed(tmp_path: Path) -> None:
         model_folders.remove("starter", tmp_path)
 
 
-def test_sealed_starter_is_installed_and_an_unfinished_one_is_not(
+def test_starter_is_installed_once_its_settings_are_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(model_folders, "STARTER", tmp_path / "starter_weights")
@@ -101,8 +101,15 @@ def test_sealed_starter_is_installed_and_an_unfinished_one_is_not(
     (tmp_path / "starter_weights" / "unet" / "config.json").write_text("{}")
     with pytest.raises(DioramaError, match=r"E_WEIGHTS_MISSING.*Install the extension again"):
         model_folders.require("starter", tmp_path)
+    (tmp_path / "starter_weights" / "model.json").write_text("{}")
+    assert model_folders.require("starter") == tmp_path / "starter_weights"
+    with pytest.raises(DioramaError, match=r"E_REQUEST.*without checksums"):
+        model_folders.verify("starter", tmp_path, Progress())
     model_folders.seal(tmp_path / "starter_weights", "starter")
-    assert model_folders.require("starter", tmp_path) == tmp_path / "starter_weights"
+    assert model_folders.verify("starter", tmp_path, Progress())["files"] == 2
+    (tmp_path / "starter_weights" / "unet" / "config.json").unlink()
+    with pytest.raises(DioramaError, match=r"E_WEIGHTS_CORRUPT.*Install the extension again"):
+        model_folders.require("starter")
 
 
 @pytest.mark.parametrize("name", ["nothing", "", None, 7])

@@ -89,7 +89,7 @@ def test_published_files_become_a_model_that_is_read_back(
     unet = kinds.get(name, MultiViewMotionUNet).from_pretrained(folder / "unet")
     assert all(torch.isfinite(p).all() for p in unet.parameters())
     LGM.from_pretrained(folder / "reconstructor")
-    AutoencoderKL.from_pretrained(folder / "vae")
+    AutoencoderKL.from_pretrained(folder / "autoencoder")
     text = CLIPTextModel.from_pretrained(folder / "text_encoder")
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
     tokens = tokenizer("AB a", padding="max_length", return_tensors="pt").input_ids
@@ -102,7 +102,7 @@ def test_published_files_become_a_model_that_is_read_back(
         CLIPVisionModelWithProjection.from_pretrained(folder / "image_encoder")
     settings = json.loads((folder / "model.json").read_text())
     scheduler = DDIMScheduler.from_pretrained(folder / "scheduler")
-    assert scheduler.config["beta_schedule"] == settings["scheduler"]["beta_schedule"]
+    assert scheduler.config["beta_schedule"] == settings["schedule"]["beta_schedule"]
 
 
 def test_settings_are_the_published_ones(files: dict[str, Path], root: Path) -> None:
