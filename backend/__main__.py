@@ -11,7 +11,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("KMP_BLOCKTIME", "0")
 
-from . import protocol
+from . import models_command, protocol
 from .request import MODELS, GenerationRequest
 
 EPILOG = """exit codes: 0 done · 1 failed · 2 the request is wrong · 3 the installation is incomplete ·
@@ -34,9 +34,7 @@ def main(argv: list[str]) -> int:
 
             return serve()
         if args.command == "models":
-            for name, description in MODELS.items():
-                print(f"{name:12} {description}")
-            return 0
+            return models_command.run(args)
         return _generate(args)
     except KeyboardInterrupt:
         error = protocol.DioramaError("E_CANCELLED", "cancelled")
@@ -52,7 +50,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m backend", description=__doc__, epilog=EPILOG)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("serve", help="serve Blender on stdin and stdout")
-    commands.add_parser("models", help="list the models")
+    models_command.add_arguments(
+        commands.add_parser("models", help="list, download, convert, verify or remove models", epilog=EPILOG)
+    )
     commands.add_parser("train", help="train a model: train starter …")
     commands.add_parser("evaluate", help="measure a model")
     generate = commands.add_parser("generate", help="prompt to asset folder", epilog=EPILOG)

@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from . import model_folders
 from .progress import Progress, peak_memory_mib
 from .protocol import DioramaError, explained
 from .request import GenerationRequest
@@ -22,6 +23,7 @@ def run(request: GenerationRequest, directory: Path, progress: Progress) -> dict
     """
     try:
         check_output(directory)
+        model_folders.require(request.model)
         progress.stage("Loading libraries")
         import torch  # noqa: F401  the environment is checked before anything else is tried
 

@@ -20,8 +20,9 @@ REMEDIES = {
     "E_PROMPT_TOO_LONG": "Shorten the prompt: name the object, its colour and one or two details.",
     "E_IMAGE": "Choose a PNG or JPEG of one object, cut out or before a plain background.",
     "E_MODEL_UNKNOWN": "Choose one of the models that are listed.",
-    "E_WEIGHTS_MISSING": "Install the extension again; its zip contains the starter's weights.",
-    "E_WEIGHTS_CORRUPT": "Install the extension again; the damaged weights will be replaced.",
+    "E_WEIGHTS_MISSING": "Install the model in the preferences; the starter comes with the extension.",
+    "E_WEIGHTS_CORRUPT": "Install the extension again if it is the starter, else the model.",
+    "E_DOWNLOAD": "Try again with a connection, or fetch the files by hand as the message says.",
     "E_OUTPUT_UNWRITABLE": "Choose an output folder that exists or can be made, and that you may write to.",
     "E_ENVIRONMENT": "Press Install Backend in the add-on's preferences, or choose a Python that has them.",
     "E_CANCELLED": "Nothing is wrong: the job was cancelled.",
@@ -47,6 +48,7 @@ _EXIT_CODES = {
     "E_ENVIRONMENT": 3,
     "E_WEIGHTS_MISSING": 3,
     "E_WEIGHTS_CORRUPT": 3,
+    "E_DOWNLOAD": 3,
     "E_OUTPUT_UNWRITABLE": 4,
     "E_DISK_FULL": 4,
     "E_OUT_OF_MEMORY": 5,
@@ -161,8 +163,10 @@ def explained(error: BaseException) -> DioramaError:
     from_torch = type(error).__name__ == "OutOfMemoryError" or "can't allocate" in str(error)
     if isinstance(error, MemoryError) or from_torch:
         return DioramaError("E_OUT_OF_MEMORY", "there was not enough memory", detail=detail)
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return DioramaError("E_DISK_FULL", f"the disk is full: {error.filename or error}", detail=detail)
+    # safetensors has an error of its own, and only its text says what the system said
+    if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error):
+        where = getattr(error, "filename", None) or error
+        return DioramaError("E_DISK_FULL", f"the disk is full: {where}", detail=detail)
     if isinstance(error, ImportError) and not (error.name or "").startswith(("backend", "kernels")):
         return DioramaError("E_ENVIRONMENT", f"the backend's Python cannot load {error.name}", detail=detail)
     return DioramaError("E_INTERNAL", f"{type(error).__name__}: {error}", detail=detail)

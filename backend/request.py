@@ -6,9 +6,10 @@ import dataclasses
 import math
 from typing import Any
 
+from . import weights
 from .protocol import DioramaError
 
-MODELS = {"starter": "A small model of a small world; runs on any CPU and knows few words."}
+MODELS = {name: model.description for name, model in weights.MODELS.items()}
 MAX_PROMPT_CHARACTERS = 1000
 MAX_SEED = 2**31 - 1  # the largest number in a Blender integer field
 

@@ -14,10 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from . import job, protocol
+from . import job, model_folders, protocol
 from .progress import Progress
 from .protocol import DioramaError, Message
-from .request import MODELS, GenerationRequest
+from .request import GenerationRequest
+from .weights import MODELS
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ class Server:
             "protocol": protocol.VERSION,
             "pid": os.getpid(),
             "python": platform.python_version(),
-            "capabilities": ["probe", "models.list", "job.submit", "job.cancel", "shutdown"],
+            "capabilities": ["probe", "models.list", *MODEL_JOBS, "job.submit", "job.cancel", "shutdown"],
         }
         self._send(protocol.notification("hello", hello))
         threading.Thread(target=self._read, name="reader", daemon=True).start()
@@ -90,8 +91,9 @@ class Server:
             if running := self._jobs.get(params.get("job", "")):
                 running.cancel()
         elif method == "models.list":
-            models = [{"name": name, "description": text} for name, text in MODELS.items()]
-            self._send(protocol.answer(number, {"models": models}))
+            self._send(protocol.answer(number, list_models()))
+        elif method in MODEL_JOBS:
+            self._change_model(number, MODEL_JOBS[method], params)
         elif method == "probe":
             self._work.put(lambda: self._answer(number, probe))
         elif method == "shutdown":
@@ -105,6 +107,17 @@ class Server:
         if not isinstance(identity, str) or not isinstance(directory, str) or identity in self._jobs:
             raise DioramaError("E_PROTOCOL", "job.submit needs a new job name and a directory")
         request = GenerationRequest.from_dict(params.get("request"))
+        self._enqueue(number, identity, lambda progress: job.run(request, Path(directory), progress))
+
+    def _change_model(self, number: int | None, change: ModelJob, params: dict[str, Any]) -> None:
+        identity = params.get("job")
+        if not isinstance(identity, str) or identity in self._jobs:
+            raise DioramaError("E_PROTOCOL", "a change of a model needs a new job name")
+        name = model_folders.known(params.get("model")).name
+        self._enqueue(number, identity, lambda progress: change(name, model_folders.models_root(), progress))
+
+    def _enqueue(self, number: int | None, identity: str, run: Callable[[Progress], dict[str, Any]]) -> None:
+        """Runs something after what waits already, as a job that tells its progress and can be cancelled."""
 
         def emit(event: str, fields: dict[str, Any]) -> None:
             self._send(protocol.notification(f"job.{event}", {"job": identity, **fields}))
@@ -114,7 +127,7 @@ class Server:
 
         def work() -> None:
             try:
-                self._answer(number, lambda: job.run(request, Path(directory), progress))
+                self._answer(number, lambda: run(progress))
             finally:
                 del self._jobs[identity]
 
@@ -128,6 +141,31 @@ class Server:
             log.error("%s %s", failure, failure.detail)
             message = protocol.failure(number, failure)
         self._send(message)
+
+
+def list_models() -> dict[str, Any]:
+    """The catalogue, with what is installed and what is missing, as the disk says now."""
+    root = model_folders.models_root()
+    return {"folder": str(root), "models": [model_folders.state(m, root).to_dict() for m in MODELS.values()]}
+
+
+def _download(name: str, root: Path, progress: Progress) -> dict[str, Any]:
+    from . import model_install
+
+    return model_install.download(name, root, progress)
+
+
+def _remove(name: str, root: Path, progress: Progress) -> dict[str, Any]:
+    progress.stage("Removing")
+    return model_folders.remove(name, root)
+
+
+ModelJob = Callable[[str, Path, Progress], dict[str, Any]]
+MODEL_JOBS: dict[str, ModelJob] = {
+    "models.download": _download,
+    "models.verify": model_folders.verify,
+    "models.remove": _remove,
+}
 
 
 def probe() -> dict[str, Any]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from . import headless, host, operators, panels, preferences, properties, scene
+from . import headless, host, model_operators, operators, panels, preferences, properties, scene
 
-MODULES = (properties, preferences, host, scene, operators, panels, headless)
+MODULES = (properties, preferences, host, scene, operators, model_operators, panels, headless)
 
 
 def register() -> None:

@@ -15,7 +15,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from .backend import protocol
+from .backend import model_folders, protocol
 from .backend.protocol import DioramaError, Message
 
 HELLO_WITHIN_S = 60.0  # a cold disk under a virus scanner has been seen to take tens of seconds
@@ -27,12 +27,14 @@ LOG_LINES_IN_REPORT = 40
 
 @dataclasses.dataclass(frozen=True)
 class Launch:
-    """How to start it: its Python, the folder that holds `backend/`, its log, and may it go online."""
+    """How to start it: its Python, the folder that holds `backend/`, its log, may it go online, and where
+    models are."""
 
     python: Path
     root: Path
     log: Path
     online: bool = False
+    models: Path | None = None
 
 
 class Client:
@@ -222,6 +224,8 @@ def _environment(launch: Launch) -> dict[str, str]:
     }
     if not launch.online:
         ours["HF_HUB_OFFLINE"] = "1"
+    if launch.models:
+        ours[model_folders.ROOT_VARIABLE] = str(launch.models)
     return {**kept, **ours}
 
 

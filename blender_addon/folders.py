@@ -1,4 +1,4 @@
-"""Where things are: the chosen Python, the folder for new assets, and the one that Blender gives us."""
+"""Where things are: the chosen Python, new assets, models, and the folder that Blender gives us."""
 
 from __future__ import annotations
 
@@ -22,6 +22,14 @@ def output_folder() -> Path:
     if chosen and not (chosen.startswith("//") and not bpy.data.filepath):
         return Path(bpy.path.abspath(chosen))
     return user_folder() / "assets"
+
+
+def models_folder() -> Path:
+    """The folder of installed models."""
+    preferences = _get()
+    chosen = preferences.models_folder if preferences else ""
+    # Else beside the backend's environment: outside of Blender's folders, so that it outlives updates.
+    return Path(bpy.path.abspath(chosen)) if chosen else environment.default_folder().parent / "models"
 
 
 def user_folder() -> Path:

@@ -1,4 +1,4 @@
-"""What lives while the add-on is enabled: the job session, Blender's timer for it, and an installation."""
+"""What lives while the add-on is enabled: the jobs, Blender's timer for them, and installations."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import bpy
 import bpy.utils.previews
 
 from . import environment, folders, jobs
+from .backend import model_folders, weights
 from .backend.progress import Emit
 from .backend.request import GenerationRequest
 from .client import Launch
 from .environment import Installation
 from .jobs import Job
+from .model_work import ModelWork
 from .session import Session
 
 ROOT = Path(__file__).parent
@@ -38,7 +40,10 @@ class Host:
         self._log = user_folder / "backend.log"
         self._scenes: dict[str, str] = {}  # job → name of the scene that asked for it
         self._to_import: deque[Job] = deque()
+        self.models: dict[str, model_folders.State] = {}  # of the disk, for drawing
+        self.model_work: ModelWork | None = None  # the running or last change of a model
         self.check_environment()
+        self.check_models()
 
     def check_environment(self) -> None:
         """Looks at the disk once, so that drawing need not: `chosen`, or one of `environment.state`."""
@@ -47,6 +52,31 @@ class Host:
         else:
             self.environment = environment.state(ROOT / "backend" / "requirements.txt", self.folder)
 
+    def check_models(self) -> None:
+        """Looks at the disk once, so that drawing need not."""
+        root = folders.models_folder()
+        self.models = {name: model_folders.state(model, root) for name, model in weights.MODELS.items()}
+
+    @property
+    def usable_models(self) -> list[str]:
+        """The models that can be chosen: the starter, which is a part of the add-on, and the installed."""
+        return [name for name, state in self.models.items() if state.installed or not state.model.components]
+
+    @property
+    def changing_model(self) -> bool:
+        """Whether a model is being installed, checked or removed."""
+        return self.model_work is not None and self.model_work.running
+
+    def change_model(self, method: str, model: str) -> ModelWork:
+        """Begins to install (`models.download`), check or remove a model.
+
+        Raises:
+            DioramaError: E_ENVIRONMENT if the backend cannot be started.
+        """
+        self.model_work = ModelWork(method, model, self._launch())
+        self.wake()
+        return self.model_work
+
     @property
     def folder(self) -> Path:
         """The folder of our own environment."""
@@ -54,7 +84,7 @@ class Host:
 
     def _launch(self) -> Launch:
         python = environment.backend_python(self.python or folders.backend_python(), self.folder)
-        return Launch(python, ROOT, self._log, bool(bpy.app.online_access))
+        return Launch(python, ROOT, self._log, bool(bpy.app.online_access), folders.models_folder())
 
     def submit(self, request: GenerationRequest, directory: Path | None, scene: bpy.types.Scene) -> Job:
         """Puts a job into the queue; what it makes will be imported into that scene."""
@@ -101,6 +131,8 @@ class Host:
             bpy.app.timers.unregister(self._timer)
         if self.installation:
             self.installation.cancel()
+        if self.model_work:
+            self.model_work.close()
         self.session.close()
         bpy.utils.previews.remove(self._previews)
 
@@ -114,8 +146,12 @@ class Host:
         installing = self.installation is not None and self.installation.running
         if not installing and self.environment not in USABLE:
             self.check_environment()  # the installation may just have ended
+        if self.model_work and self.changing_model:
+            self.model_work.pump()
+            if not self.model_work.running:
+                self.check_models()
         _redraw()
-        if self.session.busy or self._to_import or installing:
+        if self.session.busy or self._to_import or installing or self.changing_model:
             return BUSY_S
         return IDLE_S if self.session.client.running else None
 
@@ -163,8 +199,9 @@ def unregister() -> None:
 
 def draw_text(layout: bpy.types.UILayout, text: str, icon: str = "NONE") -> None:
     """A paragraph: Blender's labels do not wrap."""
-    character_px = 7.0 * bpy.context.preferences.system.ui_scale
-    width = max(20, int(bpy.context.region.width / character_px) - 8)
+    character_px = 7.0 * (bpy.context.preferences.system.ui_scale or 1.0)  # 0 without a window
+    region = bpy.context.region
+    width = max(20, int((region.width if region else 600) / character_px) - 8)
     column = layout.column(align=True)
     column.scale_y = 0.8
     for i, line in enumerate(textwrap.wrap(text, width)):

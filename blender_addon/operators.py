@@ -24,7 +24,7 @@ class DIORAMA_OT_generate(bpy.types.Operator):
 
     prompt: bpy.props.StringProperty(description="What to make; the scene's prompt if not given")
     seed: bpy.props.IntProperty(min=0, max=MAX_SEED, description="The scene's seed if not given")
-    model: bpy.props.StringProperty(default="starter")
+    model: bpy.props.StringProperty(description="Its name; the scene's model if not given")
     steps: bpy.props.IntProperty(min=0, description="Denoising steps; 0 for the model's own number")
     views: bpy.props.IntProperty(min=0, description="Number of views; 0 for the model's own number")
     mesh: bpy.props.BoolProperty(
@@ -51,7 +51,8 @@ class DIORAMA_OT_generate(bpy.types.Operator):
             request = GenerationRequest(
                 prompt=self.prompt if given("prompt") else settings.prompt,
                 seed=self.seed if given("seed") else settings.seed,
-                model=self.model,
+                # a model that was chosen in a file and is not installed here reads as an empty text
+                model=self.model if given("model") else settings.model or "starter",
                 steps=self.steps or None,
                 views=self.views or None,
                 mesh=self.mesh if given("mesh") else settings.mesh,
@@ -201,6 +202,8 @@ class DIORAMA_OT_job(bpy.types.Operator):
             context.scene.diorama.prompt = job.request["prompt"]
             context.scene.diorama.seed = job.request["seed"]
             context.scene.diorama.mesh = job.request.get("mesh", False)
+            if job.request["model"] in host.get().usable_models:
+                context.scene.diorama.model = job.request["model"]
         elif self.action == "OPEN":
             if not Path(job.directory).is_dir():
                 self.report({"ERROR"}, f"The folder is gone: {job.directory}")

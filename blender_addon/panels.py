@@ -42,6 +42,8 @@ class DIORAMA_PT_generate(_Panel, bpy.types.Panel):
         if installing or current.environment not in {"chosen", "ready"}:
             preferences.draw_environment(layout.box())
         layout.prop(settings, "prompt", text="", icon="OUTLINER_OB_FONT", placeholder="a red mushroom")
+        if len(current.usable_models) > 1:
+            layout.prop(settings, "model", text="")
         row = layout.row(align=True)
         row.prop(settings, "seed")
         row.operator("diorama.random_seed", text="", icon="FILE_REFRESH")

@@ -1,14 +1,18 @@
-"""Where the backend's Python is, where results go, and the button that installs the backend."""
+"""Where the backend's Python, results and models are, and the buttons that install them."""
 
 from __future__ import annotations
 
 import bpy
 
-from . import host
+from . import host, model_list
 
 
 def _environment_changed(_preferences: bpy.types.AddonPreferences, _context: bpy.types.Context) -> None:
     host.get().check_environment()
+
+
+def _models_changed(_preferences: bpy.types.AddonPreferences, _context: bpy.types.Context) -> None:
+    host.get().check_models()
 
 
 class DIORAMA_AP_preferences(bpy.types.AddonPreferences):
@@ -31,13 +35,22 @@ class DIORAMA_AP_preferences(bpy.types.AddonPreferences):
         subtype="DIR_PATH",
     )
 
+    models_folder: bpy.props.StringProperty(
+        name="Models Folder",
+        description="Where installed models are kept. Empty: in your data folder, beside the backend",
+        subtype="DIR_PATH",
+        update=_models_changed,
+    )
+
     def draw(self, _context: bpy.types.Context) -> None:
-        """Draws the two folders and the state of the backend."""
+        """Draws the folders, the state of the backend, and the models."""
         layout = self.layout
         draw_environment(layout)
         column = layout.column()
         column.prop(self, "backend_python")
         column.prop(self, "output_folder")
+        column.prop(self, "models_folder")
+        model_list.draw_models(layout)
 
 
 def draw_environment(layout: bpy.types.UILayout) -> None:

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import bpy
 
+from . import host
 from .backend.request import MAX_SEED
+from .backend.weights import MODELS
+
+# The number is what a .blend file keeps: a model's place in the catalogue, whichever are installed.
+_CHOICES = {name: (name, name, model.description, i) for i, (name, model) in enumerate(MODELS.items())}
+
+
+def _usable_models(
+    _settings: bpy.types.PropertyGroup, _context: bpy.types.Context | None
+) -> list[tuple[str, str, str, int]]:
+    return [_CHOICES[name] for name in host.get().usable_models]
 
 
 class DIORAMA_PG_settings(bpy.types.PropertyGroup):
@@ -15,6 +26,7 @@ class DIORAMA_PG_settings(bpy.types.PropertyGroup):
         name="Prompt",
         description="What should be made, for example: a red mushroom",
     )
+    model: bpy.props.EnumProperty(name="Model", description="What makes it", items=_usable_models)
     seed: bpy.props.IntProperty(
         name="Seed",
         description="The same prompt and seed give the same result; another seed gives another one",

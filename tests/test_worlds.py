@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-# backend modules that Blender loads too
-SHARED = {"protocol", "request", "progress", "asset", "ply", "sequence_file"}
+# Backend modules that Blender loads too.
+SHARED = {"protocol", "request", "progress", "asset", "ply", "sequence_file", "weights", "model_folders"}
 BLENDER = {"bpy", "bpy_extras", "addon_utils", "mathutils", "gpu", "gpu_extras", "blf", "bl_math", "numpy"}
 
 
@@ -42,9 +42,10 @@ def test_kernels_know_neither() -> None:
     assert result.returncode == 0, result.stderr
 
 
-@pytest.mark.parametrize("module", ["protocol", "request", "progress", "server", "job"])
+@pytest.mark.parametrize("module", ["protocol", "request", "progress", "server", "job", "models_command"])
 def test_contract_needs_only_the_standard_library(module: str) -> None:
     blocked = ["bpy", "torch", "numpy", "PIL", "tqdm", "diffusers", "transformers", "safetensors", "kernels"]
+    blocked += ["huggingface_hub", "platformdirs"]
     result = import_with_blocked([f"backend.{module}"], blocked)
     assert result.returncode == 0, result.stderr
 

@@ -145,7 +145,7 @@ def vivid_zoo_unet(checkpoint: StateDict) -> dict[str, Tensor]:
 def ldm_vae(checkpoint: StateDict) -> dict[str, Tensor]:
     """Stable Diffusion's image autoencoder as diffusers' `AutoencoderKL`.
 
-    Names may be bare or start with `first_stage_model.`.
+    Names may be bare or start with `first_stage_model.`; those of diffusers' own files stay as they are.
     """
     checkpoint = without_prefix(checkpoint, "first_stage_model.") or checkpoint
     last = _count(checkpoint, r"decoder\.up") - 1
@@ -166,6 +166,11 @@ def ldm_vae(checkpoint: StateDict) -> dict[str, Tensor]:
         (r"\.mid\.attn_1\.norm\.", ".mid_block.attentions.0.group_norm."),
         (r"\.mid\.attn_1\.proj_out\.", ".mid_block.attentions.0.to_out.0."),
         (r"\.mid\.attn_1\.([qkv])\.", r".mid_block.attentions.0.to_\1."),
+        # Diffusers' own files from before it renamed these.
+        (r"\.attentions\.0\.(q)uery\.", r".attentions.0.to_\1."),
+        (r"\.attentions\.0\.(k)ey\.", r".attentions.0.to_\1."),
+        (r"\.attentions\.0\.(v)alue\.", r".attentions.0.to_\1."),
+        (r"\.attentions\.0\.proj_attn\.", ".attentions.0.to_out.0."),
         (r"\.nin_shortcut\.", ".conv_shortcut."),
         (r"\.norm_out\.", ".conv_norm_out."),
     ]
@@ -183,8 +188,11 @@ def open_clip_text(checkpoint: StateDict) -> dict[str, Tensor]:
     """OpenCLIP's text encoder as transformers' `CLIPTextModel`, without its last layer.
 
     Stable Diffusion 2, ModelScope and VideoMV read the last layer but one, then normalise; so a model with
-    one layer less and the same final norm gives what they read.
+    one layer less and the same final norm gives what they read. A file that was cut to that and has
+    transformers' names already is taken as it is.
     """
+    if not any("transformer.resblocks." in name for name in checkpoint):
+        return ldm_clip_text(checkpoint)
     # MVDream 2.1's files hold it with a prefix.
     checkpoint = without_prefix(checkpoint, "cond_stage_model.model.") or checkpoint
     last = f"transformer.resblocks.{_count(checkpoint, 'transformer.resblocks') - 1}."

@@ -110,7 +110,7 @@ NETWORKS = {
 }
 
 
-def convert(name: str, sources: Sequence[Path], target: Path) -> None:
+def convert(name: str, sources: Sequence[Path], target: Path) -> int:
     """Turns published weight files into the folder `target`, which `from_pretrained` reads.
 
     The folder appears whole or not at all.
@@ -118,6 +118,9 @@ def convert(name: str, sources: Sequence[Path], target: Path) -> None:
     Args:
         name: one of `NETWORKS`.
         sources: the published files; most networks come from one.
+
+    Returns:
+        How many tensors it has.
 
     Raises:
         DioramaError: E_WEIGHTS_MISSING if a file is not there or none has such a network in it,
@@ -146,3 +149,4 @@ def convert(name: str, sources: Sequence[Path], target: Path) -> None:
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
+    return len(weights)

@@ -1,0 +1,69 @@
+"""How each published model was sampled: what goes into the `model.json` of its folder.
+
+The names are those of the pipelines' settings. Views, steps and guidance can be asked for otherwise; the rest
+belongs to the weights.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import schedules
+
+_VIDEOMV: dict[str, Any] = {
+    "num_views": 24,
+    "size_px": 256,
+    "fov_deg": 39.6,
+    "steps": 50,
+    "three_d_aware": (0.4, 0.6, 0.8),  # steps 20, 30 and 40 of 50
+    "input_views": 4,  # a quarter turn apart
+    "negative_prompt": (
+        "Distorted, discontinuous, Ugly, blurry, low resolution, disfigured, disconnected limbs, "
+        "Ugly faces, incomplete arms"
+    ),
+    "words": (),
+}
+
+# LGM as its authors trained it, with MVDream's views; VideoMV trained it on with other cameras.
+_LGM: dict[str, Any] = {
+    "num_views": 4,
+    "size_px": 256,
+    "elevation_deg": 0.0,
+    "radius": 1.5,
+    "fov_deg": 49.1,
+    "steps": 50,
+    "guidance": 7.5,
+    "three_d_aware": (),
+    "input_views": 4,
+    "rendering": {"fov_deg": 49.1, "size_px": 512, "background": 1.0, "blending": "display"},
+    "prompt_suffix": ", 3d asset",
+    "negative_prompt": (
+        "ugly, blurry, pixelated obscure, unnatural colors, poor lighting, dull, unclear, cropped, lowres, "
+        "low quality, artifacts, duplicate"
+    ),
+    "words": (),
+}
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "videomv-t2v": _VIDEOMV
+    | {
+        "schedule": schedules.VIDEOMV_TEXT,
+        "elevation_deg": 15.0,
+        "radius": 2.0,
+        "guidance": 9.0,
+        "rendering": {"fov_deg": 39.6, "size_px": 512, "background": 0.5, "blending": "display"},
+        "prompt_suffix": ", 3d asset",
+    },
+    "videomv-i2v": _VIDEOMV
+    | {
+        "schedule": schedules.VIDEOMV_IMAGE,
+        "elevation_deg": 5.0,
+        "radius": 1.7,
+        "guidance": 6.0,
+        "rendering": {"fov_deg": 39.6, "size_px": 512, "background": 0.7, "blending": "display"},
+        "prompt_suffix": "",  # no prompt at all: the image says everything
+    },
+    "mvdream-lgm": _LGM | {"schedule": schedules.MVDREAM},
+    "vivid-zoo": _LGM | {"schedule": schedules.VIVID_ZOO, "num_frames": 16},
+}
+"""By the catalogue's names. Source: VideoMV's and LGM's released configurations; Vivid-ZOO, table III."""

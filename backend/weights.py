@@ -1,0 +1,292 @@
+"""The models that Diorama knows: what each needs, where its files come from, and what its licence allows.
+
+Only facts, so that Blender can show them too; `model_folders` looks at the disk, `model_install` fills it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Source:
+    """Somewhere that publishes files.
+
+    Attributes:
+        folder: what the folder for its files is called, in the folder of files that wait to be converted.
+        page: where a person finds it.
+        repo: its repository on Hugging Face, from which files can be downloaded; empty if a person must.
+    """
+
+    folder: str
+    page: str
+    repo: str = ""
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A published file.
+
+    Attributes:
+        name: its path at the source, and so in the source's folder.
+        size_gb: about; None where no source states it.
+        also: other files with the same network in them, which are taken instead if they are there.
+        optional: the model works without it.
+    """
+
+    source: Source
+    name: str
+    size_gb: float | None = None
+    also: tuple[str, ...] = ()
+    optional: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every name under which it may be there."""
+        return (self.name, *self.also)
+
+
+@dataclass(frozen=True)
+class Component:
+    """One folder of a model, for example `unet`, and the published files that it is made of.
+
+    `network` is a name in `models.published.NETWORKS`; for the folder `tokenizer`, it is the token that fills
+    up short prompts.
+    """
+
+    folder: str
+    network: str
+    files: tuple[SourceFile, ...]
+
+
+@dataclass(frozen=True)
+class Model:
+    """One entry of the catalogue.
+
+    Attributes:
+        licence: in words, with what it follows from.
+        commercial: whether results may be used commercially, as far as the licences say.
+        memory_gib: of the GPU, at the full and at the low plan; None until it was measured.
+        weights_gib: of all networks in half precision: no plan that keeps them on the GPU takes less.
+        warning: what the user should know before using it.
+    """
+
+    name: str
+    description: str
+    licence: str
+    commercial: bool
+    components: tuple[Component, ...] = ()
+    memory_gib: tuple[float | None, float | None] = (None, None)
+    weights_gib: float = 0.0
+    warning: str = ""
+
+    @property
+    def files(self) -> tuple[SourceFile, ...]:
+        """All files that it is made of, each once, though several networks may be in one."""
+        files = {(file.source, file.name): file for part in self.components for file in part.files}
+        return tuple(files.values())
+
+    @property
+    def download_gb(self) -> float:
+        """About how much its files are; `size_is_known` says whether all of them are counted."""
+        return sum(file.size_gb or 0.0 for file in self.files if not file.optional)
+
+    @property
+    def size_is_known(self) -> bool:
+        """Whether the size of every file is known."""
+        return all(file.size_gb for file in self.files if not file.optional)
+
+    @property
+    def download(self) -> str:
+        """In words: how much its files are."""
+        return f"{'' if self.size_is_known else 'at least '}{self.download_gb:.1f} GB"
+
+    @property
+    def memory(self) -> str:
+        """In words: how much memory of a GPU it needs."""
+        full, low = self.memory_gib
+        known = [f"{full:g} GiB"] if full else []
+        known += [f"{low:g} GiB at the low plan"] if low else []
+        return ", ".join(known) or f"not measured; the networks alone are {self.weights_gib:g} GiB"
+
+
+_VIDEOMV = Source(
+    "videomv",
+    "pretrained_models.zip of VideoMV (https://github.com/alibaba/VideoMV; "
+    "https://virutalbuy-public.oss-cn-hangzhou.aliyuncs.com/share/aigc3d/pretrained_models.zip), unpacked",
+)
+_ALIGNMENT = Source(
+    "vivid-zoo", "no alignment was ever published; train it: python -m backend train vivid-zoo"
+)
+
+
+def _hugging_face(repo: str) -> Source:
+    return Source(repo.replace("/", "--"), f"https://huggingface.co/{repo}", repo)
+
+
+_MVDREAM = _hugging_face("MVDream/MVDream")
+_MVDREAM_DIFFUSERS = _hugging_face("ashawkey/mvdream-sd2.1-diffusers")
+_LGM = _hugging_face("ashawkey/LGM")
+_ANIMATEDIFF = _hugging_face("guoyww/animatediff-motion-adapter-v1-5-2")
+
+# CLIP's words, the same for every model here; only the token that fills up a prompt differs.
+_WORDS = (
+    SourceFile(_MVDREAM_DIFFUSERS, "tokenizer/vocab.json", 0.001, ("vocab.json",)),
+    SourceFile(_MVDREAM_DIFFUSERS, "tokenizer/merges.txt", 0.001, ("merges.txt",)),
+)
+_TOKENIZER_SD1 = Component("tokenizer", "<|endoftext|>", _WORDS)
+_TOKENIZER_SD2 = Component("tokenizer", "!", _WORDS)
+
+# Weights from before LGM's rotation fix have the same names and shapes: only the file tells them apart.
+_LGM_FIXROT = Component(
+    "reconstructor", "lgm-fixrot", (SourceFile(_LGM, "model_fp16_fixrot.safetensors", 0.83),)
+)
+
+_VIDEOMV_T2V = SourceFile(_VIDEOMV, "t2v_00333000.pth", 7.31)
+_VIDEOMV_I2V = SourceFile(_VIDEOMV, "i2v_00882000.pth", 7.35, also=("i2v_882000.pth",))
+_VIDEOMV_VAE = SourceFile(_VIDEOMV, "modelscope_t2v/VQGAN_autoencoder.pth", also=("VQGAN_autoencoder.pth",))
+_VIDEOMV_CLIP = SourceFile(
+    _VIDEOMV,
+    "modelscope_t2v/open_clip_pytorch_model.bin",
+    also=("modelscope_i2v/I2VGen-XL/open_clip_pytorch_model.bin", "open_clip_pytorch_model.bin"),
+)
+_MVDREAM_V21 = "sd-v2.1-base-4view.pt"  # all of MVDream 2.1 in one file
+
+
+def _mvdream_v15(folder: str, weights: str = "diffusion_pytorch_model") -> SourceFile:
+    """All of MVDream 1.5 in one file, or the file of one network in any of its diffusers layouts."""
+    also = (f"{folder}/{weights}.safetensors", f"{folder}/{weights}.bin", f"{folder}/pytorch_model.bin")
+    return SourceFile(_MVDREAM, "sd-v1.5-4view.pt", 4.27, also)
+
+
+_STARTER = Model(
+    "starter",
+    "A small model of a small world; runs on any CPU and knows few words.",
+    "GPL-3.0-or-later: our own, trained by this repository",
+    commercial=True,
+)
+
+_VIDEOMV_TEXT_MODEL = Model(
+    "videomv-t2v",
+    "VideoMV: a prompt to 24 views at 256 px, then splats.",
+    "No licence is stated; the model derives from ModelScope's text-to-video (CC BY-NC 4.0)",
+    commercial=False,
+    weights_gib=4.2,  # 1413 M U-Net, 415 M LGM, 340 M text, 84 M VAE parameters
+    components=(
+        Component("unet", "videomv-t2v-unet", (_VIDEOMV_T2V,)),
+        Component("reconstructor", "lgm", (_VIDEOMV_T2V,)),
+        Component("autoencoder", "stable-diffusion-vae", (_VIDEOMV_VAE,)),
+        Component("text_encoder", "clip-h-text", (_VIDEOMV_CLIP,)),
+        _TOKENIZER_SD2,
+    ),
+)
+
+_VIDEOMV_IMAGE_MODEL = Model(
+    "videomv-i2v",
+    "VideoMV: an image to 24 views at 256 px, then splats.",
+    "No licence is stated; the model derives from I2VGen-XL, whose authors allow research only",
+    commercial=False,
+    weights_gib=5.4,  # as above, and 632 M image encoder
+    components=(
+        Component("unet", "videomv-i2v-unet", (_VIDEOMV_I2V,)),
+        Component("reconstructor", "lgm", (_VIDEOMV_I2V,)),
+        Component("autoencoder", "stable-diffusion-vae", (_VIDEOMV_VAE,)),
+        Component("text_encoder", "clip-h-text", (_VIDEOMV_CLIP,)),
+        Component("image_encoder", "clip-h-image", (_VIDEOMV_CLIP,)),
+        _TOKENIZER_SD2,
+    ),
+)
+
+_MVDREAM_LGM_MODEL = Model(
+    "mvdream-lgm",
+    "MVDream and LGM: a prompt to 4 views at 256 px, then splats; the fast everyday generator.",
+    "MVDream: OpenRAIL, whose restrictions of use go with the results; LGM: MIT",
+    commercial=True,
+    memory_gib=(10.0, 8.0),  # LGM's own figure with everything loaded; cards that it is known to fit
+    weights_gib=3.2,  # 868 M U-Net, 415 M LGM, 340 M text, 84 M VAE parameters
+    components=(
+        Component(
+            "unet",
+            "mvdream-v2-unet",
+            (
+                SourceFile(
+                    _MVDREAM_DIFFUSERS,
+                    "unet/diffusion_pytorch_model.safetensors",
+                    1.74,
+                    also=("unet/diffusion_pytorch_model.bin", _MVDREAM_V21),
+                ),
+            ),
+        ),
+        _LGM_FIXROT,
+        Component(
+            "autoencoder",
+            "stable-diffusion-vae",
+            (
+                SourceFile(
+                    _MVDREAM_DIFFUSERS,
+                    "vae/diffusion_pytorch_model.safetensors",
+                    0.17,
+                    also=("vae/diffusion_pytorch_model.bin", _MVDREAM_V21),
+                ),
+            ),
+        ),
+        Component(
+            "text_encoder",
+            "clip-h-text",
+            (
+                SourceFile(
+                    _MVDREAM_DIFFUSERS,
+                    "text_encoder/model.safetensors",
+                    0.68,
+                    also=("text_encoder/pytorch_model.bin", _MVDREAM_V21),
+                ),
+            ),
+        ),
+        _TOKENIZER_SD2,
+    ),
+)
+
+_VIVID_ZOO_MODEL = Model(
+    "vivid-zoo",
+    "Vivid-ZOO: a prompt to 4 views of 16 frames at 256 px, then moving splats.",
+    "MVDream: OpenRAIL, whose restrictions of use go with the results; AnimateDiff: Apache-2.0; LGM: MIT",
+    commercial=True,
+    memory_gib=(None, 8.0),  # half precision, chunked decoding; an estimate of the specification
+    weights_gib=3.7,  # 1356 M U-Net, 415 M LGM, 123 M text, 84 M VAE parameters
+    warning=(
+        "Without trained alignment layers this is the naive composition of its two base models, "
+        "which its paper finds poor."
+    ),
+    components=(
+        Component(
+            "unet",
+            "vivid-zoo-unet",
+            (
+                _mvdream_v15("unet"),
+                SourceFile(
+                    _ANIMATEDIFF,
+                    "diffusion_pytorch_model.safetensors",
+                    1.82,
+                    also=("mm_sd_v15_v2.ckpt",),
+                ),
+                SourceFile(_ALIGNMENT, "alignment.safetensors", 0.16, optional=True),
+            ),
+        ),
+        _LGM_FIXROT,
+        Component("autoencoder", "stable-diffusion-vae", (_mvdream_v15("vae"),)),
+        Component("text_encoder", "clip-l-text", (_mvdream_v15("text_encoder", "model"),)),
+        _TOKENIZER_SD1,
+    ),
+)
+
+MODELS: dict[str, Model] = {
+    model.name: model
+    for model in (
+        _STARTER,
+        _VIDEOMV_TEXT_MODEL,
+        _VIDEOMV_IMAGE_MODEL,
+        _MVDREAM_LGM_MODEL,
+        _VIVID_ZOO_MODEL,
+    )
+}
+"""Every model by name; the first is the one that is taken where none is chosen."""

@@ -1,0 +1,184 @@
+"""Models through the backend's process and its command line: listed, installed, checked, removed."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from pathlib import Path
+
+import pytest
+
+from backend import __main__ as command_line
+from backend import model_folders
+from backend.models import published
+from tests.backend import published_models
+
+# A backend whose networks are as small as the published files of these tests.
+SMALL_BACKEND = (
+    "-c",
+    "from tests.backend.published_models import use_small_networks; use_small_networks()\n"
+    "from backend import server; server.serve()",
+)
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DIORAMA_MODELS", str(tmp_path / "models"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return tmp_path / "models"
+
+
+def make_small_model(root: Path) -> Path:
+    """An installed model whose files are small."""
+    folder = root / "mvdream-lgm"
+    (folder / "unet").mkdir(parents=True)
+    (folder / "unet" / "config.json").write_text('{"small": true}')
+    model_folders.seal(folder, "mvdream-lgm")
+    return folder
+
+
+def error_of(message: dict) -> dict:
+    return message["error"]["data"]
+
+
+def test_list_says_what_is_installed_and_what_is_missing(talk, root: Path) -> None:
+    make_small_model(root)
+    backend = talk()
+    assert {"models.list", "models.download", "models.verify", "models.remove"} <= {
+        *backend.next()["params"]["capabilities"]
+    }
+    backend.call(1, "models.list")
+    answer = backend.until(id=1)["result"]
+    assert answer["folder"] == str(root)
+    models = {model["name"]: model for model in answer["models"]}
+    assert next(iter(models)) == "starter"
+    assert models["mvdream-lgm"]["installed"]
+    missing = models["videomv-t2v"]
+    assert not missing["installed"] and not missing["commercial"]
+    assert "CC BY-NC" in missing["licence"]
+    assert any("t2v_00333000.pth" in line and str(root) in line for line in missing["to_fetch"])
+
+
+def test_files_that_are_there_are_installed_checked_and_removed(talk, root: Path) -> None:
+    published_models.publish("mvdream-lgm", root / "downloads")
+    backend = talk(*SMALL_BACKEND)
+    backend.call(1, "models.download", job="install", model="mvdream-lgm")
+    stages = []
+    while (message := backend.next(120)).get("id") != 1:
+        if message["method"] == "job.stage":
+            assert message["params"]["job"] == "install"
+            stages.append(message["params"]["stage"])
+    assert message["result"]["folder"] == str(root / "mvdream-lgm"), message
+    assert "Converting unet" in stages
+    backend.call(2, "models.verify", job="check", model="mvdream-lgm")
+    assert backend.until(id=2)["result"]["files"] == message["result"]["files"]
+    backend.call(3, "models.remove", job="remove", model="mvdream-lgm")
+    assert backend.until(id=3)["result"]["files"] == message["result"]["files"]
+    assert not (root / "mvdream-lgm").exists()
+    assert (root / "downloads" / "model_fp16_fixrot.safetensors").is_file()  # put there, not downloaded
+
+
+def test_download_without_a_network_says_what_to_fetch(talk, root: Path) -> None:
+    backend = talk()
+    backend.call(1, "models.download", job="j", model="mvdream-lgm")
+    error = error_of(backend.until(id=1))
+    assert error["code"] == "E_DOWNLOAD"
+    assert str(root / "downloads" / "ashawkey--LGM") in error["hint"]
+
+
+def test_waiting_change_can_be_cancelled(talk, root: Path) -> None:
+    make_small_model(root)
+    backend = talk()
+    backend.call(1, "probe")  # takes a while: torch is loaded
+    backend.call(2, "models.verify", job="check", model="mvdream-lgm")
+    backend.notify("job.cancel", job="check")
+    assert error_of(backend.until(id=2))["code"] == "E_CANCELLED"
+
+
+@pytest.mark.parametrize(
+    ("params", "code"),
+    [
+        ({"job": "j", "model": "nothing"}, "E_MODEL_UNKNOWN"),
+        ({"job": "j", "model": ["starter"]}, "E_MODEL_UNKNOWN"),
+        ({"job": "j"}, "E_MODEL_UNKNOWN"),
+        ({"model": "mvdream-lgm"}, "E_PROTOCOL"),
+        ({"job": "j", "model": "starter"}, "E_REQUEST"),
+        ({"job": "j", "model": "videomv-t2v"}, "E_WEIGHTS_MISSING"),
+    ],
+)
+def test_bad_change_is_refused_with_its_code(talk, root: Path, params: dict, code: str) -> None:
+    backend = talk()
+    backend.call(1, "models.remove", **params)
+    assert error_of(backend.until(id=1))["code"] == code
+
+
+def test_job_of_a_model_that_is_not_installed_says_how_to_get_it(talk, root: Path) -> None:
+    backend = talk()
+    backend.submit(1, "j", root.parent / "asset", model="videomv-t2v")
+    error = error_of(backend.until(id=1))
+    assert error["code"] == "E_WEIGHTS_MISSING"
+    assert "Models → videomv-t2v → Install" in error["hint"]
+    assert "t2v_00333000.pth" in error["hint"]
+
+
+def command(*arguments: str) -> tuple[int, str, str]:
+    """Runs a command in this process; returns its exit code and what it printed."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = command_line.main(["models", *arguments])
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+    return code, out.getvalue(), err.getvalue()
+
+
+def test_commands_install_check_and_remove(root: Path, tmp_path: Path, monkeypatch) -> None:
+    for name, network in published_models.NETWORKS.items():
+        monkeypatch.setitem(published.NETWORKS, name, network)
+    files = published_models.publish("mvdream-lgm", tmp_path / "files")
+    code, out, err = command("convert", "mvdream-lgm", "--from", str(files), "--folder", str(tmp_path / "m"))
+    assert code == 0, err
+    assert "tensors from" in out
+    assert not root.exists()  # --folder comes before the environment
+    assert "installed in" in command("list", "--folder", str(tmp_path / "m"))[1]
+    assert command("verify", "mvdream-lgm", "--folder", str(tmp_path / "m"))[0] == 0
+    assert command("remove", "mvdream-lgm", "--folder", str(tmp_path / "m"))[0] == 0
+    assert list((tmp_path / "m").iterdir()) == []
+
+
+def test_listing_is_the_default_and_names_licences_and_files(root: Path) -> None:
+    assert command() == command("list")
+    code, out, _ = command()
+    assert code == 0
+    assert out.startswith("starter")
+    for words in ("mvdream-lgm", "Commercial", "OpenRAIL", "pretrained_models.zip", "not measured"):
+        assert words in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "word"),
+    [
+        (["verify", "mvdream-lgm"], 3, "E_WEIGHTS_MISSING"),
+        (["remove", "mvdream-lgm"], 3, "E_WEIGHTS_MISSING"),
+        (["remove", "starter"], 2, "E_REQUEST"),
+        (["download", "mvdream-lgm"], 3, "E_DOWNLOAD"),
+        (["download", "nothing"], 2, "E_MODEL_UNKNOWN"),
+        (["convert", "videomv-t2v", "--from", "."], 3, "E_WEIGHTS_MISSING"),
+        (["convert", "videomv-t2v", "--from", "nowhere"], 2, "E_REQUEST"),
+        (["convert", "videomv-t2v"], 2, "--from"),
+        (["nonsense"], 2, "usage"),
+    ],
+)
+def test_failures_have_their_exit_codes(
+    root: Path, monkeypatch, arguments: list[str], code: int, word: str
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    ended, _, err = command(*arguments)
+    assert ended == code, err
+    assert word in err
+
+
+def test_models_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    code, _, err = command("download", "mvdream-lgm", "--folder", str(tmp_path / "file" / "models"))
+    assert (code, "E_OUTPUT_UNWRITABLE" in err) == (4, True), err
