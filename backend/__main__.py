@@ -56,7 +56,8 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("train", help="train a model: train starter …")
     commands.add_parser("evaluate", help="measure a model")
     generate = commands.add_parser("generate", help="prompt to asset folder", epilog=EPILOG)
-    generate.add_argument("prompt")
+    generate.add_argument("prompt", nargs="?", default="")
+    generate.add_argument("--image", help="a picture of the object, for models that are told by one")
     generate.add_argument("--out", type=Path, required=True, help="the asset folder to make")
     generate.add_argument("--model", default="starter", help="one of: " + ", ".join(MODELS))
     generate.add_argument("--seed", type=int, default=0)
@@ -76,6 +77,7 @@ def _generate(args: argparse.Namespace) -> int:
         steps=args.steps,
         guidance=args.guidance,
         mesh=args.mesh,
+        image=args.image,
     )
     from . import job
     from .progress import Progress, TerminalBar

@@ -31,11 +31,14 @@ class GenerationRequest:
     steps: int | None = None
     guidance: float | None = None
     mesh: bool = False  # besides the splats, a textured mesh
+    image: str | None = None  # the file of a picture, for models that are told by one what to make
 
     def __post_init__(self) -> None:
         if not isinstance(self.prompt, str):
             raise DioramaError("E_REQUEST", f"the prompt must be text, not {self.prompt!r}")
-        if not self.prompt.strip():
+        if self.image is not None and (not isinstance(self.image, str) or not self.image):
+            raise DioramaError("E_REQUEST", f"image is {self.image!r}; expected the path of a picture")
+        if not self.prompt.strip() and self.image is None:
             raise DioramaError("E_PROMPT_EMPTY", "the prompt is empty")
         if len(self.prompt) > MAX_PROMPT_CHARACTERS:
             raise DioramaError(

@@ -14,7 +14,8 @@ from tqdm import tqdm
 
 from ..gaussians.fitting import fit, leaves_of
 from ..gaussians.fitting import render as render_cloud
-from ..pipelines import REFINING_STEPS, STARTER, cloud_of, views
+from ..model_folders import STARTER
+from ..pipelines import REFINING_STEPS, cloud_of, views
 from ..pipelines.model import ViewsModel, load
 from ..training.dataset import FIRST_HELD_OUT_SEED, FOV_DEG, SIZE_PX, over
 from ..training.sdf import render

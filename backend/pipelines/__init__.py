@@ -12,16 +12,19 @@ from torch import Tensor
 from ..asset import contact_sheet, write_asset, write_png
 from ..gaussians.fitting import fit
 from ..gaussians.meshing import glb_from_gaussians
+from ..model_folders import require
 from ..models.lgm import Gaussians
 from ..ply import SH_C0, GaussianCloud
 from ..progress import Progress
+from ..protocol import DioramaError
 from ..request import GenerationRequest
 from . import views
+from .image_source import read_object
 from .model import ViewsModel, load
 
-STARTER = Path(__file__).parents[1] / "starter_weights"
 REFINING_STEPS = 160
 PREVIEWS = 4  # pictures of the unfinished views, over all steps
+OBJECT_PART = 200  # of 256 pixels: how large the object stands in a picture that says what to make
 FAINTEST = 0.005  # splats of less opacity are left out, as the reconstructor's authors do
 
 
@@ -33,8 +36,9 @@ def generate(request: GenerationRequest, directory: Path, progress: Progress) ->
         DioramaError: in words, whatever went wrong; E_CANCELLED within a step of being asked to stop.
     """
     progress.stage("Loading the model")
-    model = _loaded(STARTER, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    model = _loaded(require(request.model), torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     settings = model.settings
+    told = _told(model, request)
     if unknown := model.unknown_words(request.prompt):
         known = ", ".join(settings.words)
         progress.log("warning", f"The model does not know: {', '.join(unknown)}. It knows: {known}.")
@@ -54,7 +58,7 @@ def generate(request: GenerationRequest, directory: Path, progress: Progress) ->
     try:
         latents = views.denoise(
             model,
-            views.told_by_text(model, [request.prompt]),
+            told,
             views.starting_noise(model, num_views, request.seed),
             cameras,
             steps,
@@ -99,6 +103,22 @@ def generate(request: GenerationRequest, directory: Path, progress: Progress) ->
         timings=progress.timings,
         mesh=mesh,
     )
+
+
+def _told(model: ViewsModel, request: GenerationRequest) -> views.Conditioning:
+    """What the request says to a model that is told by text, or by a picture.
+
+    Raises:
+        DioramaError: E_REQUEST if it says it in the other way; E_IMAGE about the picture.
+    """
+    if model.image_encoder is None:
+        if request.image:
+            raise DioramaError("E_REQUEST", f"{request.model} is told by text what to make, not by a picture")
+        return views.told_by_text(model, [request.prompt])
+    if not request.image:
+        raise DioramaError("E_REQUEST", f"{request.model} needs a picture of what to make")
+    size = model.settings.size_px
+    return views.told_by_image(model, read_object(Path(request.image), size, size * OBJECT_PART // 256))
 
 
 def cloud_of(gaussians: Gaussians) -> GaussianCloud:

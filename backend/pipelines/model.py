@@ -17,12 +17,15 @@ from torch import Tensor
 from transformers import AutoTokenizer, CLIPTextModel, CLIPVisionModelWithProjection, PreTrainedTokenizerBase
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
+from ..cameras import at_unit_distance
 from ..models.lgm import LGM
+from ..models.multiview_motion_unet import MultiViewMotionUNet
 from ..models.videomv_unet import VideoMVImageUNet, VideoMVUNet
 from ..protocol import DioramaError
 from .three_d_aware import SplatRendering
 
 SETTINGS = "model.json"
+DENOISERS = (VideoMVUNet, VideoMVImageUNet, MultiViewMotionUNet)
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ class ViewsModel:
     settings: ModelSettings
     tokenizer: PreTrainedTokenizerBase
     text_encoder: CLIPTextModel
-    unet: VideoMVUNet
+    unet: VideoMVUNet | MultiViewMotionUNet
     autoencoder: AutoencoderKL
     reconstructor: LGM
     image_encoder: CLIPVisionModelWithProjection | None = None
@@ -83,6 +86,22 @@ class ViewsModel:
     @property
     def device(self) -> torch.device:
         return self.unet.device
+
+    def predict(
+        self,
+        latents: Tensor,  # [B, C, V, h, w]
+        timestep: int,
+        context: Tensor,  # [B, L, D]
+        cameras: Tensor,  # [V, 4, 4] camera-to-world
+        image: dict[str, Tensor],  # what an image-conditioned denoiser is told besides
+    ) -> Tensor:  # [B, C, V, h, w]
+        """What the denoiser predicts for all views at once, whichever of them it is."""
+        latents, cameras = latents.to(self.unet.dtype), cameras.expand(len(latents), -1, -1, -1)
+        if isinstance(self.unet, MultiViewMotionUNet):  # MVDream: one frame of every view
+            frames = latents.permute(0, 2, 1, 3, 4).unsqueeze(2)
+            frames = self.unet(frames, timestep, context, at_unit_distance(cameras), motion=False)
+            return frames.squeeze(2).permute(0, 2, 1, 3, 4).float()
+        return self.unet(latents, timestep, context, cameras, **image).float()
 
     def encode_prompts(self, prompts: list[str]) -> Tensor:  # [B, L, D]
         """The text encoder's tokens."""
@@ -128,17 +147,19 @@ def load(folder: Path, device: torch.device) -> ViewsModel:
         raise DioramaError("E_WEIGHTS_MISSING", f"{folder} holds no model: {SETTINGS} is missing")
     networks: dict[str, Any] = {
         "text_encoder": CLIPTextModel,
-        "unet": VideoMVUNet,
         "autoencoder": AutoencoderKL,
         "reconstructor": LGM,
     }
     if (folder / "image_encoder").is_dir():
-        networks |= {"unet": VideoMVImageUNet, "image_encoder": CLIPVisionModelWithProjection}
+        networks["image_encoder"] = CLIPVisionModelWithProjection
     transformers.utils.logging.disable_progress_bar()
     loaded: dict[str, Any] = {}
     part = SETTINGS
     try:
         settings = ModelSettings.read(folder)
+        part = "unet"
+        kind = json.loads((folder / part / "config.json").read_text("utf-8"))["_class_name"]
+        networks[part] = next(network for network in DENOISERS if network.__name__ == kind)
         part = "tokenizer"
         tokenizer = AutoTokenizer.from_pretrained(folder / part, local_files_only=True)
         for part, network in networks.items():
@@ -147,7 +168,7 @@ def load(folder: Path, device: torch.device) -> ViewsModel:
                 folder / part, local_files_only=True, torch_dtype=dtype
             ).to(device)
             loaded[part].eval().requires_grad_(False)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, StopIteration, SafetensorError) as error:
         missing = not any((folder / part).glob("*.safetensors")) and part in networks
         code = "E_WEIGHTS_MISSING" if missing else "E_WEIGHTS_CORRUPT"
         what = "has no weights" if missing else "cannot be read"

@@ -83,18 +83,16 @@ def denoise(
     scheduler = DDIMScheduler(**settings.schedule)
     scheduler.set_timesteps(steps, device=noise.device)
     aware = {round(fraction * steps) for fraction in three_d_aware}
-    both_cameras = cameras.to(noise).expand(2 * len(noise), -1, -1, -1)
+    cameras = cameras.to(noise)
     latents = noise
     for i, t in enumerate(scheduler.timesteps.tolist()):
         both = latents.repeat(2, 1, 1, 1, 1)
-        prediction = model.unet(
-            both.to(model.unet.dtype), t, told.context, both_cameras, **told.image
-        ).float()
+        prediction = model.predict(both, t, told.context, cameras, told.image)
         if i in aware:
             x0 = schedules.x0_from_prediction(scheduler, prediction, t, both)
             x0 = three_d_aware_step(
                 x0,
-                cameras.to(noise),
+                cameras,
                 decode=model.decode,
                 encode=model.encode,
                 reconstructor=model.reconstructor,

@@ -1,0 +1,82 @@
+"""From a request to an asset folder with models of both kinds: told by text, and told by a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from backend import asset, pipelines
+from backend.pipelines.model import ViewsModel
+from backend.progress import Progress
+from backend.protocol import DioramaError
+from backend.request import GenerationRequest
+
+
+@pytest.fixture
+def use(monkeypatch: pytest.MonkeyPatch):
+    """Puts a tiny model in place of those on disk."""
+    return lambda model: monkeypatch.setattr(pipelines, "_loaded", lambda folder, device: model)
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """The asset folder, which whoever runs the job has made."""
+    (tmp_path / "asset").mkdir()
+    return tmp_path / "asset"
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> str:
+    pixels = np.zeros((40, 40, 4), np.uint8)
+    pixels[10:30, 12:28] = (200, 40, 40, 255)
+    Image.fromarray(pixels).save(tmp_path / "object.png")
+    return str(tmp_path / "object.png")
+
+
+def test_text_and_picture_each_become_an_asset(
+    use, picture: str, tiny_model: ViewsModel, tiny_image_model: ViewsModel, out: Path
+) -> None:
+    told = {"prompt": "a red car"}, {"prompt": "", "image": picture}
+    for model, words in zip((tiny_model, tiny_image_model), told, strict=True):
+        use(model)
+        request = GenerationRequest(**words, views=5, steps=2)
+        made = asset.read_asset(pipelines.generate(request, out, Progress()))
+        assert len(made.views) == 5
+        assert made.request == request.to_dict()
+        assert not list(made.directory.glob("*partial*"))
+
+
+def test_wrong_way_of_telling_is_refused(
+    use, picture: str, tiny_model: ViewsModel, tiny_image_model: ViewsModel, out: Path
+) -> None:
+    for model, request, words in (
+        (tiny_model, GenerationRequest("", image=picture), "by text"),
+        (tiny_image_model, GenerationRequest("a red car"), "needs a picture"),
+    ):
+        use(model)
+        with pytest.raises(DioramaError, match=words):
+            pipelines.generate(request, out, Progress())
+
+
+def test_previews_come_and_go(use, tiny_model: ViewsModel, out: Path) -> None:
+    use(tiny_model)
+    seen = []
+
+    def listen(event: str, fields: dict) -> None:
+        if event == "preview":
+            seen.append(Image.open(fields["path"]).size)
+
+    pipelines.generate(GenerationRequest("a car", steps=6), out, Progress(listen))
+    assert len(seen) >= 4
+    assert seen[0] == (3 * 32, 3 * 32)
+
+
+def test_cancel_leaves_nothing(use, tiny_model: ViewsModel, out: Path) -> None:
+    use(tiny_model)
+    progress = Progress(lambda event, fields: progress.cancel() if fields.get("step") == 2 else None)
+    with pytest.raises(DioramaError, match="cancelled"):
+        pipelines.generate(GenerationRequest("a car", steps=6), out, progress)
+    assert not list(out.iterdir())
