@@ -111,7 +111,7 @@ class ViewsModel:
     def encode_image(self, images: Tensor) -> Tensor:  # [B, 3, H, W] sRGB 0..1 -> [B, 1, D]
         """What CLIP sees in pictures: projected, not normalised."""
         assert self.image_encoder is not None
-        side = self.image_encoder.config.image_size
+        side: Any = self.image_encoder.config.image_size
         small = F.interpolate(images, (side, side), mode="bilinear", antialias=True)
         mean, std = (small.new_tensor(v).view(3, 1, 1) for v in (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD))
         inputs = ((small - mean) / std).to(self.image_encoder.dtype)

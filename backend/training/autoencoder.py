@@ -40,8 +40,8 @@ class DecoderObjective(nn.Module):
     def __init__(self, autoencoder: AutoencoderKL) -> None:
         super().__init__()
         self.autoencoder = autoencoder
-        for part in (autoencoder.encoder, autoencoder.quant_conv):
-            part.requires_grad_(False)
+        for name, parameter in autoencoder.named_parameters():
+            parameter.requires_grad_(name.startswith(("decoder.", "post_quant_conv.")))
 
     def forward(self, images: Tensor) -> Tensor:  # [B, 3, H, W] sRGB 0..1
         with torch.no_grad():
