@@ -60,8 +60,9 @@ lint: .venv-backend/ready
 	$(BACKEND) -m ruff format --check .
 	$(BACKEND) -m mypy
 
-bench: .venv-backend/ready
+bench: .venv-backend/ready .venv-host/ready
 	$(BACKEND) -m tests.bench.rasterization
+	$(HOST) tests/bench/bench_scene.py
 
 addon: .venv-host/ready
 	$(HOST) build_addon.py
