@@ -39,6 +39,7 @@ from .text import make_text_encoder, make_tokenizer, tokens_of
 from .world import CATEGORIES, COLOR_SYNONYMS, COLORS, SYNONYMS, vocabulary
 
 OBJECTS, HELD_OUT, UNSEEN = 3200, 50, 600
+SEED = 0
 WIDTH = 128  # of a text token
 LATENT_CHANNELS = 8  # twice the large models': an eye of a snowman is half a latent pixel
 PROMPTS = (
@@ -105,7 +106,7 @@ class Recipe:
 
     def __init__(self, work: Path) -> None:
         self.work = work
-        torch.manual_seed(0)
+        torch.manual_seed(SEED)
         self.tokenizer = make_tokenizer(vocabulary())
         self.text_encoder = make_text_encoder(self.tokenizer, WIDTH)
         self.unet = VideoMVUNet(
@@ -293,6 +294,7 @@ class Recipe:
             network.save_pretrained(folder / part)
         made = {
             "recipe": "python -m backend train starter",
+            "seed": SEED,
             "objects": OBJECTS,
             "plans": {
                 name: {"batch": size, **dataclasses.asdict(plan)} for name, (size, plan) in PLANS.items()
