@@ -24,12 +24,7 @@ ARGS = --prompt "$$PROMPT" --seed "$$SEED" --out "$$OUT" --backend-python $(BACK
 .PHONY: demo test bench addon lint
 
 # Prompt to scene.blend, preview.png and asset/ in OUT. BLENDER=/path/to/blender uses that one instead of bpy.
-demo: export BLENDER_USER_# The other versions of Blender that the add-on is tested in; pyproject.toml names the one that makes the demo.
-OLDER_BPY := 4.5.15 4.2.23
-IN_EVERY_BLENDER := tests/blender/test_addon_register.py tests/blender/test_addon_zip.py \
-	$(wildcard tests/blender/test_scene_*.py)
-
-RESOURCES := $(RESOURCES)
+demo: export BLENDER_USER_RESOURCES := $(RESOURCES)
 ifdef BLENDER
 demo: .venv-backend/ready
 	$(PYTHON) build_addon.py --out build --blender "$(BLENDER)"
@@ -39,12 +34,7 @@ else
 demo: .venv-backend/ready $(INSTALLED)/__init__.py
 	$(HOST) $(INSTALLED)/batch.py $(ARGS)
 
-$(INSTALLED)/__init__.py: export BLENDER_USER_# The other versions of Blender that the add-on is tested in; pyproject.toml names the one that makes the demo.
-OLDER_BPY := 4.5.15 4.2.23
-IN_EVERY_BLENDER := tests/blender/test_addon_register.py tests/blender/test_addon_zip.py \
-	$(wildcard tests/blender/test_scene_*.py)
-
-RESOURCES := $(RESOURCES)
+$(INSTALLED)/__init__.py: export BLENDER_USER_RESOURCES := $(RESOURCES)
 $(INSTALLED)/__init__.py: $(SOURCES) | .venv-host/ready
 	$(HOST) build_addon.py --out build
 	$(HOST) -c "import bpy; bpy.ops.extensions.package_install_files(filepath='build/diorama.zip', repo='user_default')"

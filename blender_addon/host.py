@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import textwrap
 from collections import deque
 from pathlib import Path
@@ -134,7 +135,8 @@ class Host:
         if self.model_work:
             self.model_work.close()
         self.session.close()
-        bpy.utils.previews.remove(self._previews)
+        with contextlib.suppress(KeyError):  # when bpy ends as a module, it has thrown them away before
+            bpy.utils.previews.remove(self._previews)
 
     def _tick(self) -> float | None:
         ended = self.session.pump()

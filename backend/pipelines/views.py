@@ -17,6 +17,8 @@ from . import schedules
 from .model import ViewsModel
 from .three_d_aware import in_world, reconstruct, render, three_d_aware_step
 
+GREY_DISTANCE = 0.12  # a pixel of a view that differs so much from the background is all object
+
 
 @dataclass(frozen=True)
 class Conditioning:
@@ -123,10 +125,17 @@ def cut_out(
     gaussians: Gaussians,
     cameras: Tensor,  # [V, 4, 4]
 ) -> Tensor:  # [V, 4, H, W], straight alpha
-    """The views without the grey that they were generated on: alpha is that of the splats."""
+    """The views without the grey that they were generated on.
+
+    Opaque is what the splats say is inside; near their edge, which is softer than the views', it is what
+    differs from the grey.
+    """
     grey = model.settings.rendering.background
-    _, alpha = render(gaussians, cameras.to(images), model.settings.rendering)
-    alpha = torch.nn.functional.interpolate(alpha[0], images.shape[-2:], mode="area")
+    _, covered = render(gaussians, cameras.to(images), model.settings.rendering)
+    covered = torch.nn.functional.interpolate(covered[0], images.shape[-2:], mode="area")
+    differs = (images - grey).abs().amax(1, keepdim=True) / GREY_DISTANCE
+    inside = (covered - 0.8) / 0.15
+    alpha = torch.maximum(differs.clamp(0, 1) * (covered > 0.1), inside.clamp(0, 1))
     color = grey + (images - grey) / alpha.clamp_min(1 / 255)
     return torch.cat([color.clamp(0, 1), alpha], dim=1)
 
