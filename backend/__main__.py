@@ -94,7 +94,8 @@ def _train(argv: list[str]) -> int:
         raise protocol.DioramaError("E_REQUEST", "say which model to train", hint="train starter --help")
     from .training import starter
 
-    return starter.main(argv[1:]) or 0
+    starter.main(argv[1:])
+    return 0
 
 
 if __name__ == "__main__":

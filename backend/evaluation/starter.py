@@ -127,10 +127,11 @@ def _splat_quality(model: ViewsModel, images: Tensor, cameras: Tensor) -> tuple[
         pictures = views.cut_out(model, images, gaussians, cameras)
         better = fit(cloud, pictures, cameras, settings.fov_deg, steps=REFINING_STEPS)
     grey = torch.full((len(cameras), 3), settings.rendering.background)
+    height, width = images.shape[-2:]
     found = []
     for each in (cloud, better):
         rendered = render_cloud(
-            leaves_of(each), cameras, settings.fov_deg, *images.shape[-2:], grey, "linear"
+            leaves_of(each), cameras, settings.fov_deg, height, width, grey, "linear"
         ).movedim(-1, 1)
         found.append(-10 * (rendered - images).square().mean().log10().item())
     return found[0], found[1]
