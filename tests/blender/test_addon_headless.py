@@ -133,7 +133,7 @@ def test_missing_and_truncated_weights_in_an_unpacked_zip(batch, zip_path: Path,
     folder = tmp_path / "diorama"
     shutil.unpack_archive(zip_path, folder)
     weights = max(
-        (folder / "backend" / "starter").rglob("*.safetensors"), key=lambda path: path.stat().st_size
+        (folder / "backend" / "starter_weights").rglob("*.safetensors"), key=lambda path: path.stat().st_size
     )
     weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
     truncated = batch("--prompt", "a red mushroom", "--out", str(tmp_path / "out"), folder=folder)
