@@ -21,7 +21,8 @@ BACKEND := .venv-backend/bin/python
 SOURCES := build_addon.py pyproject.toml $(shell find blender_addon backend kernels -type f -not -path '*/__pycache__/*')
 ARGS = --prompt "$$PROMPT" --seed "$$SEED" --out "$$OUT" --backend-python $(BACKEND)
 
-.PHONY: demo test bench addon lint
+.PHONY: demo test test-backend test-blender bench addon lint
+.PRECIOUS: .venv-host-%/ready
 
 # Prompt to scene.blend, preview.png and asset/ in OUT. BLENDER=/path/to/blender uses that one instead of bpy.
 demo: export BLENDER_USER_RESOURCES := $(RESOURCES)
@@ -40,10 +41,17 @@ $(INSTALLED)/__init__.py: $(SOURCES) | .venv-host/ready
 	$(HOST) -c "import bpy; bpy.ops.extensions.package_install_files(filepath='build/diorama.zip', repo='user_default')"
 endif
 
-test: lint .venv-host/ready $(OLDER_BPY:%=.venv-host-%/ready)
+test: lint
+	$(MAKE) --jobs 2 --output-sync=target test-backend test-blender $(OLDER_BPY:%=test-blender-%)
+
+test-backend: .venv-backend/ready
 	$(BACKEND) -m pytest tests --ignore tests/blender --ignore tests/bench
+
+test-blender: .venv-backend/ready .venv-host/ready
 	$(HOST) -m pytest tests/blender
-	for version in $(OLDER_BPY); do .venv-host-$$version/bin/python -m pytest $(IN_EVERY_BLENDER) || exit 1; done
+
+test-blender-%: .venv-host-%/ready
+	.venv-host-$*/bin/python -m pytest $(IN_EVERY_BLENDER)
 
 lint: .venv-backend/ready
 	$(BACKEND) -m ruff check .
