@@ -49,9 +49,10 @@ def test_without_guidance_the_negative_prompt_is_not_heard(tiny_model: ViewsMode
     other = dataclasses.replace(
         tiny_model, settings=dataclasses.replace(tiny_model.settings, negative_prompt="a blue car")
     )
-    for guidance, equal in ((1.0, True), (3.0, False)):
-        one, two = (sample(model, guidance=guidance) for model in (tiny_model, other))
-        assert torch.allclose(one, two, atol=1e-4) == equal
+    for guidance, heard in ((1.0, False), (3.0, True)):
+        # Without 3D-aware steps: their thresholds can make much of a rounding error.
+        one, two = (sample(each, guidance=guidance, three_d_aware=()) for each in (tiny_model, other))
+        assert ((one - two).abs().max() > 1e-3) == heard
 
 
 def test_estimate_of_the_clean_views_ends_as_the_result(tiny_model: ViewsModel) -> None:
