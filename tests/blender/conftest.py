@@ -63,7 +63,11 @@ def backend_python() -> Path:
 @pytest.fixture
 def diorama(extension: ModuleType, backend_python: Path) -> Iterator[ModuleType]:
     """The add-on with a backend chosen in its preferences."""
-    preferences = bpy.context.preferences.addons[extension.__name__].preferences
-    preferences.backend_python = str(backend_python)
+
+    # Looked up each time: Blender frees the old preferences when a test reloads them.
+    def choose() -> None:
+        bpy.context.preferences.addons[extension.__name__].preferences.backend_python = str(backend_python)
+
+    choose()
     yield extension
-    preferences.backend_python = str(backend_python)
+    choose()
