@@ -49,7 +49,8 @@ def evaluate(weights: Path, seeds: int, three_d_aware: tuple[float, ...] | None,
     """Generates `seeds` objects for every category and colour, and judges them.
 
     Returns:
-        Parts of 1 for the names, dB for the pictures, and the mistakes by category and colour.
+        Parts of 1 for the names, dB for the pictures (of the first object in every batch, to save time), and
+        the mistakes by category and colour.
     """
     model = load(weights, torch.device("cpu"))
     judge = load_classifier(weights / "judge")
