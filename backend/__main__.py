@@ -62,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--model", default="starter", help="one of: " + ", ".join(MODELS))
     generate.add_argument("--seed", type=int, default=0)
     generate.add_argument("--views", type=int, help="how many views; default: the model's own")
+    generate.add_argument("--frames", type=int, help="make it move, in so many frames of a loop")
     generate.add_argument("--steps", type=int, help="denoising steps; default: the model's own")
     generate.add_argument("--guidance", type=float, help="how closely to follow the prompt")
     generate.add_argument("--mesh", action="store_true", help="make a textured mesh besides the splats")
@@ -74,6 +75,7 @@ def _generate(args: argparse.Namespace) -> int:
         model=args.model,
         seed=args.seed,
         views=args.views,
+        frames=args.frames,
         steps=args.steps,
         guidance=args.guidance,
         mesh=args.mesh,
@@ -90,11 +92,20 @@ def _generate(args: argparse.Namespace) -> int:
 
 
 def _train(argv: list[str]) -> int:
-    if argv[:1] != ["starter"]:
-        raise protocol.DioramaError("E_REQUEST", "say which model to train", hint="train starter --help")
-    from .training import starter
+    if argv[:1] == ["starter"]:
+        from .training import starter
 
-    starter.main(argv[1:])
+        starter.main(argv[1:])
+    elif argv[:1] == ["starter-motion"]:
+        from .training import starter_motion
+
+        starter_motion.main(argv[1:])
+    else:
+        raise protocol.DioramaError(
+            "E_REQUEST",
+            "say which model to train",
+            hint="train starter --help, or train starter-motion --help",
+        )
     return 0
 
 

@@ -31,6 +31,7 @@ MANIFEST = "manifest.json"
 SETTINGS = "model.json"
 ROOT_VARIABLE = "DIORAMA_MODELS"  # how Blender tells its backend which folder the user chose
 STARTER = Path(__file__).parent / "starter_weights"
+MOTION = "motion"  # within a model's folder: what makes its objects move, which shares its other networks
 _CHUNK_BYTES = 16 << 20
 
 

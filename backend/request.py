@@ -28,6 +28,7 @@ class GenerationRequest:
     model: str = "starter"
     seed: int = 0
     views: int | None = None
+    frames: int | None = None  # of an object that moves; without them it stands still if the model can
     steps: int | None = None
     guidance: float | None = None
     mesh: bool = False  # besides the splats, a textured mesh
@@ -54,6 +55,8 @@ class GenerationRequest:
         _check_integer("seed", self.seed, 0, MAX_SEED)
         if self.views is not None:
             _check_integer("views", self.views, 2, 64)
+        if self.frames is not None:
+            _check_integer("frames", self.frames, 2, 64)
         if self.steps is not None:
             _check_integer("steps", self.steps, 1, 1000)
         if self.guidance is not None:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from ..gaussians.fitting import fit, leaves_of
 from ..gaussians.fitting import render as render_cloud
 from ..model_folders import STARTER
-from ..pipelines import REFINING_STEPS, cloud_of, views
+from ..pipelines import REFINING_STEPS, views
 from ..pipelines.model import ViewsModel, load
 from ..training.dataset import FIRST_HELD_OUT_SEED, FOV_DEG, SIZE_PX, over
 from ..training.sdf import render
@@ -123,7 +123,7 @@ def _splat_quality(model: ViewsModel, images: Tensor, cameras: Tensor) -> tuple[
     """PSNR over all views, in dB, of the reconstructor's splats and of the refined ones."""
     settings = model.settings
     gaussians = views.views_to_gaussians(model, images[None], cameras)
-    cloud = cloud_of(gaussians)
+    cloud = views.cloud_of(gaussians)
     with torch.enable_grad():
         pictures = views.cut_out(model, images, gaussians, cameras)
         better = fit(cloud, pictures, cameras, settings.fov_deg, steps=REFINING_STEPS)

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..asset import contact_sheet, write_asset, write_png
+from ..asset import FPS, contact_sheet, write_asset, write_png
 from ..gaussians.fitting import fit
 from ..gaussians.meshing import glb_from_gaussians
-from ..model_folders import require
-from ..models.lgm import Gaussians
-from ..ply import SH_C0, GaussianCloud
+from ..model_folders import MOTION, require
+from ..ply import GaussianCloud
 from ..progress import Progress
 from ..protocol import DioramaError
 from ..request import GenerationRequest
 from . import views
 from .image_source import read_object
-from .model import ViewsModel, load
+from .model import ModelSettings, ViewsModel, load
+from .moving import moving_splats
 
 REFINING_STEPS = 160
 PREVIEWS = 4  # pictures of the unfinished views, over all steps
 OBJECT_PART = 200  # of 256 pixels: how large the object stands in a picture that says what to make
-FAINTEST = 0.005  # splats of less opacity are left out, as the reconstructor's authors do
+MOVING_FPS = 8.0  # AnimateDiff's clips were shown so
 
 
 @torch.inference_mode()
@@ -36,39 +37,81 @@ def generate(request: GenerationRequest, directory: Path, progress: Progress) ->
         DioramaError: in words, whatever went wrong; E_CANCELLED within a step of being asked to stop.
     """
     progress.stage("Loading the model")
-    model = _loaded(require(request.model), torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = _loaded(_folder(request), device)
     settings = model.settings
-    told = _told(model, request)
     if unknown := model.unknown_words(request.prompt):
         known = ", ".join(settings.words)
         progress.log("warning", f"The model does not know: {', '.join(unknown)}. It knows: {known}.")
-    num_views = request.views or settings.num_views
-    steps = request.steps or settings.steps
-    cameras = views.view_cameras(model, num_views)
+    cameras = views.view_cameras(model, request.views or settings.num_views)
+    moves = settings.num_frames > 1
 
-    progress.stage("Generating views")
+    steps = request.steps or settings.steps
     preview = directory / "preview.partial.png"
 
-    def on_step(i: int, x0: Tensor) -> None:
-        progress.step(i, steps)
+    def show(i: int, x0: Tensor) -> None:  # [1, 4, V, h, w], or [1, V, F, 4, h, w] of what moves
         if i % max(steps // (PREVIEWS + 1), 1) == 0 and i < steps:
-            write_png(preview, contact_sheet(_images_last(_pictures(model, x0)[:, None])))
+            frames = x0[0] if moves else x0[0].transpose(0, 1)[:, None]
+            write_png(preview, contact_sheet(_images_last(_pictures(model, frames))))
             progress.preview(preview)
 
     try:
-        latents = views.denoise(
-            model,
-            told,
-            views.starting_noise(model, num_views, request.seed),
-            cameras,
-            steps,
-            settings.guidance if request.guidance is None else request.guidance,
-            settings.three_d_aware,
-            on_step,
+        clouds, pictures = (moving_splats if moves else _still_splats)(
+            model, request, cameras, progress, show
         )
     finally:
         preview.unlink(missing_ok=True)
-    images = _pictures(model, latents)  # [V, 3, H, W]
+
+    mesh = None
+    if request.mesh:
+        mesh = glb_from_gaussians(clouds[0], pictures[:, 0], cameras, settings.fov_deg, "linear", progress)
+
+    progress.stage("Writing the asset")
+    return write_asset(
+        directory,
+        request=request.to_dict(),
+        model=request.model,
+        clouds=clouds,
+        views=_images_last(pictures),
+        cameras=cameras.numpy(),
+        fov_deg=settings.fov_deg,
+        blending="linear",
+        timings=progress.timings,
+        mesh=mesh,
+        tracked=moves,
+        fps=MOVING_FPS if moves else FPS,
+    )
+
+
+def _still_splats(
+    model: ViewsModel,
+    request: GenerationRequest,
+    cameras: Tensor,  # [V, 4, 4]
+    progress: Progress,
+    show: Callable[[int, Tensor], None],
+) -> tuple[list[GaussianCloud], Tensor]:  # one cloud, [V, 1, 4, H, W]
+    """Splats of an object that stands still, and its views, cut out."""
+    settings = model.settings
+    told = _told(model, request)
+    steps = request.steps or settings.steps
+
+    progress.stage("Generating views")
+
+    def on_step(i: int, x0: Tensor) -> None:
+        progress.step(i, steps)
+        show(i, x0)
+
+    latents = views.denoise(
+        model,
+        told,
+        views.starting_noise(model, len(cameras), request.seed),
+        cameras,
+        steps,
+        settings.guidance if request.guidance is None else request.guidance,
+        settings.three_d_aware,
+        on_step,
+    )
+    images = _pictures(model, latents[0].transpose(0, 1))  # [V, 3, H, W]
 
     progress.stage("Reconstructing")
     gaussians = views.views_to_gaussians(model, images[None], cameras)
@@ -77,7 +120,7 @@ def generate(request: GenerationRequest, directory: Path, progress: Progress) ->
     progress.stage("Refining the splats")
     with torch.inference_mode(False), torch.enable_grad():
         cloud = fit(
-            cloud_of(gaussians),
+            views.cloud_of(gaussians),
             pictures.clone(),
             cameras,
             settings.fov_deg,
@@ -85,24 +128,24 @@ def generate(request: GenerationRequest, directory: Path, progress: Progress) ->
             seed=request.seed,
             on_step=lambda i, _: progress.step(i, REFINING_STEPS),
         )
+    return [cloud], pictures[:, None]
 
-    mesh = None
-    if request.mesh:
-        mesh = glb_from_gaussians(cloud, pictures, cameras, settings.fov_deg, "linear", progress)
 
-    progress.stage("Writing the asset")
-    return write_asset(
-        directory,
-        request=request.to_dict(),
-        model=request.model,
-        clouds=[cloud],
-        views=_images_last(pictures[:, None]),
-        cameras=cameras.numpy(),
-        fov_deg=settings.fov_deg,
-        blending="linear",
-        timings=progress.timings,
-        mesh=mesh,
-    )
+def _folder(request: GenerationRequest) -> Path:
+    """Where the model is that makes what is asked for: one that moves, if it is to have frames.
+
+    Raises:
+        DioramaError: E_REQUEST if it cannot move; what `require` raises.
+    """
+    folder = require(request.model)
+    moving = folder / MOTION if (folder / MOTION).is_dir() else folder
+    if request.frames and ModelSettings.read(moving).num_frames == 1:
+        raise DioramaError(
+            "E_REQUEST",
+            f"{request.model} makes objects that stand still; {request.frames} frames were asked for",
+            hint="Choose starter or vivid-zoo, or leave the number of frames out.",
+        )
+    return moving if request.frames else folder
 
 
 def _told(model: ViewsModel, request: GenerationRequest) -> views.Conditioning:
@@ -121,20 +164,13 @@ def _told(model: ViewsModel, request: GenerationRequest) -> views.Conditioning:
     return views.told_by_image(model, read_object(Path(request.image), size, size * OBJECT_PART // 256))
 
 
-def cloud_of(gaussians: Gaussians) -> GaussianCloud:
-    """One object's Gaussians, without those that nobody would see, as a cloud for files and fitting."""
-    kept = gaussians.opacities[0] > FAINTEST
-    means, opacities, scales, quats, rgb = (field[0][kept].cpu().numpy() for field in gaussians)
-    return GaussianCloud(means, quats, scales, opacities, sh=((rgb - 0.5) / SH_C0)[:, None])
-
-
 @functools.lru_cache(maxsize=1)
 def _loaded(folder: Path, device: torch.device) -> ViewsModel:
     return load(folder, device)
 
 
-def _pictures(model: ViewsModel, latents: Tensor) -> Tensor:  # [1, 4, V, h, w] -> [V, 3, H, W]
-    return model.decode(latents[0].transpose(0, 1)).cpu()
+def _pictures(model: ViewsModel, latents: Tensor) -> Tensor:  # [..., 4, h, w] -> [..., 3, H, W]
+    return model.decode(latents.flatten(0, -4)).unflatten(0, latents.shape[:-3]).cpu()
 
 
 def _images_last(images: Tensor) -> np.ndarray:  # [V, F, C, H, W] -> [V, F, H, W, C]

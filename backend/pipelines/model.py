@@ -41,6 +41,7 @@ class ModelSettings:
         input_views: how many views the reconstructor sees, evenly spaced.
         rendering: of the reconstructor's splats, inside the sampling.
         words: all that the model knows, if these are few.
+        num_frames: of every view; 1 for models of objects that stand still.
     """
 
     schedule: dict[str, Any]
@@ -57,6 +58,7 @@ class ModelSettings:
     prompt_suffix: str = ""
     negative_prompt: str = ""
     words: tuple[str, ...] = ()
+    num_frames: int = 1
 
     def write(self, folder: Path) -> None:
         """Puts them beside the weights."""
@@ -139,6 +141,8 @@ class ViewsModel:
 def load(folder: Path, device: torch.device) -> ViewsModel:
     """Reads a model's folder: settings, and one sub-folder per network.
 
+    A network that has none is shared with the model whose folder this one is in.
+
     Raises:
         DioramaError: E_WEIGHTS_MISSING naming the file that is not there, E_WEIGHTS_CORRUPT naming the
             network whose files are damaged.
@@ -164,9 +168,12 @@ def load(folder: Path, device: torch.device) -> ViewsModel:
         tokenizer = AutoTokenizer.from_pretrained(folder / part, local_files_only=True)
         for part, network in networks.items():
             dtype = torch.float32 if device.type == "cpu" else torch.float16
-            loaded[part] = network.from_pretrained(
-                folder / part, local_files_only=True, torch_dtype=dtype
-            ).to(device)
+            where = (
+                folder if (folder / part).is_dir() or not (folder.parent / part).is_dir() else folder.parent
+            )
+            loaded[part] = network.from_pretrained(where / part, local_files_only=True, torch_dtype=dtype).to(
+                device
+            )
             loaded[part].eval().requires_grad_(False)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, StopIteration, SafetensorError) as error:
         missing = not any((folder / part).glob("*.safetensors")) and part in networks

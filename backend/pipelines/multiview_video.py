@@ -16,7 +16,9 @@ from ..models.multiview_motion_unet import MultiViewMotionUNet
 from ..progress import Progress
 from ..protocol import DioramaError
 from . import schedules
+from .model import ViewsModel
 from .three_d_aware import SplatRendering, three_d_aware_step
+from .views import starting_noise
 
 Images = Callable[[Tensor], Tensor]
 
@@ -97,6 +99,12 @@ def text_to_video(
         if on_estimate:
             on_estimate(i + 1, step.pred_original_sample)
     return latents
+
+
+def video_noise(model: ViewsModel, num_views: int, num_frames: int, seed: int) -> Tensor:
+    """Noise of a video, [1, V, F, C, h, w], that depends on the seed alone, not on the device."""
+    frames = [starting_noise(model, num_views, seed, frame) for frame in range(num_frames)]
+    return torch.stack(frames, dim=3).permute(0, 2, 3, 1, 4, 5)
 
 
 def one_object_per_frame(

@@ -11,12 +11,14 @@ from torch import Tensor
 
 from ..cameras import orbit
 from ..models.lgm import Gaussians
+from ..ply import SH_C0, GaussianCloud
 from ..protocol import DioramaError
 from ..seeds import generator_for
 from . import schedules
 from .model import ViewsModel
 from .three_d_aware import in_world, reconstruct, render, three_d_aware_step
 
+FAINTEST = 0.005  # splats of less opacity are left out, as the reconstructor's authors do
 GREY_DISTANCE = 0.12  # a pixel of a view that differs so much from the background is all object
 
 
@@ -119,6 +121,13 @@ def views_to_gaussians(model: ViewsModel, images: Tensor, cameras: Tensor) -> Ga
     return in_world(local, cameras)
 
 
+def cloud_of(gaussians: Gaussians) -> GaussianCloud:
+    """One object's Gaussians, without those that nobody would see, as a cloud for files and fitting."""
+    kept = gaussians.opacities[0] > FAINTEST
+    means, opacities, scales, quats, rgb = (field[0][kept].cpu().numpy() for field in gaussians)
+    return GaussianCloud(means, quats, scales, opacities, sh=((rgb - 0.5) / SH_C0)[:, None])
+
+
 def cut_out(
     model: ViewsModel,
     images: Tensor,  # [V, 3, H, W] sRGB
@@ -146,13 +155,15 @@ def input_views(model: ViewsModel, num_views: int) -> tuple[int, ...]:
     return tuple(i * num_views // count for i in range(count))
 
 
-def starting_noise(model: ViewsModel, num_views: int, seed: int) -> Tensor:  # [1, 4, V, h, w]
-    """Noise that depends on the seed alone, not on the device."""
+def starting_noise(model: ViewsModel, num_views: int, seed: int, frame: int = 0) -> Tensor:  # [1, 4, V, h, w]
+    """Noise that depends on the seed and the frame alone, not on the device."""
     factor = 2 ** (len(model.autoencoder.config["block_out_channels"]) - 1)
     side = model.settings.size_px // factor
     channels = model.unet.config["in_channels"]
     shape = (1, channels, num_views, side, side)
-    return torch.randn(shape, generator=generator_for(seed, "views")).to(model.device)
+    return torch.randn(shape, generator=generator_for(seed, f"views {frame}" if frame else "views")).to(
+        model.device
+    )
 
 
 def view_cameras(model: ViewsModel, num_views: int) -> Tensor:  # [V, 4, 4]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,28 +55,39 @@ def over(rgba: Tensor, background: float = GREY) -> Tensor:  # [..., 4, H, W] ->
 
 def load(folder: Path, seeds: Iterable[int]) -> WorldViews:
     """The objects of those seeds; what is not in the folder yet is rendered and added to it."""
+    rgba, labels = read_shards(folder, list(seeds), SHARD, _draw)
+    captions, categories, colors = map(list, zip(*labels, strict=True))
+    return WorldViews(rgba, captions, categories, colors)
+
+
+def _draw(seed: int) -> tuple[Tensor, tuple[str, ...]]:
+    item = make_object(seed)
+    pictures, _ = render(item.shape, orbit(VIEWS, ELEVATION_DEG, RADIUS), FOV_DEG, SIZE_PX)
+    return pictures, (item.caption, item.category, item.color)
+
+
+def read_shards(
+    folder: Path,
+    numbers: list[int],
+    shard: int,
+    draw: Callable[[int], tuple[Tensor, tuple[str, ...]]],  # number -> pictures [..., 4, H, W], labels
+) -> tuple[Tensor, list[list[str]]]:
+    """Pictures [N, ...] as bytes, and their labels, of all numbers: from files of `shard`, or drawn anew."""
     rgba, labels = [], []
-    numbers = list(seeds)
-    for start in tqdm(range(0, len(numbers), SHARD), desc=f"objects in {folder.name}", unit="shard"):
+    for start in tqdm(range(0, len(numbers), shard), desc=f"pictures in {folder.name}", unit="shard"):
         path = folder / f"objects-{numbers[start]}.safetensors"
         if not path.exists():
-            _render_shard(path, numbers[start : start + SHARD])
+            _write_shard(path, [draw(number) for number in numbers[start : start + shard]])
         with safe_open(path, "pt") as file:
             rgba.append(file.get_tensor("rgba"))
             labels += json.loads(file.metadata()["labels"])
-    captions, categories, colors = map(list, zip(*labels, strict=True))
-    return WorldViews(torch.cat(rgba), captions, categories, colors)
+    return torch.cat(rgba), labels
 
 
-def _render_shard(path: Path, seeds: list[int]) -> None:
-    cameras = orbit(VIEWS, ELEVATION_DEG, RADIUS)
-    rgba, labels = [], []
-    for seed in seeds:
-        item = make_object(seed)
-        pictures, _ = render(item.shape, cameras, FOV_DEG, SIZE_PX)
-        rgba.append((pictures * 255).round().to(torch.uint8))
-        labels.append((item.caption, item.category, item.color))
+def _write_shard(path: Path, drawn: list[tuple[Tensor, tuple[str, ...]]]) -> None:
+    rgba = torch.stack([(pictures * 255).round().to(torch.uint8) for pictures, _ in drawn]).contiguous()
+    labels = json.dumps([labels for _, labels in drawn])
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}.partial")
-    save_file({"rgba": torch.stack(rgba).contiguous()}, partial, metadata={"labels": json.dumps(labels)})
+    save_file({"rgba": rgba}, partial, metadata={"labels": labels})
     os.replace(partial, path)

@@ -42,13 +42,42 @@ class Solid:
 
 
 @dataclass(frozen=True)
+class Pose:
+    """How an object stands, is bent and stretched at one moment; the default leaves it as it is.
+
+    Attributes:
+        size: a factor, from the point it stands on.
+        squash: how much taller it is than at rest; it keeps its volume.
+        wave: how far its tail swings sideways (along Y), in metres; its nose (on +X) swings a third as far.
+        wave_phase: of that swing, in radians.
+        lean: sideways about the point it stands on, in radians.
+        turn: about the vertical, in radians.
+        lift: metres above the ground.
+        ground: the height of the point it stands on.
+    """
+
+    size: float = 1.0
+    squash: float = 1.0
+    wave: float = 0.0
+    wave_phase: float = 0.0
+    lean: float = 0.0
+    turn: float = 0.0
+    lift: float = 0.0
+    ground: float = -0.42
+
+
+WAVE_LENGTH = 1.3  # metres
+
+
+@dataclass(frozen=True)
 class Shape:
-    """An object: solids, and the similarity that puts them inside the unit of the world."""
+    """An object: solids, the similarity that puts them inside the unit of the world, and a pose there."""
 
     solids: tuple[Solid, ...]
     stretch: Vec3 = (1.0, 1.0, 1.0)
     center: Vec3 = (0.0, 0.0, 0.0)
     scale: float = 1.0
+    pose: Pose | None = None
 
 
 def rotation(turn: Vec3, like: Tensor) -> Tensor:  # [3, 3], object_from_local
@@ -101,7 +130,11 @@ def solid_distance(solid: Solid, points: Tensor) -> Tensor:  # [R, 3] -> [R]
 
 
 def distance(shape: Shape, points: Tensor) -> tuple[Tensor, Tensor]:  # [R, 3] -> [R], [R] int
-    """Signed distance to the object in world units, and the number of the nearest solid."""
+    """Signed distance to the object in world units (a lower bound), and the number of the nearest solid."""
+    if shape.pose:
+        points, shrunk = _at_rest(shape.pose, points)
+    else:
+        shrunk = 1.0
     stretch = points.new_tensor(shape.stretch)
     p = (points / shape.scale + points.new_tensor(shape.center)) / stretch
     best = solid_distance(shape.solids[0], p)
@@ -114,7 +147,24 @@ def distance(shape: Shape, points: Tensor) -> tuple[Tensor, Tensor]:  # [R, 3] -
             best = torch.minimum(best, d) - h * h * solid.blend / 4
         else:
             best = torch.minimum(best, d)
-    return best * (min(shape.stretch) * shape.scale), nearest
+    return best * (min(shape.stretch) * shape.scale * shrunk), nearest
+
+
+def _at_rest(pose: Pose, points: Tensor) -> tuple[Tensor, float]:
+    """Where points [R, 3] of the posed object were at rest, and how much nearer they may be now than then."""
+    x, y, z = (points - points.new_tensor([0, 0, pose.ground + pose.lift])).unbind(-1)
+    x, y = _turned(x, y, -pose.turn)
+    y, z = _turned(y, z, -pose.lean)
+    towards_tail = (0.5 - x).clamp(0, 1)
+    swing = (1 / 3 + 2 / 3 * towards_tail) * torch.sin(2 * math.pi / WAVE_LENGTH * x + pose.wave_phase)
+    y = y - pose.wave * swing
+    wide, high = pose.size * pose.squash**-0.5, pose.size * pose.squash
+    rest = torch.stack([x / wide, y / wide, z / high + pose.ground], -1)
+    return rest, min(wide, high) / (1 + abs(pose.wave) * 2 * math.pi / WAVE_LENGTH)
+
+
+def _turned(a: Tensor, b: Tensor, angle: float) -> tuple[Tensor, Tensor]:
+    return math.cos(angle) * a - math.sin(angle) * b, math.sin(angle) * a + math.cos(angle) * b
 
 
 def fit_to_sphere(shape: Shape, radius: float) -> Shape:

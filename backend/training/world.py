@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from .sdf import Shape, Solid, Vec3, fit_to_sphere
@@ -327,8 +327,14 @@ CATEGORIES: dict[str, Callable[[_Dice, Vec3], list[Solid]]] = {
 }
 
 
-def make_object(seed: int, category: str | None = None, color: str | None = None) -> WorldObject:
-    """The object number `seed` of this endless world; category and colour are drawn where not given."""
+def make_object(
+    seed: int, category: str | None = None, color: str | None = None, doing: str = ""
+) -> WorldObject:
+    """The object number `seed` of this endless world; category and colour are drawn where not given.
+
+    Args:
+        doing: for its caption alone, such as "swimming".
+    """
     dice = _Dice(seed)
     pick = dice.random.choice
     category = category or pick(list(CATEGORIES))
@@ -337,7 +343,7 @@ def make_object(seed: int, category: str | None = None, color: str | None = None
     red, green, blue = (min(1.0, max(0.0, c + dice.random.uniform(-0.04, 0.04))) for c in COLORS[color])
     shape = Shape(tuple(CATEGORIES[category](dice, (red, green, blue))), stretch=STRETCHES[stretch])
     shape = fit_to_sphere(shape, radius=dice(0.64, 0.03))
-    words = " ".join(filter(None, (stretch, pick(COLOR_SYNONYMS[color]), pick(SYNONYMS[category]))))
+    words = " ".join(filter(None, (stretch, pick(COLOR_SYNONYMS[color]), pick(SYNONYMS[category]), doing)))
     caption = _mend_article(pick(TEMPLATES).format(words))
     return WorldObject(shape, category, color, caption)
 
@@ -354,7 +360,10 @@ def _mend_article(text: str) -> str:
 def vocabulary() -> list[str]:
     """Every word that a caption can hold, sorted."""
     texts = [*TEMPLATES, *STRETCHES]
-    texts += [word for group in (*SYNONYMS.values(), *COLOR_SYNONYMS.values()) for word in group]
-    return sorted(
-        {word for text in texts for word in text.replace("{}", " ").replace(",", " ").split()} | {"an", ","}
-    )
+    words = {word for text in texts for word in text.replace("{}", " ").replace(",", " ").split()}
+    return sorted(words | words_of(SYNONYMS) | words_of(COLOR_SYNONYMS) | {"an", ","})
+
+
+def words_of(names: Mapping[str, tuple[str, ...]]) -> set[str]:
+    """Every word in lists of synonyms."""
+    return {word for group in names.values() for name in group for word in name.split()}

@@ -1,0 +1,71 @@
+"""Prompt to moving splats: a video from several sides, splats of every frame, one set that moves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ..gaussians.tracking import track
+from ..models.multiview_motion_unet import MultiViewMotionUNet
+from ..ply import GaussianCloud
+from ..progress import Progress
+from ..request import GenerationRequest
+from . import views
+from .model import ViewsModel
+from .multiview_video import Consistency, decode_video, text_to_video, video_noise
+
+
+def moving_splats(
+    model: ViewsModel,
+    request: GenerationRequest,
+    cameras: Tensor,  # [V, 4, 4]
+    progress: Progress,
+    show: Callable[[int, Tensor], None],
+) -> tuple[list[GaussianCloud], Tensor]:
+    """The same splats in every frame, and the frames of every view, cut out: [V, F, 4, H, W].
+
+    Args:
+        show: called with the number of steps done and the estimate of the clean latents, [1, V, F, C, h, w].
+
+    Raises:
+        DioramaError: E_REQUEST for more frames than the model knows; E_CANCELLED.
+    """
+    settings = model.settings
+    assert isinstance(model.unet, MultiViewMotionUNet)
+    num_views, num_frames = len(cameras), request.frames or settings.num_frames
+    nothing, told = views.told_by_text(model, [request.prompt]).context.chunk(2)
+    seen = views.input_views(model, num_views)
+    latents = text_to_video(
+        model.unet,
+        told,
+        nothing,
+        video_noise(model, num_views, num_frames, request.seed),
+        cameras,
+        request.steps or settings.steps,
+        settings.guidance if request.guidance is None else request.guidance,
+        schedule=settings.schedule,
+        consistency=Consistency(
+            settings.three_d_aware, model.reconstructor, seen, settings.rendering, model.decode, model.encode
+        ),
+        progress=progress,
+        on_estimate=show,
+    )
+    images = decode_video(latents, model.decode, progress=progress)[0]  # [V, F, 3, H, W]
+
+    progress.stage("Reconstructing every frame")
+    clouds, pictures = [], []
+    for frame in range(num_frames):
+        gaussians = views.views_to_gaussians(model, images[None, :, frame], cameras)
+        clouds.append(views.cloud_of(gaussians))
+        pictures.append(views.cut_out(model, images[:, frame], gaussians, cameras))
+        progress.step(frame + 1, num_frames)
+    video = torch.stack(pictures, dim=1).cpu()  # [V, F, 4, H, W]
+
+    progress.stage("Following the splats")
+    with torch.inference_mode(False), torch.enable_grad():
+        clouds = track(
+            video.clone(), cameras, settings.fov_deg, clouds, seed=request.seed, on_step=progress.step
+        )
+    return clouds, video

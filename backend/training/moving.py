@@ -1,0 +1,167 @@
+"""Trains a small network that denoises moving objects from several sides, in the stages of the papers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from torch import Tensor, nn
+from transformers import CLIPTextModel
+
+from ..cameras import at_unit_distance
+from ..evaluation.motion_classifier import MotionClassifier
+from ..models.multiview_motion_unet import MultiViewMotionUNet
+from .clips import WorldClips
+from .dataset import over
+from .loop import Batch
+from .sheets import write_sheet
+
+CAPTION_DROPOUT = 0.1
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One of the things that the network learns, one after another.
+
+    Source: MVDream (2308.16512), AnimateDiff (2307.04725) and Vivid-ZOO (2406.08659): a model of single
+    images; from it one of several sides, and one of clips; both together, with the layers between them.
+    """
+
+    sides: bool
+    moving: bool
+
+    def learns(self, parameter: str) -> bool:
+        """Whether the parameter of that name is trained; all others are frozen."""
+        if ".align_" in parameter:
+            return self.sides and self.moving
+        if "motion_modules" in parameter:
+            return self.moving and not self.sides
+        if "camera_embedding" in parameter:
+            return self.sides and not self.moving
+        return not self.moving
+
+
+IMAGES, SIDES, CLIPS, ALIGNMENT = (
+    Stage(False, False),
+    Stage(True, False),
+    Stage(False, True),
+    Stage(True, True),
+)
+
+
+class MovingObjective(nn.Module):
+    """The prediction (noise or v, as the schedule has it) is right, at every strength of noise.
+
+    The text encoder learns with the model of single images only.
+    """
+
+    def __init__(
+        self,
+        network: MultiViewMotionUNet,
+        text_encoder: CLIPTextModel,
+        schedule: dict[str, Any],
+        stage: Stage,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.text_encoder = text_encoder
+        self.scheduler = DDIMScheduler(**schedule)
+        self.stage = stage
+        for name, parameter in network.named_parameters():
+            parameter.requires_grad_(stage.learns(name))
+        text_encoder.requires_grad_(stage == IMAGES)
+
+    def forward(
+        self,
+        latents: Tensor,  # [B, V, F, C, h, w]
+        tokens: Tensor,  # [B, L]
+        cameras: Tensor,  # [B, V, 4, 4] camera-to-world
+        noise: Tensor,  # [B, V, F, C, h, w]
+        timesteps: Tensor,  # [B]
+    ) -> Tensor:
+        noisy = self.scheduler.add_noise(latents, noise, timesteps)
+        if self.scheduler.config["prediction_type"] == "v_prediction":
+            wanted = self.scheduler.get_velocity(latents, noise, timesteps)
+        else:
+            wanted = noise
+        prediction = self.network(
+            noisy,
+            timesteps,
+            self.text_encoder(tokens).last_hidden_state,
+            at_unit_distance(cameras) if self.stage.sides else None,
+            motion=self.stage.moving,
+        )
+        return (prediction.float() - wanted).square().mean()
+
+
+def batch_of(
+    latents: Tensor,  # [N, V, F, C, h, w] of every clip
+    cameras: Tensor,  # [N, V, 4, 4]
+    tokens: Tensor,  # [N, L] of the captions
+    no_tokens: Tensor,  # [L] of no caption
+    stage: Stage,
+    generator: torch.Generator,
+    size: int,
+) -> Batch:
+    """Random clips: all sides or one, all frames or one."""
+    count, views, frames = latents.shape[:3]
+
+    def drawn(limit: int, all_of_them: bool) -> Tensor:  # [size, limit or 1]
+        if all_of_them:
+            return torch.arange(limit).expand(size, -1)
+        return torch.randint(limit, (size, 1), generator=generator)
+
+    clips = torch.randint(count, (size,), generator=generator)
+    seen, shown = drawn(views, stage.sides), drawn(frames, stage.moving)
+    chosen = latents[clips[:, None, None], seen[:, :, None], shown[:, None]].float()
+    dropped = torch.rand(size, 1, generator=generator) < CAPTION_DROPOUT
+    return {
+        "latents": chosen,
+        "tokens": torch.where(dropped, no_tokens, tokens[clips]),
+        "cameras": cameras[clips[:, None], seen],
+        "noise": torch.randn(chosen.shape, generator=generator),
+        "timesteps": torch.randint(1000, (size,), generator=generator),
+    }
+
+
+class MotionClassifierObjective(nn.Module):
+    """The motion's name is right, also in clips that are a little soft or noisy."""
+
+    def __init__(self, classifier: MotionClassifier) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, clips: Tensor, motion: Tensor) -> Tensor:
+        return F.cross_entropy(self.classifier(clips).float(), motion)
+
+
+def classifier_batch_of(
+    world: WorldClips, judge: MotionClassifier, generator: torch.Generator, size: int
+) -> Batch:
+    """Random clips of one view, all of them noisy."""
+    count, views = world.rgba.shape[:2]
+    chosen = torch.randint(count, (size,), generator=generator)
+    seen = torch.randint(views, (size,), generator=generator)
+    clips = over(world.rgba[chosen, seen].float() / 255)
+    strength = 0.05 * torch.rand((size, 1, 1, 1, 1), generator=generator)
+    clips = clips + strength * torch.randn(clips.shape, generator=generator)
+    names = judge.config.motions
+    return {"clips": clips, "motion": torch.tensor([names.index(world.motions[i]) for i in chosen])}
+
+
+def show_classifier(judge: MotionClassifier, world: WorldClips, path: Path) -> float:
+    """Writes clips that it got wrong; returns the part of single views whose motion it names right."""
+    right, wrong = 0, []
+    for rgba, motion in zip(world.rgba, world.motions, strict=True):
+        clips = over(rgba.float() / 255)  # [V, F, 3, H, W]
+        for clip, name in zip(clips, judge.name(clips[:, None]), strict=True):
+            right += name == motion
+            if name != motion:
+                wrong.append(clip)
+    if wrong:
+        write_sheet(path, torch.stack(wrong[:12]))
+    return right / (world.rgba.shape[0] * world.rgba.shape[1])
