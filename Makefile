@@ -19,12 +19,12 @@ INSTALLED := $(RESOURCES)/extensions/user_default/diorama
 HOST := .venv-host/bin/python
 BACKEND := .venv-backend/bin/python
 SOURCES := build_addon.py pyproject.toml $(shell find blender_addon backend kernels -type f -not -path '*/__pycache__/*')
-ARGS = --prompt "$$PROMPT" --seed "$$SEED" --out "$$OUT" --backend-python $(BACKEND)
+ARGS = $(if $(ANIMATE),--frames 8) --prompt "$$PROMPT" --seed "$$SEED" --out "$$OUT" --backend-python $(BACKEND)
 
 .PHONY: demo test test-backend test-blender bench addon lint
 .PRECIOUS: .venv-host-%/ready
 
-# Prompt to scene.blend, preview.png and asset/ in OUT. BLENDER=/path/to/blender uses that one instead of bpy.
+# Prompt to scene.blend, preview.png and asset/ in OUT. ANIMATE=1 makes the object move. BLENDER=/path/to/blender uses that one instead of bpy.
 demo: export BLENDER_USER_RESOURCES := $(RESOURCES)
 ifdef BLENDER
 demo: .venv-backend/ready

@@ -27,6 +27,7 @@ class DIORAMA_OT_generate(bpy.types.Operator):
     model: bpy.props.StringProperty(description="Its name; the scene's model if not given")
     steps: bpy.props.IntProperty(min=0, description="Denoising steps; 0 for the model's own number")
     views: bpy.props.IntProperty(min=0, description="Number of views; 0 for the model's own number")
+    frames: bpy.props.IntProperty(min=1, description="Frames of a loop; the scene's if not given; 1: none")
     mesh: bpy.props.BoolProperty(
         description="Make a mesh besides the splats; the scene's choice if not given"
     )
@@ -46,6 +47,7 @@ class DIORAMA_OT_generate(bpy.types.Operator):
         """Queues the job; in background mode, where no timer runs, works until the result is imported."""
         settings = context.scene.diorama
         given = self.properties.is_property_set
+        frames = self.frames if given("frames") else settings.frames
         directory = Path(bpy.path.abspath(self.directory)) if self.directory else None
         try:
             request = GenerationRequest(
@@ -55,6 +57,7 @@ class DIORAMA_OT_generate(bpy.types.Operator):
                 model=self.model if given("model") else settings.model or "starter",
                 steps=self.steps or None,
                 views=self.views or None,
+                frames=frames if frames > 1 else None,
                 mesh=self.mesh if given("mesh") else settings.mesh,
             )
             if not bpy.app.background:
@@ -201,6 +204,7 @@ class DIORAMA_OT_job(bpy.types.Operator):
         if self.action == "REUSE":
             context.scene.diorama.prompt = job.request["prompt"]
             context.scene.diorama.seed = job.request["seed"]
+            context.scene.diorama.frames = job.request.get("frames") or 1
             context.scene.diorama.mesh = job.request.get("mesh", False)
             if job.request["model"] in host.get().usable_models:
                 context.scene.diorama.model = job.request["model"]

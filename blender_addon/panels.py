@@ -47,6 +47,7 @@ class DIORAMA_PT_generate(_Panel, bpy.types.Panel):
         row = layout.row(align=True)
         row.prop(settings, "seed")
         row.operator("diorama.random_seed", text="", icon="FILE_REFRESH")
+        layout.prop(settings, "frames")
         layout.prop(settings, "mesh")
         row = layout.row()
         row.scale_y = 1.6

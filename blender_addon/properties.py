@@ -33,6 +33,14 @@ class DIORAMA_PG_settings(bpy.types.PropertyGroup):
         min=0,
         max=MAX_SEED,
     )
+    frames: bpy.props.IntProperty(
+        name="Frames",
+        description="How many frames of a loop it moves through; 1: it stands still. "
+        "The starter knows swimming, hopping, swaying, turning and growing, in 8 frames",
+        default=1,
+        min=1,
+        max=64,
+    )
     mesh: bpy.props.BoolProperty(
         name="Mesh", description="Make a textured mesh besides the splats; it is imported hidden"
     )

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..asset import FPS, contact_sheet, write_asset, write_png
+from ..asset import contact_sheet, write_asset, write_png
 from ..gaussians.fitting import fit
 from ..gaussians.meshing import glb_from_gaussians
 from ..model_folders import MOTION, require
@@ -26,7 +26,6 @@ from .moving import moving_splats
 REFINING_STEPS = 160
 PREVIEWS = 4  # pictures of the unfinished views, over all steps
 OBJECT_PART = 200  # of 256 pixels: how large the object stands in a picture that says what to make
-MOVING_FPS = 8.0  # AnimateDiff's clips were shown so
 
 
 @torch.inference_mode()
@@ -79,7 +78,6 @@ def generate(request: GenerationRequest, directory: Path, progress: Progress) ->
         timings=progress.timings,
         mesh=mesh,
         tracked=moves,
-        fps=MOVING_FPS if moves else FPS,
     )
 
 

@@ -20,15 +20,16 @@ MOTION_SYNONYMS: dict[str, tuple[str, ...]] = {
     "growing": ("growing", "pulsing"),
 }
 ROOM = 0.92  # how large an object is beside one that need not move
+ROOM_TO_TRAVEL = {"swimming": 0.8, "hopping": 0.8}
 
 
 def _swimming(phase: float, strength: float) -> Pose:
-    return Pose(wave=0.14 * strength, wave_phase=phase)
+    return Pose(wave=0.13 * strength, wave_phase=phase)
 
 
 def _hopping(phase: float, strength: float) -> Pose:
     high = (1 - math.cos(phase)) / 2
-    return Pose(lift=strength * (0.2 * high - 0.1), squash=1 + 0.16 * strength * (high - 0.5))
+    return Pose(lift=strength * (0.18 * high - 0.08), squash=1 + 0.14 * strength * (high - 0.5))
 
 
 def _swaying(phase: float, strength: float) -> Pose:
@@ -72,7 +73,7 @@ def make_clip(
     motion = motion or dice.choice(list(MOTION_SYNONYMS))
     item = make_object(seed, category, color, doing=dice.choice(MOTION_SYNONYMS[motion]))
     strength = dice.uniform(0.9, 1.1)
-    shape = replace(item.shape, scale=ROOM * item.shape.scale)
+    shape = replace(item.shape, scale=ROOM_TO_TRAVEL.get(motion, ROOM) * item.shape.scale)
     poses = [_POSES[motion](2 * math.pi * i / frames, strength) for i in range(frames)]
     shapes = tuple(replace(shape, pose=pose) for pose in poses)
     return WorldClip(shapes, item.category, item.color, motion, item.caption)

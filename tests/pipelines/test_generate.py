@@ -80,3 +80,36 @@ def test_cancel_leaves_nothing(use, tiny_model: ViewsModel, out: Path) -> None:
     with pytest.raises(DioramaError, match="cancelled"):
         pipelines.generate(GenerationRequest("a car", steps=6), out, progress)
     assert not list(out.iterdir())
+
+
+def test_moving_object_becomes_an_asset_of_the_same_splats_in_every_frame(
+    use, tiny_moving_model: ViewsModel, out: Path
+) -> None:
+    use(tiny_moving_model)
+    stages = []
+    progress = Progress(lambda event, fields: stages.append(fields["stage"]) if event == "stage" else None)
+    request = GenerationRequest("a red car", frames=3, steps=2)
+    made = asset.read_asset(pipelines.generate(request, out, progress))
+    assert made.tracked
+    assert len(made.views) == 4 * 3
+    assert len(made.clouds) == 3
+    assert len({len(cloud) for cloud in made.clouds}) == 1
+    assert "Following the splats" in stages
+    assert "not trained" in progress.warnings[0]  # the alignment of this network is zero
+
+
+def test_more_frames_than_the_model_knows_are_refused(use, tiny_moving_model: ViewsModel, out: Path) -> None:
+    use(tiny_moving_model)
+    with pytest.raises(DioramaError, match="at most 4"):
+        pipelines.generate(GenerationRequest("a red car", frames=5, steps=2), out, Progress())
+    assert not list(out.iterdir())
+
+
+def test_model_of_still_objects_refuses_frames(
+    monkeypatch: pytest.MonkeyPatch, tiny_model: ViewsModel, tmp_path: Path, out: Path
+) -> None:
+    tiny_model.settings.write(tmp_path)
+    monkeypatch.setattr(pipelines, "require", lambda name: tmp_path)
+    with pytest.raises(DioramaError, match="stand still") as refused:
+        pipelines.generate(GenerationRequest("a red car", "videomv-t2v", frames=4), out, Progress())
+    assert "vivid-zoo" in refused.value.hint

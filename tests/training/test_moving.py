@@ -1,0 +1,79 @@
+"""The moving starter's stages: each trains its own layers, and the judge of motions tells clips apart."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from backend.cameras import orbit
+from backend.evaluation.motion_classifier import MotionClassifier
+from backend.models.multiview_motion_unet import MultiViewMotionUNet
+from backend.pipelines import schedules
+from backend.training import moving, text
+
+VIEWS, FRAMES = 4, 3
+
+
+@pytest.fixture
+def network() -> MultiViewMotionUNet:
+    torch.manual_seed(0)
+    net = MultiViewMotionUNet(
+        block_out_channels=(32, 32),
+        attention=(True, False),
+        layers_per_block=1,
+        num_attention_heads=(2, 2),
+        motion_heads=2,
+        cross_attention_dim=16,
+    )
+    for name, parameter in net.named_parameters():
+        if "proj_out" in name or "camera_embedding" in name:
+            torch.nn.init.normal_(parameter, std=0.2)
+    return net
+
+
+def batch(stage: moving.Stage, tokens: torch.Tensor):
+    generator = torch.Generator().manual_seed(1)
+    latents = torch.randn(5, VIEWS, FRAMES, 4, 8, 8, generator=generator).half()
+    cameras = orbit(VIEWS, 15.0, 1.9).expand(5, -1, -1, -1)
+    return moving.batch_of(latents, cameras, tokens, torch.zeros_like(tokens[0]), stage, generator, 2)
+
+
+@pytest.mark.parametrize(
+    ("stage", "learns", "frozen"),
+    [
+        (moving.IMAGES, ("resnets", "attentions", "time_embedding"), ("motion_modules", "camera_embedding")),
+        (moving.SIDES, ("resnets", "attentions", "camera_embedding"), ("motion_modules",)),
+        (moving.CLIPS, ("motion_modules",), ("align_", "resnets", ".attentions", "camera_embedding")),
+        (moving.ALIGNMENT, ("align_",), ("resnets", ".attentions", "proj_", "camera_embedding")),
+    ],
+)
+def test_each_stage_teaches_its_own_layers(network, stage, learns, frozen) -> None:
+    tokenizer = text.make_tokenizer(["a", "fish", "swimming"])
+    encoder = text.make_text_encoder(tokenizer, 16)
+    objective = moving.MovingObjective(network, encoder, schedules.STARTER, stage)
+    given = batch(stage, text.tokens_of(tokenizer, ["a fish swimming"] * 5))
+    assert given["latents"].shape[1:3] == (VIEWS if stage.sides else 1, FRAMES if stage.moving else 1)
+    objective(**given).backward()
+    moved = {name for name, p in network.named_parameters() if p.grad is not None and p.grad.abs().max() > 0}
+    for part in learns:
+        assert any(part in name for name in moved), part
+    for part in frozen:
+        assert not any(part in name for name in moved), part
+    taught = any(p.grad is not None for p in encoder.parameters())
+    assert taught == (stage == moving.IMAGES)
+
+
+def test_judge_of_motions_learns_to_tell_left_and_right_from_up_and_down() -> None:
+    torch.manual_seed(0)
+    judge = MotionClassifier(("across", "up"))
+    clips = torch.zeros(2, 1, 8, 3, 48, 48)
+    for frame in range(8):
+        clips[0, 0, frame, :, 20:28, 4 * frame : 4 * frame + 8] = 1
+        clips[1, 0, frame, :, 4 * frame : 4 * frame + 8, 20:28] = 1
+    objective = moving.MotionClassifierObjective(judge)
+    optimizer = torch.optim.AdamW(judge.parameters(), lr=3e-3)
+    for _ in range(25):
+        optimizer.zero_grad()
+        objective(clips[:, 0], torch.tensor([0, 1])).backward()
+        optimizer.step()
+    assert judge.eval().name(clips) == ["across", "up"]
