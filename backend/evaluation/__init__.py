@@ -1,4 +1,4 @@
-"""Measures how good results are: `python -m backend evaluate ASSET …`, and models: `evaluate starter`."""
+"""Measures how good results are: `python -m backend evaluate ASSET …`, and our models: `evaluate starter`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ def main(argv: list[str]) -> int:
         from . import starter
 
         return starter.main(argv[1:])
+    if argv[:1] == ["starter-motion"]:
+        from . import starter_motion
+
+        return starter_motion.main(argv[1:])
     from . import assets
 
     return assets.main(argv)

@@ -36,16 +36,17 @@ def load(folder: Path, seeds: Iterable[int]) -> WorldClips:
     numbers = list(seeds)
     rgba, labels = read_shards(folder, numbers, SHARD, _draw)
     captions, categories, colors, motions = map(list, zip(*labels, strict=True))
-    cameras = torch.stack([_cameras(number) for number in numbers])
+    cameras = torch.stack([cameras_of(number) for number in numbers])
     return WorldClips(rgba, cameras, captions, categories, colors, motions)
 
 
-def _cameras(seed: int) -> Tensor:  # [V, 4, 4]
+def cameras_of(seed: int) -> Tensor:  # [V, 4, 4]
+    """What the clip of that number is seen by."""
     apart = VIEWS // SIDES
     return orbit(VIEWS, ELEVATION_DEG, RADIUS)[seed % apart :: apart]
 
 
 def _draw(seed: int) -> tuple[Tensor, tuple[str, ...]]:
     clip = make_clip(seed, FRAMES)
-    frames = [render(shape, _cameras(seed), FOV_DEG, SIZE_PX)[0] for shape in clip.frames]
+    frames = [render(shape, cameras_of(seed), FOV_DEG, SIZE_PX)[0] for shape in clip.frames]
     return torch.stack(frames, dim=1), (clip.caption, clip.category, clip.color, clip.motion)

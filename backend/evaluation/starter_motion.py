@@ -1,0 +1,188 @@
+"""Measures the moving starter, whole and with each of its parts taken out: the paper's ablation in the small.
+
+Source: Vivid-ZOO (arXiv 2406.08659), table 2. There people compared videos of networks that had been trained
+without a part; here judges name what they see, and a part of the trained network is switched off.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from ..model_folders import MOTION, STARTER
+from ..models.multiview_motion_unet import MultiViewMotionUNet
+from ..pipelines import views
+from ..pipelines.model import ViewsModel, load
+from ..pipelines.multiview_video import text_to_video, video_noise
+from ..pipelines.three_d_aware import render as render_splats
+from ..training import clips
+from ..training.dataset import FIRST_HELD_OUT_SEED, FOV_DEG, SIZE_PX, over
+from ..training.motions import MOTION_SYNONYMS, STILL, make_clip, moving_prompt_for
+from ..training.sdf import render
+from ..training.sheets import write_sheet
+from ..training.world import CATEGORIES, COLORS
+from .classifier import WorldClassifier, load_classifier
+from .motion_classifier import MotionClassifier
+
+NO_SIDES = "without the multi-view network"  # every view for itself, told nothing of its camera
+FIRST_SEED = 7000  # far from those that were looked at while the recipe was made
+
+
+def main(argv: list[str]) -> int:
+    """Prints the table, and writes it with pictures of what it was counted from. Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m backend evaluate starter-motion", description=__doc__)
+    parser.add_argument("--weights", type=Path, default=STARTER / MOTION)
+    parser.add_argument("--prompts", type=int, default=60, help="of the 60 pairs of category and motion")
+    parser.add_argument("--work", type=Path, help="the recipe's work folder, for the row of images alone")
+    parser.add_argument("--only", nargs="+", help="these rows of the table only")
+    parser.add_argument("--out", type=Path, default=Path("out/evaluation"), help="for the table and sheets")
+    args = parser.parse_args(argv)
+    args.out.mkdir(parents=True, exist_ok=True)
+    model = load(args.weights, torch.device("cpu"))
+    judges = load_classifier(args.weights.parent / "judge"), load_motion_classifier(args.weights)
+    asked = _asked(args.prompts)
+    assert isinstance(model.unet, MultiViewMotionUNet)
+    networks = variants(model.unet, args.work)
+    table: dict[str, Any] = {}
+    cameras = views.view_cameras(model, model.settings.num_views)
+    for name in args.only or ["true clips", *networks]:
+        if name == "true clips":
+            made = (_true_clip(i, *what) for i, what in enumerate(asked))
+        else:
+            unet, apart = networks[name], name == NO_SIDES
+            made = (
+                _generate(model, unet, apart, moving_prompt_for(*what), i, cameras)
+                for i, what in enumerate(asked)
+            )
+        table[name] = _measure(tqdm(made, name, len(asked), unit="clip"), asked, model, judges, cameras,
+                               args.out / f"motion-{name.replace(' ', '-')}.png")  # fmt: skip
+        print(json.dumps({name: table[name]}))
+    (args.out / "starter-motion.json").write_text(json.dumps(table, indent=1) + "\n", "utf-8")
+    return 0
+
+
+def load_motion_classifier(weights: Path) -> MotionClassifier:
+    """The trained judge of motions."""
+    return MotionClassifier.from_pretrained(
+        weights / "motion_judge", local_files_only=True, torch_dtype=torch.float32
+    ).eval()
+
+
+def variants(whole: MultiViewMotionUNet, work: Path | None) -> dict[str, MultiViewMotionUNet]:
+    """The network, and the same without each of its parts.
+
+    Args:
+        work: where the recipe kept the model of images with its motion modules; without it, that row is left
+            out, since its weights are not shipped.
+    """
+    parts = {
+        "whole": (),
+        "without 3D-2D alignment": ("align_in",),
+        "without 2D-3D alignment": ("align_out",),
+        "without alignment": ("align_in", "align_out"),
+        "without motion modules": ("motion_modules.0.proj_out", "motion_modules.1.proj_out", "align_out"),
+    }
+    named = {name: _without(whole, those) for name, those in parts.items()}
+    if work:
+        from ..training.starter_motion import Recipe
+
+        recipe = Recipe(work)
+        recipe.run("images")
+        recipe.run("clips")
+        named[NO_SIDES] = _without(recipe.images, ("camera_embedding.linear_2",))
+    return named
+
+
+def _without(network: MultiViewMotionUNet, parts: tuple[str, ...]) -> MultiViewMotionUNet:
+    """A copy with these layers at zero, which is as if they were not there."""
+    reduced = copy.deepcopy(network).eval()
+    with torch.no_grad():
+        for name, parameter in reduced.named_parameters():
+            if any(part in name for part in parts):
+                parameter.zero_()
+    return reduced
+
+
+def _asked(count: int) -> list[tuple[str, str, str]]:
+    """Category, colour and motion of every prompt: colours follow one another."""
+    motions = [motion for motion in MOTION_SYNONYMS if motion != STILL]
+    pairs = [(category, motion) for category in CATEGORIES for motion in motions]
+    colors = list(COLORS)
+    step = max(len(pairs) // count, 1)
+    return [
+        (category, colors[(3 * i) % len(colors)], motion)
+        for i, (category, motion) in enumerate(pairs[::step][:count])
+    ]
+
+
+@torch.no_grad()
+def _generate(
+    model: ViewsModel, unet: MultiViewMotionUNet, apart: bool, prompt: str, i: int, cameras: Tensor
+) -> Tensor:  # [V, F, 3, H, W]
+    settings = model.settings
+    nothing, told = views.told_by_text(model, [prompt]).context.chunk(2)
+    noise = video_noise(model, len(cameras), settings.num_frames, FIRST_SEED + i)
+    together = 1 if apart else len(cameras)
+    latents = torch.cat(
+        [
+            text_to_video(
+                unet, told, nothing, some, seen, settings.steps, settings.guidance, schedule=settings.schedule
+            )
+            for some, seen in zip(noise.split(together, 1), cameras.split(together), strict=True)
+        ],
+        dim=1,
+    )
+    return model.decode(latents[0].flatten(0, 1)).unflatten(0, latents.shape[1:3])
+
+
+def _true_clip(i: int, category: str, color: str, motion: str) -> Tensor:  # [V, F, 3, H, W]
+    clip = make_clip(FIRST_HELD_OUT_SEED + FIRST_SEED + i, clips.FRAMES, category, color, motion)
+    cameras = clips.cameras_of(0)
+    return over(torch.stack([render(s, cameras, FOV_DEG, SIZE_PX)[0] for s in clip.frames], dim=1))
+
+
+@torch.no_grad()
+def _measure(
+    made: Any,  # of [V, F, 3, H, W]
+    asked: list[tuple[str, str, str]],
+    model: ViewsModel,
+    judges: tuple[WorldClassifier, MotionClassifier],
+    cameras: Tensor,
+    sheet: Path,
+) -> dict[str, float]:
+    """Means over all clips: parts of 1 for the names, dB, and differences of sRGB values."""
+    rows, right, numbers = [], [], []
+    for clip, (category, color, motion) in zip(made, asked, strict=True):
+        rows.append(clip[:2].flatten(0, 1))
+        names = judges[0].name(clip.flatten(0, 1)[None])[0]
+        right.append((names[0] == category, names[1] == color, judges[1].name(clip[None])[0] == motion))
+        frames = clip.transpose(0, 1)  # [F, V, 3, H, W]
+        gaussians = views.views_to_gaussians(model, frames, cameras)
+        shown, _ = render_splats(gaussians, cameras, model.settings.rendering)
+        turn = clip - clip.roll(1, 1)
+        numbers.append(
+            (
+                -10 * (shown - frames).square().mean().log10().item(),
+                (turn - turn.roll(-1, 1)).abs().mean().item(),
+                (clip - clip.mean(1, keepdim=True)).square().mean().sqrt().item(),
+            )
+        )
+    write_sheet(sheet, torch.stack(rows[:: max(len(rows) // 12, 1)]))
+    parts = torch.tensor(right).float()
+    means = torch.tensor(numbers).mean(0).tolist()
+    return {
+        "category": round(parts[:, 0].mean().item(), 3),
+        "colour": round(parts[:, 1].mean().item(), 3),
+        "motion": round(parts[:, 2].mean().item(), 3),
+        "all three": round(parts.prod(1).mean().item(), 3),
+        "views of a frame against their splats, dB": round(means[0], 2),
+        "flicker (second difference)": round(means[1], 5),
+        "motion (RMS about the mean frame)": round(means[2], 4),
+    }
