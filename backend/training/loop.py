@@ -192,7 +192,12 @@ def _drawn(batch_of: Callable[[torch.Generator], Batch], numbers: list[int], wor
         here = _Numbered(batch_of, numbers)
         yield from (here[index] for index in range(len(here)))
         return
-    for batch in DataLoader(_Told(batch_of, numbers), batch_size=None, num_workers=workers):
+    told = _Told(batch_of, numbers)
+    # With a generator of its own, for it draws a number that would otherwise be missing from a step's.
+    loader: DataLoader[Any] = DataLoader(
+        told, batch_size=None, num_workers=workers, generator=torch.Generator()
+    )
+    for batch in loader:
         if "code" in batch:
             raise DioramaError.from_dict(batch)
         yield batch
