@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     models_command.add_arguments(
         commands.add_parser("models", help="list, download, convert, verify or remove models", epilog=EPILOG)
     )
-    commands.add_parser("train", help="train a model: train starter …")
+    commands.add_parser("train", help="train a model: starter, videomv or vivid-zoo")
     commands.add_parser("evaluate", help="measure a model")
     generate = commands.add_parser("generate", help="prompt to asset folder", epilog=EPILOG)
     generate.add_argument("prompt", nargs="?", default="")
@@ -92,19 +92,27 @@ def _generate(args: argparse.Namespace) -> int:
 
 
 def _train(argv: list[str]) -> int:
-    if argv[:1] == ["starter"]:
+    what, options = argv[:1], argv[1:]
+    if what == ["starter"]:
         from .training import starter
 
-        starter.main(argv[1:])
-    elif argv[:1] == ["starter-motion"]:
+        starter.main(options)
+    elif what == ["starter-motion"]:
         from .training import starter_motion
 
-        starter_motion.main(argv[1:])
+        starter_motion.main(options)
+    elif what == ["videomv"]:
+        from .training import videomv
+
+        videomv.main(options)
+    elif what == ["vivid-zoo"]:
+        from .training import vivid_zoo
+
+        vivid_zoo.main(options)
     else:
+        trained = "starter, starter-motion, videomv or vivid-zoo"
         raise protocol.DioramaError(
-            "E_REQUEST",
-            "say which model to train",
-            hint="train starter --help, or train starter-motion --help",
+            "E_REQUEST", f"say which model to train: {trained}", hint="python -m backend train videomv --help"
         )
     return 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -39,27 +40,39 @@ def lpips_weights(folder: Path) -> Path | None:
 def lpips(images: Tensor, targets: Tensor, vgg16: nn.Sequential, linear: list[Tensor]) -> float:
     """Learned perceptual distance with VGG16, averaged over pictures; 0 if they are identical.
 
+    The arguments are those of `lpips_distance`.
+    """
+    with torch.no_grad():
+        return float(lpips_distance(images, targets, vgg16, linear).mean())
+
+
+def lpips_distance(
+    images: Tensor,  # [N, 3, H, W] sRGB 0..1, at least 32 pixels a side
+    targets: Tensor,  # [N, 3, H, W]
+    vgg16: nn.Sequential,
+    linear: Sequence[Tensor],
+) -> Tensor:  # [N]
+    """Learned perceptual distance of each picture; differentiable.
+
     torchmetrics' own needs torchvision for the network, and that loads weights as pickles; so the network is
     here, and the learnt weights of the distance are the ones that come with torchmetrics.
 
     Args:
-        images: [N, 3, H, W] sRGB 0..1, at least 32 pixels a side; `targets` alike.
         vgg16: from `vgg16_features`.
         linear: from `lpips_linear`.
 
     Source: Zhang et al., The Unreasonable Effectiveness of Deep Features (2018), version 0.1.
     """
-    shift, scale = torch.tensor([-0.030, -0.088, -0.188]), torch.tensor([0.458, 0.448, 0.450])
+    shift, scale = images.new_tensor([-0.030, -0.088, -0.188]), images.new_tensor([0.458, 0.448, 0.450])
     one, other = (((2 * x - 1) - shift.view(3, 1, 1)) / scale.view(3, 1, 1) for x in (images, targets))
-    distance = torch.zeros(len(images))
+    distance = images.new_zeros(len(images))
     begin = 0
-    with torch.no_grad():
-        for end, weight in zip(_BLOCK_ENDS, linear, strict=True):
-            one, other = vgg16[begin:end](one), vgg16[begin:end](other)
-            squared = (_unit(one) - _unit(other)).square()
-            distance += (squared * weight.view(-1, 1, 1)).sum(1).mean((1, 2))
-            begin = end
-    return float(distance.mean())
+    for end, weight in zip(_BLOCK_ENDS, linear, strict=True):
+        one, other = vgg16[begin:end](one), vgg16[begin:end](other)
+        squared = (_unit(one) - _unit(other)).square()
+        distance = distance + (squared * weight.view(-1, 1, 1)).sum(1).mean((1, 2))
+        begin = end
+    return distance
 
 
 def vgg16_features(weights: dict[str, Tensor] | None = None) -> nn.Sequential:

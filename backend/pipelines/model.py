@@ -22,6 +22,7 @@ from ..models.lgm import LGM
 from ..models.multiview_motion_unet import MultiViewMotionUNet
 from ..models.videomv_unet import VideoMVImageUNet, VideoMVUNet
 from ..protocol import DioramaError
+from .latents import decode, encode
 from .three_d_aware import SplatRendering
 
 SETTINGS = "model.json"
@@ -129,13 +130,11 @@ class ViewsModel:
 
     def encode(self, images: Tensor) -> Tensor:  # [N, 3, H, W] sRGB 0..1 -> [N, 4, h, w]
         """Scaled latents of pictures: the mean, so that the same pictures give the same latents."""
-        images = (2 * images - 1).to(self.autoencoder.dtype)
-        return self.autoencoder.encode(images).latent_dist.mean * self.autoencoder.config["scaling_factor"]
+        return encode(self.autoencoder, images)
 
     def decode(self, latents: Tensor) -> Tensor:  # [N, 4, h, w] -> [N, 3, H, W] sRGB 0..1
         """Pictures of scaled latents."""
-        latents = (latents / self.autoencoder.config["scaling_factor"]).to(self.autoencoder.dtype)
-        return ((self.autoencoder.decode(latents).sample.float() + 1) / 2).clamp(0, 1)
+        return decode(self.autoencoder, latents)
 
 
 def load(folder: Path, device: torch.device) -> ViewsModel:

@@ -38,7 +38,7 @@ class Conditioning:
 def told_by_text(model: ViewsModel, prompts: list[str]) -> Conditioning:
     """Prompts, against the model's negative prompt."""
     settings = model.settings
-    suffixed = [_with_suffix(prompt, settings.prompt_suffix) for prompt in prompts]
+    suffixed = [with_suffix(prompt, settings.prompt_suffix) for prompt in prompts]
     return Conditioning(model.encode_prompts([settings.negative_prompt] * len(prompts) + suffixed))
 
 
@@ -172,7 +172,8 @@ def view_cameras(model: ViewsModel, num_views: int) -> Tensor:  # [V, 4, 4]
     return orbit(num_views, settings.elevation_deg, settings.radius)
 
 
-def _with_suffix(prompt: str, suffix: str) -> str:
+def with_suffix(prompt: str, suffix: str) -> str:
+    """A prompt with the words that the model was trained to expect after it."""
     return prompt if suffix.strip(" ,") in prompt else prompt + suffix
 
 

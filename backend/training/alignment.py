@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor, nn
 
 from ..cameras import at_unit_distance
 from ..models.multiview_motion_unet import MultiViewMotionUNet
-from ..pipelines.schedules import VIVID_ZOO
-
-Batch = dict[str, Tensor]
+from .loop import Batch
 
 CAPTION_DROPOUT = 0.1  # not stated in the paper; that of AnimateDiff's recipe, on whose code it was built
 
 
 class AlignmentObjective(nn.Module):
-    """The noise in videos from several views is predicted well; only the alignment layers may learn it.
+    """The prediction for videos from several views (noise or v, as the schedule has it) is right.
+
+    Only the alignment layers may learn it.
 
     Args:
         network: with alignment layers. All its other parameters are frozen here.
+        schedule: keyword arguments of `DDIMScheduler`.
         checkpointing: keep few activations and compute them again in the backward pass, to fit small cards.
 
     Source: Vivid-ZOO (arXiv 2406.08659), section 3.3 and equation 6.
     """
 
-    def __init__(self, network: MultiViewMotionUNet, checkpointing: bool = False) -> None:
+    def __init__(
+        self, network: MultiViewMotionUNet, schedule: dict[str, Any], checkpointing: bool = False
+    ) -> None:
         super().__init__()
         self.network = network
-        self.scheduler = DDIMScheduler(**VIVID_ZOO)
+        self.scheduler = DDIMScheduler(**schedule)
         network.requires_grad_(False)
         for parameter in network.alignment().values():
             parameter.requires_grad_(True)
@@ -43,10 +48,14 @@ class AlignmentObjective(nn.Module):
         noise: Tensor,  # [B, V, F, C, h, w]
         timesteps: Tensor,  # [B]
     ) -> Tensor:
-        """Mean squared error of the predicted noise."""
+        """Mean squared error of the prediction."""
         noisy = self.scheduler.add_noise(latents, noise, timesteps)
+        if self.scheduler.config["prediction_type"] == "v_prediction":
+            wanted = self.scheduler.get_velocity(latents, noise, timesteps)
+        else:
+            wanted = noise
         prediction = self.network(noisy, timesteps, tokens, at_unit_distance(cameras))
-        return (prediction.float() - noise).square().mean()
+        return (prediction.float() - wanted).square().mean()
 
 
 def batch_of(

@@ -8,6 +8,7 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor, nn
 
+from ..pipelines.latents import decode, encode
 from .dataset import WorldViews, over
 from .loop import Batch
 from .sheets import write_sheet
@@ -69,24 +70,10 @@ def batch_of(world: WorldViews, generator: torch.Generator, size: int) -> Batch:
     return {"images": over(torch.stack(crops).float() / 255)}
 
 
-@torch.no_grad()
-def encode(autoencoder: AutoencoderKL, images: Tensor) -> Tensor:  # [N, 3, H, W] 0..1 -> [N, 4, h, w]
-    """Mean latents, scaled to unit variance as the networks see them."""
-    return autoencoder.encode(2 * images - 1).latent_dist.mean * autoencoder.config["scaling_factor"]
-
-
-@torch.no_grad()
-def decode(autoencoder: AutoencoderKL, latents: Tensor) -> Tensor:  # [N, 4, h, w] -> [N, 3, H, W] 0..1
-    """Pictures of scaled latents."""
-    return (autoencoder.decode(latents / autoencoder.config["scaling_factor"]).sample + 1) / 2
-
-
 def show(autoencoder: AutoencoderKL, world: WorldViews, path: Path) -> float:
     """Writes held-out pictures above what comes back; returns the mean PSNR over all of `world`, in dB."""
     pictures = over(world.rgba[:, ::4].flatten(0, 1).float() / 255)
-    back = torch.cat([decode(autoencoder, encode(autoencoder, part)) for part in pictures.split(32)]).clamp(
-        0, 1
-    )
+    back = torch.cat([decode(autoencoder, encode(autoencoder, part)) for part in pictures.split(32)])
     psnr = -10 * (back - pictures).square().mean((1, 2, 3)).log10()
     rows = torch.stack([pictures[:12], back[:12]])
     write_sheet(path, rows)

@@ -34,7 +34,7 @@ IMAGES, VIDEO, VIEWS = Stage(1, False), Stage(8, False), Stage(8, True)
 class DenoiserObjective(nn.Module):
     """The prediction (noise or v, as the schedule has it) is right, at every strength of noise.
 
-    The network and its text encoder learn together.
+    The network learns, and its text encoder with it unless that is frozen.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class DenoiserObjective(nn.Module):
         cameras: Tensor,  # [B, V, 4, 4] camera-to-world
         noise: Tensor,  # [B, C, V, h, w]
         timesteps: Tensor,  # [B]
+        **image: Tensor,  # what an image-conditioned network is told besides
     ) -> Tensor:
         noisy = self.scheduler.add_noise(latents, noise, timesteps)
         if self.scheduler.config["prediction_type"] == "v_prediction":
@@ -68,7 +69,8 @@ class DenoiserObjective(nn.Module):
             timesteps,
             self.text_encoder(tokens).last_hidden_state,
             cameras if self.stage.cameras else None,
-            mix_views=self.stage.views > 1,
+            **({} if self.stage.views > 1 else {"mix_views": False}),
+            **image,
         )
         return (prediction.float() - wanted).square().mean()
 

@@ -6,7 +6,8 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,10 @@ from diffusers.training_utils import EMAModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
+
+from ..protocol import DioramaError, explained
 
 Batch = dict[str, Tensor]
 LOSSES, STATE = "losses.jsonl", "state.safetensors"
@@ -30,14 +34,18 @@ class Plan:
     Attributes:
         learning_rate: after `warmup` steps; falls to nothing along a cosine until `steps`.
         ema_decay: of the averaged weights, which are the result.
+        constant: it does not fall.
+        clip_norm: of the gradients; None for as large as they are.
         keep_every: steps between saved states and sample sheets.
     """
 
     steps: int
     learning_rate: float
     warmup: int = 100
+    constant: bool = False
+    betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.01
-    clip_norm: float = 1.0
+    clip_norm: float | None = 1.0
     ema_decay: float = 0.999
     keep_every: int = 500
 
@@ -49,6 +57,9 @@ def train(
     plan: Plan,
     folder: Path,
     show: Callable[[Path], float] | None = None,
+    *,
+    parts: int = 1,
+    workers: int = 0,
 ) -> None:
     """Minimises what `objective` returns, over its parameters that want gradients; leaves averaged weights.
 
@@ -61,6 +72,8 @@ def train(
         folder: for the state, the losses (`losses.jsonl`, `losses.png`) and sample sheets.
         show: writes a sample sheet and returns a figure of merit, which is kept with the losses; called
             now and then, and at the end, with averaged weights in place.
+        parts: how many batches make a step, one after the other, where memory does not hold them together.
+        workers: processes that draw batches ahead; 0 draws them here. `batch_of` must be of plain data then.
     """
     accelerator = Accelerator(mixed_precision="bf16", cpu=not torch.cuda.is_available())
     device, rank = accelerator.device, accelerator.process_index
@@ -68,7 +81,7 @@ def train(
     weights = [parameter for parameter in objective.parameters() if parameter.requires_grad]
     average = EMAModel(weights, decay=plan.ema_decay, use_ema_warmup=True, power=3 / 4)
     optimizer = torch.optim.AdamW(
-        weights, plan.learning_rate, betas=(0.9, 0.99), weight_decay=plan.weight_decay, fused=True
+        weights, plan.learning_rate, betas=plan.betas, weight_decay=plan.weight_decay, fused=True
     )
     folder.mkdir(parents=True, exist_ok=True)
     state = folder / STATE
@@ -94,20 +107,18 @@ def train(
 
     began = time.monotonic()
     steps = range(first, plan.steps)
-    for step in tqdm(steps, name, initial=first, total=plan.steps, disable=not accelerator.is_main_process):
-        number = step * accelerator.num_processes + rank
-        generator = torch.Generator().manual_seed(number)
-        torch.manual_seed(number)  # for dropout and sampled posteriors, which know no other generator
-        batch = {key: value.to(device) for key, value in batch_of(generator).items()}
+    numbers = [
+        [(step * accelerator.num_processes + rank) * parts + part for part in range(parts)] for step in steps
+    ]
+    batches = _drawn(batch_of, [number for some in numbers for number in some], workers)
+    shown = tqdm(steps, name, initial=first, total=plan.steps, disable=not accelerator.is_main_process)
+    for step, some in zip(shown, numbers, strict=True):
         objective.train()
         for group in optimizer.param_groups:
             group["lr"] = plan.learning_rate * _rate(step, plan)
-        # On a CPU the short sequences of attention over views are quicker by plain matrix products.
-        with sdpa_kernel([SDPBackend.MATH] if device.type == "cpu" else list(_GPU_ATTENTION)):
-            with accelerator.autocast():
-                loss = prepared(**batch)
-            accelerator.backward(loss)
-        accelerator.clip_grad_norm_(weights, plan.clip_norm)
+        loss = _accumulate(accelerator, prepared, batches, some)
+        if plan.clip_norm is not None:
+            accelerator.clip_grad_norm_(weights, plan.clip_norm)
         optimizer.step()
         optimizer.zero_grad()
         average.step(weights)
@@ -124,8 +135,72 @@ def train(
 _GPU_ATTENTION = (SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH)
 
 
+def _accumulate(
+    accelerator: Accelerator, objective: nn.Module, batches: Iterator[Batch], numbers: list[int]
+) -> Tensor:
+    """The gradients of a step, from its batches one after the other; returns their mean loss."""
+    device = accelerator.device
+    total = torch.zeros((), device=device)
+    for number in numbers:
+        torch.manual_seed(number)  # for dropout and sampled posteriors, which know no other generator
+        batch = {key: value.to(device) for key, value in next(batches).items()}
+        last = number == numbers[-1]  # only then do processes tell each other their gradients
+        # On a CPU the short sequences of attention over views are quicker by plain matrix products.
+        with (
+            nullcontext() if last else accelerator.no_sync(objective),
+            sdpa_kernel([SDPBackend.MATH] if device.type == "cpu" else list(_GPU_ATTENTION)),
+        ):
+            with accelerator.autocast():
+                loss = objective(**batch) / len(numbers)
+            accelerator.backward(loss)
+        total += loss.detach()
+    return total
+
+
 def _rate(step: int, plan: Plan) -> float:
-    return min(1.0, (step + 1) / plan.warmup) * 0.5 * (1 + math.cos(math.pi * step / plan.steps))
+    fallen = 1.0 if plan.constant else 0.5 * (1 + math.cos(math.pi * step / plan.steps))
+    return min(1.0, (step + 1) / plan.warmup) * fallen
+
+
+class _Numbered(Dataset[Any]):
+    """The batches of some numbers, each drawn with the generator of its own."""
+
+    def __init__(self, batch_of: Callable[[torch.Generator], Batch], numbers: list[int]) -> None:
+        self.batch_of = batch_of
+        self.numbers = numbers
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, index: int) -> Batch:
+        return self.batch_of(torch.Generator().manual_seed(self.numbers[index]))
+
+
+class _Told(_Numbered):
+    """The same in another process, whose errors come as values: an exception would lose its code there."""
+
+    def __getitem__(self, index: int) -> Any:
+        try:
+            return super().__getitem__(index)
+        except Exception as error:
+            return explained(error).to_dict()
+
+
+def _drawn(batch_of: Callable[[torch.Generator], Batch], numbers: list[int], workers: int) -> Iterator[Batch]:
+    """A batch for each number, in their order."""
+    if not workers:
+        here = _Numbered(batch_of, numbers)
+        yield from (here[index] for index in range(len(here)))
+        return
+    told = _Told(batch_of, numbers)
+    # With a generator of its own, for it draws a number that would otherwise be missing from a step's.
+    loader: DataLoader[Any] = DataLoader(
+        told, batch_size=None, num_workers=workers, generator=torch.Generator()
+    )
+    for batch in loader:
+        if "code" in batch:
+            raise DioramaError.from_dict(batch)
+        yield batch
 
 
 def _save(path: Path, step: int, weights: list[Any], average: EMAModel, optimizer: torch.optim.AdamW) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ class Rendered:
     cameras: Tensor  # [V, 4, 4] camera-to-world, Blender's axes
     fov_deg: float  # horizontal
     background: float | None  # the grey that a clip is meant to have
+    step: int = 1  # frames of the animation from one picture of a clip to the next
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,22 @@ class Scan:
             f"{len(self.objects)} objects, {silent} of them without caption; {len(self.skipped)} skipped"
         ]
         return "\n".join(lines + [f"  {name}: {why}" for name, why in self.skipped.items()])
+
+    def without(self, unfit: Callable[[Rendered], str | None]) -> Scan:
+        """The same without those that are unfit for what is to be trained, for a reason.
+
+        Raises:
+            DioramaError: E_DATA if none is left.
+        """
+        reasons = {found.name: why for found in self.objects if (why := unfit(found))}
+        left = tuple(found for found in self.objects if found.name not in reasons)
+        rest = Scan(left, self.skipped | reasons)
+        if not left:
+            name, why = next(iter(reasons.items()))
+            raise DioramaError(
+                "E_DATA", f"nothing there can be trained on; {name}: {why}", detail=rest.report()
+            )
+        return rest
 
 
 @dataclass(frozen=True)
@@ -93,7 +110,7 @@ class ObjectViews:
 
 
 def scan(
-    root: Path, kind: str = "orbit", views: int = ORBIT_VIEWS, names: Iterable[str] | None = None
+    root: Path, kind: str = "orbit", views: int | None = ORBIT_VIEWS, names: Iterable[str] | None = None
 ) -> Scan:
     """Finds the complete objects under a root; those that are incomplete or damaged are listed, not used.
 
@@ -101,7 +118,7 @@ def scan(
 
     Args:
         kind: "orbit" or "clip".
-        views: how many an object must have; further ones are left out.
+        views: how many an object must have; further ones are left out. None: as many as there are.
         names: only these objects, "<group>/<object>", as G-Objaverse's lists have them.
 
     Raises:
@@ -124,9 +141,8 @@ def scan(
             skipped[name] = missing.replace(f"{root}/", "")
     found = Scan(tuple(objects), skipped)
     if not objects:
-        raise DioramaError(
-            "E_DATA", f"{root} holds no complete {kind} of {views} views", detail=found.report()
-        )
+        of_views = "" if views is None else f" of {views} views"
+        raise DioramaError("E_DATA", f"{root} holds no complete {kind}{of_views}", detail=found.report())
     return found
 
 
@@ -181,14 +197,14 @@ def camera_from_json(data: dict[str, Any]) -> Tensor:  # [4, 4]
     return torch.from_numpy(camera).float()
 
 
-def _open(name: str, folder: Path, kind: str, views: int, caption: str) -> Rendered:
+def _open(name: str, folder: Path, kind: str, views: int | None, caption: str) -> Rendered:
     done = _read_json(folder / "done.json") if (folder / "done.json").exists() else {}
     if done.get("status") == "dropped":
         raise ValueError(f"sorted out when it was rendered: {done.get('reason')}")
     clip = _read_json(folder / "clip.json") if kind == "clip" else {}
     frames = len(clip["frames"]) if kind == "clip" else 1
     pictures, cameras, fovs = [], [], set()
-    for view in range(views):
+    for view in range(len(list(folder.glob("[0-9]" * 5))) if views is None else views):
         place = folder / f"{view:05d}"
         if kind == "orbit":
             row, camera_file = [place / f"{view:05d}.png"], place / f"{view:05d}.json"
@@ -206,7 +222,10 @@ def _open(name: str, folder: Path, kind: str, views: int, caption: str) -> Rende
     if len(fovs) != 1:
         raise ValueError(f"its views have different fields of view: {sorted(fovs)} degrees")
     background = float(clip["background"]) if kind == "clip" else None
-    return Rendered(name, folder, caption, tuple(pictures), torch.stack(cameras), fovs.pop(), background)
+    step = int(clip.get("step", 1))
+    return Rendered(
+        name, folder, caption, tuple(pictures), torch.stack(cameras), fovs.pop(), background, step
+    )
 
 
 def _require_whole(path: Path) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from safetensors.torch import load_file, save_file
 
 from backend.cameras import orbit
 from backend.models.alignment import bases_sha256, load_alignment, save_alignment
 from backend.models.multiview_motion_unet import MultiViewMotionUNet
+from backend.pipelines.schedules import STARTER, VIVID_ZOO
 from backend.protocol import DioramaError
 from backend.training.alignment import CAPTION_DROPOUT, AlignmentObjective, batch_of
 
@@ -48,7 +50,7 @@ def batch(clips, seed: int = 0, size: int = 2):
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_gradients_reach_the_alignment_and_nothing_else(clips, checkpointing):
-    objective = AlignmentObjective(network(), checkpointing)
+    objective = AlignmentObjective(network(), VIVID_ZOO, checkpointing)
     objective(**batch(clips)).backward()
     reached = {name for name, p in objective.network.named_parameters() if p.grad is not None}
     assert reached == set(objective.network.alignment()) == {n for n in reached if ".align_" in n}
@@ -58,7 +60,7 @@ def test_gradients_reach_the_alignment_and_nothing_else(clips, checkpointing):
 
 
 def test_few_steps_on_one_batch_lower_the_loss_and_leave_the_bases(clips):
-    objective = AlignmentObjective(network())
+    objective = AlignmentObjective(network(), VIVID_ZOO)
     bases = bases_sha256(objective.network)
     given = batch(clips)
     optimizer = torch.optim.AdamW(
@@ -86,7 +88,19 @@ def test_the_loss_is_that_of_vivid_zoo_s_schedule_and_of_cameras_at_unit_distanc
     cameras[..., :3, 3] /= 2.4
     with torch.no_grad():
         expected = (net(noisy, given["timesteps"], given["tokens"], cameras) - given["noise"]).square().mean()
-        assert AlignmentObjective(net)(**given) == pytest.approx(expected.item(), rel=1e-5)
+        assert AlignmentObjective(net, VIVID_ZOO)(**given) == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_a_schedule_of_v_predictions_wants_v(clips):
+    given = batch(clips)
+    scheduler = DDIMScheduler(**STARTER)
+    alpha = scheduler.alphas_cumprod[given["timesteps"]].view(-1, 1, 1, 1, 1, 1)
+    v = alpha.sqrt() * given["noise"] - (1 - alpha).sqrt() * given["latents"]
+    net = network()
+    for parameter in net.parameters():
+        torch.nn.init.zeros_(parameter)  # predicts nothing
+    loss = AlignmentObjective(net, STARTER)(**given)
+    assert loss.item() == pytest.approx(v.square().mean().item(), rel=1e-5)
 
 
 def test_batches_are_clips_as_they_were_seen(clips):

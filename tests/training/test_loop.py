@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from backend.training.loop import LOSSES, Plan, train
+from backend.protocol import DioramaError
+from backend.training.loop import LOSSES, Plan, _rate, train
 
 
 class Line(nn.Module):
@@ -81,3 +82,40 @@ def test_finished_run_is_only_loaded(tmp_path: Path) -> None:
     train("line", second, never, plan, tmp_path)
     assert torch.equal(weights(first), weights(second))
     assert not list(tmp_path.glob("*.partial"))
+
+
+def test_a_step_of_two_parts_is_one_of_both_together(tmp_path: Path) -> None:
+    def numbered(*numbers: int) -> dict[str, Tensor]:
+        return {"x": torch.cat([batch_of(torch.Generator().manual_seed(n))["x"] for n in numbers])}
+
+    plan = Plan(3, 0.1, warmup=1, keep_every=3)
+    parted, whole = Line(), Line()
+    train("line", parted, batch_of, plan, tmp_path / "parted", parts=2)
+
+    def both(generator: torch.Generator) -> dict[str, Tensor]:
+        step = generator.initial_seed()
+        return numbered(2 * step, 2 * step + 1)
+
+    train("line", whole, both, plan, tmp_path / "whole")
+    torch.testing.assert_close(weights(parted), weights(whole))
+
+
+def broken_data(generator: torch.Generator) -> dict[str, Tensor]:
+    raise DioramaError("E_DATA", "a.png cannot be read")
+
+
+def test_other_processes_draw_the_same_and_tell_what_is_wrong(tmp_path: Path) -> None:
+    plan = Plan(3, 0.1, warmup=1, keep_every=3)
+    here, ahead = Line(), Line()
+    train("line", here, batch_of, plan, tmp_path / "here")
+    train("line", ahead, batch_of, plan, tmp_path / "ahead", workers=1)
+    assert torch.equal(weights(here), weights(ahead))
+    with pytest.raises(DioramaError, match=r"a\.png cannot be read") as caught:
+        train("line", Line(), broken_data, plan, tmp_path / "broken", workers=1)
+    assert caught.value.code == "E_DATA"
+
+
+def test_a_constant_rate_does_not_fall(tmp_path: Path) -> None:
+    constant = Plan(100, 0.1, warmup=10, constant=True)
+    assert [_rate(step, constant) for step in (0, 4, 9, 99)] == [0.1, 0.5, 1.0, 1.0]
+    assert _rate(99, Plan(100, 0.1, warmup=10)) < 0.01
