@@ -17,6 +17,7 @@ from ..gaussians.fitting import render as render_cloud
 from ..model_folders import STARTER
 from ..pipelines import REFINING_STEPS, cloud_of, views
 from ..pipelines.model import ViewsModel, load
+from ..pipelines.plan import Plan
 from ..training.dataset import FIRST_HELD_OUT_SEED, FOV_DEG, SIZE_PX, over
 from ..training.sdf import render
 from ..training.sheets import write_sheet
@@ -52,7 +53,7 @@ def evaluate(weights: Path, seeds: int, three_d_aware: tuple[float, ...] | None,
         Parts of 1 for the names, dB for the pictures (of the first object in every batch, to save time), and
         the mistakes by category and colour.
     """
-    model = load(weights, torch.device("cpu"))
+    model = load(weights, Plan())
     judge = load_classifier(weights / "judge")
     cameras = views.view_cameras(model, model.settings.num_views)
     pairs = [(category, color) for category in CATEGORIES for color in COLORS]

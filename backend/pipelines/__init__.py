@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import gc
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +16,13 @@ from ..model_folders import require
 from ..models.lgm import Gaussians
 from ..ply import SH_C0, GaussianCloud
 from ..progress import Progress
-from ..protocol import DioramaError
+from ..protocol import DioramaError, explained, is_out_of_memory
 from ..request import GenerationRequest
 from . import views
 from .image_source import read_object
-from .model import ViewsModel, load
+from .memory import free_bytes, work_of
+from .model import ViewsModel, load, read_settings
+from .plan import CPU, Plan, choose
 
 REFINING_STEPS = 160
 PREVIEWS = 4  # pictures of the unfinished views, over all steps
@@ -32,11 +34,38 @@ FAINTEST = 0.005  # splats of less opacity are left out, as the reconstructor's 
 def generate(request: GenerationRequest, directory: Path, progress: Progress) -> Path:
     """Makes the views, the splats and the asset folder `directory` that holds them.
 
+    How is planned from the free memory. If that runs out all the same, the next leaner plan is tried, once.
+
     Raises:
         DioramaError: in words, whatever went wrong; E_CANCELLED within a step of being asked to stop.
     """
     progress.stage("Loading the model")
-    model = _loaded(require(request.model), torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    folder = require(request.model)
+    work = work_of(folder, read_settings(folder), request.views)
+    device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else CPU
+    choice = choose(work, device, free_bytes(device) + _kept_bytes(device))
+    progress.log("info" if choice.fits else "warning", choice.reason)
+    for plan in filter(None, (choice.plan, choice.leaner)):
+        try:
+            return _generate(request, directory, progress, folder, plan)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            failure = explained(error)
+        # Here, where the error no longer holds what it was raised among.
+        forget()
+        if plan is choice.plan and choice.leaner:
+            progress.log("warning", f"Memory ran out; trying again, once: {choice.leaner}.")
+    hint = f"Ask for fewer than {work.views} views, or close other programs."
+    raise DioramaError(
+        "E_OUT_OF_MEMORY", f"there was not enough memory: {choice.reason}", hint, failure.detail
+    )
+
+
+def _generate(
+    request: GenerationRequest, directory: Path, progress: Progress, folder: Path, plan: Plan
+) -> Path:
+    model = _loaded(folder, plan)
     settings = model.settings
     told = _told(model, request)
     if unknown := model.unknown_words(request.prompt):
@@ -128,9 +157,29 @@ def cloud_of(gaussians: Gaussians) -> GaussianCloud:
     return GaussianCloud(means, quats, scales, opacities, sh=((rgb - 0.5) / SH_C0)[:, None])
 
 
-@functools.lru_cache(maxsize=1)
-def _loaded(folder: Path, device: torch.device) -> ViewsModel:
-    return load(folder, device)
+_kept: dict[tuple[Path, Plan], ViewsModel] = {}  # the model of the last job, if there was one
+
+
+def _loaded(folder: Path, plan: Plan) -> ViewsModel:
+    """The model, which stays for the next job; another one goes before it comes."""
+    if (folder, plan) not in _kept:
+        forget()
+        _kept[folder, plan] = load(folder, plan)
+    return _kept[folder, plan]
+
+
+def forget() -> None:
+    """Gives back the memory of the model that was kept for the next job."""
+    _kept.clear()
+    gc.collect()  # hooks that move networks are parts of cycles
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _kept_bytes(device: torch.device) -> int:
+    """How much of the main memory `forget` would give back; that of GPUs is known without."""
+    models = _kept.values() if device.type == "cpu" else ()
+    return sum(weight.nbytes for model in models for net in model.networks for weight in net.parameters())
 
 
 def _pictures(model: ViewsModel, latents: Tensor) -> Tensor:  # [1, 4, V, h, w] -> [V, 3, H, W]
