@@ -158,14 +158,17 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out, on whichever device."""
     if isinstance(error, DioramaError):
         return error.code == "E_OUT_OF_MEMORY"
-    # torch is not imported here: its own class is known by name, and what other parts of it raise by text
+    # torch is not imported here: its own class is known by name; the rest, and Warp's, only by their texts
     texts = (
         "can't allocate",
         "DefaultCPUAllocator",
         "CUDA error: out of memory",
         "CUBLAS_STATUS_ALLOC_FAILED",
+        "Failed to allocate",
     )
     if isinstance(error, RuntimeError) and any(text in str(error) for text in texts):
+        return True
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
         return True
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 

@@ -81,7 +81,7 @@ def denoising(net: Any, branches: int, views: int, frames: int = 1) -> int:  # b
     context = torch.ones(branches, 77, net.config.cross_attention_dim)
     cameras = torch.ones(branches, views, 4, 4)
     if isinstance(net, MultiViewMotionUNet):
-        noisy = torch.ones(branches, views, frames, 4, LATENT_PX, LATENT_PX)
+        noisy = torch.ones(branches, views, frames, net.config.in_channels, LATENT_PX, LATENT_PX)
         return peak(net, lambda: net(noisy, 981, context, cameras, motion=frames > 1))
     told = {}
     if isinstance(net, VideoMVImageUNet):
@@ -89,7 +89,7 @@ def denoising(net: Any, branches: int, views: int, frames: int = 1) -> int:  # b
             "image_latents": torch.ones(branches, 4, LATENT_PX, LATENT_PX),
             "image_embeddings": torch.ones(branches, 1, 1024),
         }
-    noisy = torch.ones(branches, 4, views, LATENT_PX, LATENT_PX)
+    noisy = torch.ones(branches, net.config.in_channels, views, LATENT_PX, LATENT_PX)
     return peak(net, lambda: net(noisy, 981, context, cameras, **told))
 
 
