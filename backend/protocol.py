@@ -154,14 +154,31 @@ def failure(number: int | None, error: DioramaError) -> Message:
     }
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, on whichever device."""
+    if isinstance(error, DioramaError):
+        return error.code == "E_OUT_OF_MEMORY"
+    # torch is not imported here: its own class is known by name; the rest, and Warp's, only by their texts
+    texts = (
+        "can't allocate",
+        "DefaultCPUAllocator",
+        "CUDA error: out of memory",
+        "CUBLAS_STATUS_ALLOC_FAILED",
+        "Failed to allocate",
+    )
+    if isinstance(error, RuntimeError) and any(text in str(error) for text in texts):
+        return True
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+
+
 def explained(error: BaseException) -> DioramaError:
     """Any exception as an error in words; what we did not foresee becomes E_INTERNAL with its traceback."""
     if isinstance(error, DioramaError):
         return error
     detail = "".join(traceback.format_exception(error))
-    # torch is not imported here, so its own class is known by name, and its CPU allocator by its text
-    from_torch = type(error).__name__ == "OutOfMemoryError" or "can't allocate" in str(error)
-    if isinstance(error, MemoryError) or from_torch:
+    if is_out_of_memory(error):
         return DioramaError("E_OUT_OF_MEMORY", "there was not enough memory", detail=detail)
     # safetensors has an error of its own, and only its text says what the system said
     if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error):

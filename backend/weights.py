@@ -66,8 +66,8 @@ class Model:
     Attributes:
         licence: in words, with what it follows from.
         commercial: whether results may be used commercially, as far as the licences say.
-        memory_gib: of the GPU, at the full and at the low plan; None until it was measured.
-        weights_gib: of all networks in half precision: no plan that keeps them on the GPU takes less.
+        memory_gib: of the GPU: as fast as can be, and with the networks in main memory that do not work.
+            Estimates of `pipelines.memory`; no GPU has been measured yet.
         warning: what the user should know before using it.
     """
 
@@ -76,8 +76,7 @@ class Model:
     licence: str
     commercial: bool
     components: tuple[Component, ...] = ()
-    memory_gib: tuple[float | None, float | None] = (None, None)
-    weights_gib: float = 0.0
+    memory_gib: tuple[float, float] = (0.0, 0.0)
     warning: str = ""
 
     @property
@@ -105,9 +104,8 @@ class Model:
     def memory(self) -> str:
         """In words: how much memory of a GPU it needs."""
         full, low = self.memory_gib
-        known = [f"{full:g} GiB"] if full else []
-        known += [f"{low:g} GiB at the low plan"] if low else []
-        return ", ".join(known) or f"not measured; the networks alone are {self.weights_gib:g} GiB"
+        slower = f", {low:g} GiB with networks waiting in main memory" if low < full else ""
+        return f"about {full:g} GiB{slower} (estimated)"
 
 
 _VIDEOMV = Source(
@@ -164,6 +162,7 @@ _STARTER = Model(
     "A small model of a small world; runs on any CPU and knows few words.",
     "GPL-3.0-or-later: our own, trained by this repository",
     commercial=True,
+    memory_gib=(0.3, 0.3),
 )
 
 _VIDEOMV_TEXT_MODEL = Model(
@@ -171,7 +170,7 @@ _VIDEOMV_TEXT_MODEL = Model(
     "VideoMV: a prompt to 24 views at 256 px, then splats.",
     "No licence is stated; the model derives from ModelScope's text-to-video (CC BY-NC 4.0)",
     commercial=False,
-    weights_gib=4.2,  # 1413 M U-Net, 415 M LGM, 340 M text, 84 M VAE parameters
+    memory_gib=(6.2, 3.9),  # 1413 M U-Net, 415 M LGM, 340 M text, 84 M VAE parameters
     components=(
         Component("unet", "videomv-t2v-unet", (_VIDEOMV_T2V,)),
         Component("reconstructor", "lgm", (_VIDEOMV_T2V,)),
@@ -186,7 +185,7 @@ _VIDEOMV_IMAGE_MODEL = Model(
     "VideoMV: an image to 24 views at 256 px, then splats.",
     "No licence is stated; the model derives from I2VGen-XL, whose authors allow research only",
     commercial=False,
-    weights_gib=5.4,  # as above, and 632 M image encoder
+    memory_gib=(7.6, 3.9),  # as above, and 632 M image encoder
     components=(
         Component("unet", "videomv-i2v-unet", (_VIDEOMV_I2V,)),
         Component("reconstructor", "lgm", (_VIDEOMV_I2V,)),
@@ -202,8 +201,7 @@ _MVDREAM_LGM_MODEL = Model(
     "MVDream and LGM: a prompt to 4 views at 256 px, then splats; the fast everyday generator.",
     "MVDream: OpenRAIL, whose restrictions of use go with the results; LGM: MIT",
     commercial=True,
-    memory_gib=(10.0, 8.0),  # LGM's own figure with everything loaded; cards that it is known to fit
-    weights_gib=3.2,  # 868 M U-Net, 415 M LGM, 340 M text, 84 M VAE parameters
+    memory_gib=(4.4, 2.2),  # 868 M U-Net, 415 M LGM, 340 M text, 84 M VAE parameters
     components=(
         Component(
             "unet",
@@ -251,8 +249,7 @@ _VIVID_ZOO_MODEL = Model(
     "Vivid-ZOO: a prompt to 4 views of 16 frames at 256 px, then moving splats.",
     "MVDream: OpenRAIL, whose restrictions of use go with the results; AnimateDiff: Apache-2.0; LGM: MIT",
     commercial=True,
-    memory_gib=(None, 8.0),  # half precision, chunked decoding; an estimate of the specification
-    weights_gib=3.7,  # 1356 M U-Net, 415 M LGM, 123 M text, 84 M VAE parameters
+    memory_gib=(6.9, 4.4),  # 1356 M U-Net, 415 M LGM, 123 M text, 84 M VAE parameters
     warning=(
         "Without trained alignment layers this is the naive composition of its two base models, "
         "which its paper finds poor."

@@ -52,7 +52,7 @@ def evaluate(weights: Path, seeds: int, three_d_aware: tuple[float, ...] | None,
         Parts of 1 for the names, dB for the pictures (of the first object in every batch, to save time), and
         the mistakes by category and colour.
     """
-    model = load(weights, torch.device("cpu"))
+    model = load(weights)
     judge = load_classifier(weights / "judge")
     cameras = views.view_cameras(model, model.settings.num_views)
     pairs = [(category, color) for category in CATEGORIES for color in COLORS]

@@ -45,7 +45,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--out", type=Path, default=Path("out/evaluation"), help="for the table and sheets")
     args = parser.parse_args(argv)
     args.out.mkdir(parents=True, exist_ok=True)
-    model = load(args.weights, torch.device("cpu"))
+    model = load(args.weights)
     judges = load_classifier(args.weights.parent / "judge"), load_motion_classifier(args.weights)
     asked = _asked(args.prompts)
     assert isinstance(model.unet, MultiViewMotionUNet)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import gc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,12 +16,14 @@ from ..gaussians.meshing import glb_from_gaussians
 from ..model_folders import MOTION, require
 from ..ply import GaussianCloud
 from ..progress import Progress
-from ..protocol import DioramaError
+from ..protocol import DioramaError, explained, is_out_of_memory
 from ..request import GenerationRequest
 from . import views
 from .image_source import read_object
-from .model import ModelSettings, ViewsModel, load
+from .memory import free_bytes, work_of
+from .model import ViewsModel, load, read_settings
 from .moving import moving_splats
+from .plan import CPU, Plan, choose
 
 REFINING_STEPS = 160
 PREVIEWS = 4  # pictures of the unfinished views, over all steps
@@ -32,12 +34,39 @@ OBJECT_PART = 200  # of 256 pixels: how large the object stands in a picture tha
 def generate(request: GenerationRequest, directory: Path, progress: Progress) -> Path:
     """Makes the views, the splats and the asset folder `directory` that holds them.
 
+    How is planned from the free memory. If that runs out all the same, the next leaner plan is tried, once.
+
     Raises:
         DioramaError: in words, whatever went wrong; E_CANCELLED within a step of being asked to stop.
     """
     progress.stage("Loading the model")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = _loaded(_folder(request), device)
+    folder = _folder(request)
+    work = work_of(folder, read_settings(folder), request.views, request.frames)
+    device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else CPU
+    choice = choose(work, device, free_bytes(device) + _kept_bytes(device))
+    progress.log("info" if choice.fits else "warning", choice.reason)
+    for plan in filter(None, (choice.plan, choice.leaner)):
+        try:
+            return _generate(request, directory, progress, folder, plan)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            failure = explained(error)
+        # Here, where the error no longer holds what it was raised among.
+        forget()
+        if plan is choice.plan and choice.leaner:
+            progress.log("warning", f"Memory ran out; trying again, once: {choice.leaner}.")
+    less = f"{work.views} views" + (f" or {work.frames} frames" if work.frames > 1 else "")
+    hint = f"Ask for fewer than {less}, or close other programs."
+    raise DioramaError(
+        "E_OUT_OF_MEMORY", f"there was not enough memory: {choice.reason}", hint, failure.detail
+    )
+
+
+def _generate(
+    request: GenerationRequest, directory: Path, progress: Progress, folder: Path, plan: Plan
+) -> Path:
+    model = _loaded(folder, plan)
     settings = model.settings
     if unknown := model.unknown_words(request.prompt):
         known = ", ".join(settings.words)
@@ -137,7 +166,7 @@ def _folder(request: GenerationRequest) -> Path:
     """
     folder = require(request.model)
     moving = folder / MOTION if (folder / MOTION).is_dir() else folder
-    if request.frames and ModelSettings.read(moving).num_frames == 1:
+    if request.frames and read_settings(moving).num_frames == 1:
         raise DioramaError(
             "E_REQUEST",
             f"{request.model} makes objects that stand still; {request.frames} frames were asked for",
@@ -162,9 +191,29 @@ def _told(model: ViewsModel, request: GenerationRequest) -> views.Conditioning:
     return views.told_by_image(model, read_object(Path(request.image), size, size * OBJECT_PART // 256))
 
 
-@functools.lru_cache(maxsize=1)
-def _loaded(folder: Path, device: torch.device) -> ViewsModel:
-    return load(folder, device)
+_kept: dict[tuple[Path, Plan], ViewsModel] = {}  # the model of the last job, if there was one
+
+
+def _loaded(folder: Path, plan: Plan) -> ViewsModel:
+    """The model, which stays for the next job; another one goes before it comes."""
+    if (folder, plan) not in _kept:
+        forget()
+        _kept[folder, plan] = load(folder, plan)
+    return _kept[folder, plan]
+
+
+def forget() -> None:
+    """Gives back the memory of the model that was kept for the next job."""
+    _kept.clear()
+    gc.collect()  # hooks that move networks are parts of cycles
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _kept_bytes(device: torch.device) -> int:
+    """How much of the main memory `forget` would give back; that of GPUs is known without."""
+    models = _kept.values() if device.type == "cpu" else ()
+    return sum(weight.nbytes for model in models for net in model.networks for weight in net.parameters())
 
 
 def _pictures(model: ViewsModel, latents: Tensor) -> Tensor:  # [..., 4, h, w] -> [..., 3, H, W]

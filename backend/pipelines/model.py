@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,10 @@ from ..cameras import at_unit_distance
 from ..models.lgm import LGM
 from ..models.multiview_motion_unet import MultiViewMotionUNet
 from ..models.videomv_unet import VideoMVImageUNet, VideoMVUNet
-from ..protocol import DioramaError
-from .latents import decode, encode
+from ..protocol import DioramaError, is_out_of_memory
+from . import latents as coding
+from .offload import offload
+from .plan import Plan
 from .three_d_aware import SplatRendering
 
 SETTINGS = "model.json"
@@ -85,10 +87,18 @@ class ViewsModel:
     autoencoder: AutoencoderKL
     reconstructor: LGM
     image_encoder: CLIPVisionModelWithProjection | None = None
+    plan: Plan = field(default_factory=Plan)
 
     @property
     def device(self) -> torch.device:
-        return self.unet.device
+        """Where networks work; they may wait elsewhere."""
+        return self.unet.device if self.plan.offload == "nothing" else self.plan.device
+
+    @property
+    def networks(self) -> tuple[torch.nn.Module, ...]:
+        """All that have weights."""
+        networks = self.text_encoder, self.unet, self.autoencoder, self.reconstructor, self.image_encoder
+        return tuple(network for network in networks if network is not None)
 
     def predict(
         self,
@@ -98,7 +108,21 @@ class ViewsModel:
         cameras: Tensor,  # [V, 4, 4] camera-to-world
         image: dict[str, Tensor],  # what an image-conditioned denoiser is told besides
     ) -> Tensor:  # [B, C, V, h, w]
-        """What the denoiser predicts for all views at once, whichever of them it is."""
+        """What the denoiser predicts for all views at once, whichever of them it is.
+
+        Of the samples, first those of one branch of the guidance and then those of the other, both halves
+        are evaluated together or one after the other, as planned.
+        """
+        if not self.plan.branches_together and len(latents) > 1:
+            images = ({name: told.chunk(2)[i] for name, told in image.items()} for i in range(2))
+            halves = zip(latents.chunk(2), context.chunk(2), images, strict=True)
+            parts = [self._predict(some, timestep, text, cameras, told) for some, text, told in halves]
+            return torch.cat(parts)
+        return self._predict(latents, timestep, context, cameras, image)
+
+    def _predict(
+        self, latents: Tensor, timestep: int, context: Tensor, cameras: Tensor, image: dict[str, Tensor]
+    ) -> Tensor:
         latents, cameras = latents.to(self.unet.dtype), cameras.expand(len(latents), -1, -1, -1)
         if isinstance(self.unet, MultiViewMotionUNet):  # MVDream: one frame of every view
             frames = latents.permute(0, 2, 1, 3, 4).unsqueeze(2)
@@ -130,15 +154,33 @@ class ViewsModel:
 
     def encode(self, images: Tensor) -> Tensor:  # [N, 3, H, W] sRGB 0..1 -> [N, 4, h, w]
         """Scaled latents of pictures: the mean, so that the same pictures give the same latents."""
-        return encode(self.autoencoder, images)
+        at_once = self.plan.images_at_once or len(images)
+        return torch.cat([coding.encode(self.autoencoder, some) for some in images.split(at_once)])
 
     def decode(self, latents: Tensor) -> Tensor:  # [N, 4, h, w] -> [N, 3, H, W] sRGB 0..1
         """Pictures of scaled latents."""
-        return decode(self.autoencoder, latents)
+        at_once = self.plan.images_at_once or len(latents)
+        return torch.cat([coding.decode(self.autoencoder, some) for some in latents.split(at_once)])
 
 
-def load(folder: Path, device: torch.device) -> ViewsModel:
-    """Reads a model's folder: settings, and one sub-folder per network.
+def read_settings(folder: Path) -> ModelSettings:
+    """The settings in a model's folder.
+
+    Raises:
+        DioramaError: E_WEIGHTS_MISSING if there are none, E_WEIGHTS_CORRUPT if they are not a model's.
+    """
+    if not (folder / SETTINGS).is_file():
+        raise DioramaError("E_WEIGHTS_MISSING", f"{folder} holds no model: {SETTINGS} is missing")
+    try:
+        return ModelSettings.read(folder)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DioramaError(
+            "E_WEIGHTS_CORRUPT", f"{folder / SETTINGS} cannot be read", detail=str(error)
+        ) from error
+
+
+def load(folder: Path, plan: Plan = Plan()) -> ViewsModel:
+    """Reads a model's folder, as planned: settings, and one sub-folder per network.
 
     A network that has none is shared with the model whose folder this one is in.
 
@@ -146,8 +188,7 @@ def load(folder: Path, device: torch.device) -> ViewsModel:
         DioramaError: E_WEIGHTS_MISSING naming the file that is not there, E_WEIGHTS_CORRUPT naming the
             network whose files are damaged.
     """
-    if not (folder / SETTINGS).is_file():
-        raise DioramaError("E_WEIGHTS_MISSING", f"{folder} holds no model: {SETTINGS} is missing")
+    settings = read_settings(folder)
     networks: dict[str, Any] = {
         "text_encoder": CLIPTextModel,
         "autoencoder": AutoencoderKL,
@@ -157,26 +198,24 @@ def load(folder: Path, device: torch.device) -> ViewsModel:
         networks["image_encoder"] = CLIPVisionModelWithProjection
     transformers.utils.logging.disable_progress_bar()
     loaded: dict[str, Any] = {}
-    part = SETTINGS
+    part = "unet"
     try:
-        settings = ModelSettings.read(folder)
-        part = "unet"
         kind = json.loads((folder / part / "config.json").read_text("utf-8"))["_class_name"]
         networks[part] = next(network for network in DENOISERS if network.__name__ == kind)
         part = "tokenizer"
         tokenizer = AutoTokenizer.from_pretrained(folder / part, local_files_only=True)
         for part, network in networks.items():
-            dtype = torch.float32 if device.type == "cpu" else torch.float16
-            where = (
-                folder if (folder / part).is_dir() or not (folder.parent / part).is_dir() else folder.parent
-            )
-            loaded[part] = network.from_pretrained(where / part, local_files_only=True, torch_dtype=dtype).to(
-                device
-            )
+            own = (folder / part).is_dir() or not (folder.parent / part).is_dir()
+            loaded[part] = network.from_pretrained(
+                (folder if own else folder.parent) / part, local_files_only=True, torch_dtype=plan.dtype
+            ).to(plan.device if plan.offload == "nothing" else "cpu")
             loaded[part].eval().requires_grad_(False)
+        offload(loaded, plan)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, StopIteration, SafetensorError) as error:
+        if is_out_of_memory(error):
+            raise
         missing = not any((folder / part).glob("*.safetensors")) and part in networks
         code = "E_WEIGHTS_MISSING" if missing else "E_WEIGHTS_CORRUPT"
         what = "has no weights" if missing else "cannot be read"
         raise DioramaError(code, f"{folder / part} {what}", detail=str(error)) from error
-    return ViewsModel(settings, tokenizer, **loaded)
+    return ViewsModel(settings, tokenizer, **loaded, plan=plan)

@@ -46,6 +46,7 @@ def moving_splats(
         request.steps or settings.steps,
         settings.guidance if request.guidance is None else request.guidance,
         schedule=settings.schedule,
+        one_branch_at_a_time=not model.plan.branches_together,
         consistency=Consistency(
             settings.three_d_aware, model.reconstructor, seen, settings.rendering, model.decode, model.encode
         ),

@@ -94,15 +94,20 @@ def denoise(
         prediction = model.predict(both, t, told.context, cameras, told.image)
         if i in aware:
             x0 = schedules.x0_from_prediction(scheduler, prediction, t, both)
-            x0 = three_d_aware_step(
-                x0,
-                cameras,
-                decode=model.decode,
-                encode=model.encode,
-                reconstructor=model.reconstructor,
-                input_views=input_views(model, len(cameras)),
-                rendering=settings.rendering,
-            ).latents.float()
+            x0 = torch.cat(
+                [
+                    three_d_aware_step(
+                        branches,
+                        cameras,
+                        decode=model.decode,
+                        encode=model.encode,
+                        reconstructor=model.reconstructor,
+                        input_views=input_views(model, len(cameras)),
+                        rendering=settings.rendering,
+                    ).latents.float()
+                    for branches in x0.chunk(1 if model.plan.branches_together else 2)
+                ]
+            )
             prediction = schedules.prediction_from_x0(scheduler, _guide(x0, guidance), t, latents)
         else:
             prediction = _guide(prediction, guidance)
@@ -116,6 +121,7 @@ def denoise(
 def views_to_gaussians(model: ViewsModel, images: Tensor, cameras: Tensor) -> Gaussians:
     """The reconstructor's Gaussians of views [B, V, 3, H, W], in the world of their cameras [V, 4, 4]."""
     seen = input_views(model, len(cameras))
+    images = images.to(model.device)
     cameras = cameras.to(images)
     local = reconstruct(images[:, list(seen)], cameras, seen, model.reconstructor, model.settings.fov_deg)
     return in_world(local, cameras)
@@ -141,7 +147,7 @@ def cut_out(
     """
     grey = model.settings.rendering.background
     _, covered = render(gaussians, cameras.to(images), model.settings.rendering)
-    covered = torch.nn.functional.interpolate(covered[0], images.shape[-2:], mode="area")
+    covered = torch.nn.functional.interpolate(covered[0].to(images), images.shape[-2:], mode="area")
     differs = (images - grey).abs().amax(1, keepdim=True) / GREY_DISTANCE
     inside = (covered - 0.8) / 0.15
     alpha = torch.maximum(differs.clamp(0, 1) * (covered > 0.1), inside.clamp(0, 1))

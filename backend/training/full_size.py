@@ -119,7 +119,7 @@ def run_of(args: argparse.Namespace, recipe: str, batch: int, plan: Plan) -> Run
 def load_model(run: Run) -> ViewsModel:
     """The model to begin with, in full precision, wherever it will be trained."""
     torch.manual_seed(SEED)
-    return load(run.model, torch.device("cpu"))
+    return load(run.model)
 
 
 def carry_out(

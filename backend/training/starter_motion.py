@@ -84,7 +84,7 @@ class Recipe:
     def __init__(self, work: Path) -> None:
         self.work = work
         torch.manual_seed(SEED)
-        self.starter = load(STARTER, torch.device("cpu"))
+        self.starter = load(STARTER)
         still_words = vocabulary()
         self.tokenizer = make_tokenizer([*still_words, *motion_vocabulary()])
         self.text_encoder = _with_more_words(self.starter.text_encoder, self.tokenizer)

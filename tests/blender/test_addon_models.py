@@ -76,7 +76,7 @@ def test_every_model_is_drawn_with_licence_size_and_state(diorama: ModuleType, m
     for words in (
         "mvdream-lgm: not installed",
         "Licence: MVDream: OpenRAIL",
-        "Files: 3.4 GB. GPU memory: 10 GiB, 8 GiB at the low plan.",
+        "Files: 3.4 GB. GPU memory: about 4.4 GiB, 2.2 GiB with networks waiting in main memory (estimated).",
         "operator diorama.model_download",
         "videomv-t2v: not installed",
         "Not for commercial use.",

@@ -18,7 +18,7 @@ from backend.request import GenerationRequest
 @pytest.fixture
 def use(monkeypatch: pytest.MonkeyPatch):
     """Puts a tiny model in place of those on disk."""
-    return lambda model: monkeypatch.setattr(pipelines, "_loaded", lambda folder, device: model)
+    return lambda model: monkeypatch.setattr(pipelines, "_loaded", lambda folder, plan: model)
 
 
 @pytest.fixture

@@ -215,7 +215,7 @@ def test_views_are_learnt_by_the_denoiser_alone_and_an_interrupted_run_ends_the_
     made = json.loads((tmp_path / "out/training.json").read_text())
     assert made["data"]["objects"] == 1 and made["plan"]["steps"] == 4 and made["seed"] == 0
     assert made["base"][UNET] == before[UNET]
-    assert load(tmp_path / "out", CPU).settings == SETTINGS
+    assert load(tmp_path / "out").settings == SETTINGS
 
     options = arguments(text_model, orbits, tmp_path, *stage, name="again")
     with monkeypatch.context() as patch:
@@ -235,7 +235,7 @@ def test_the_reconstructor_learns_from_half_denoised_views_of_a_frozen_denoiser(
     changed = {name for name in before if before[name] != after[name] and name.endswith(".safetensors")}
     assert changed == {"reconstructor/diffusion_pytorch_model.safetensors"}
     assert all(map(math.isfinite, losses(tmp_path / "work-out/reconstructor")))
-    assert load(tmp_path / "out", CPU).settings == SETTINGS
+    assert load(tmp_path / "out").settings == SETTINGS
 
 
 def test_a_model_that_is_told_by_an_image_learns_from_any_side(orbits: Path, tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ def test_only_the_alignment_of_vivid_zoo_changes_and_an_interrupted_run_ends_the
         "alignment.safetensors",
         "training.json",
     ]
-    network: Any = load(moving_model, CPU).unet
+    network: Any = load(moving_model).unet
     bases = bases_sha256(network)
     load_alignment(network, tmp_path / "out/alignment.safetensors")
     assert bases_sha256(network) == bases
@@ -290,7 +290,7 @@ def test_samples_of_clips_are_evenly_spread_views_and_every_third_frame(
     moving_model: Path, tmp_path: Path
 ) -> None:
     write_clip(tmp_path, frames=6, step=1)
-    data, _ = vivid_zoo.read_clips(tmp_path, load(moving_model, CPU))
+    data, _ = vivid_zoo.read_clips(tmp_path, load(moving_model))
     cameras, seen, starts = orbit(2 * VIEWS, 20.0, 2.4), set(), set()
     for seed in range(30):
         batch = vivid_zoo.clips_batch(data, 1, torch.Generator().manual_seed(seed))

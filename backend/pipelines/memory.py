@@ -1,0 +1,176 @@
+"""How much memory a generation needs, worked out from the files' headers before anything is loaded."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import torch
+from huggingface_hub import parse_local_safetensors_file_metadata
+from huggingface_hub.errors import SafetensorsParsingError
+
+from ..protocol import DioramaError
+
+if TYPE_CHECKING:
+    from .model import ModelSettings
+    from .plan import Plan
+
+# The most numbers that live at once besides the weights, for every pixel and every channel of the widest
+# pictures inside (latent pixels for denoisers). Counted by `python -m tests.bench.activation_memory` on the
+# published networks at their published sizes: it runs them on tensors that have only sizes, with attention
+# that does not keep its weights, as on any GPU of today. In half precision they are 499 MiB for a branch of
+# VideoMV's 24 views, 63 for one of MVDream's 4, 1049 for one of Vivid-ZOO's 4 x 16, 96 for a picture of
+# 256 px that is decoded and 80 for one that is encoded, and 300 for LGM's 4 views.
+ACTIVATIONS = {
+    "VideoMVUNet": 33.3,
+    "VideoMVImageUNet": 33.6,
+    "MultiViewMotionUNet": 26.3,  # with motion; 25.3 without
+    "decode": 6.0,
+    "encode": 5.0,
+    "LGM": 9.4,
+}
+
+# Of a picture of splats: colours, alpha and their copies, and for every splat its place in the picture and in
+# the lists of tiles. Measured as the growth of the process on a CPU: 60 bytes per pixel at 24 pictures of
+# 512 px and 65 536 splats. Not measured on a GPU.
+RENDERING_BYTES = 60
+
+# What the numbers above leave out: workspace of convolutions, and memory that the allocator cannot reuse.
+# Assumptions, since no GPU has been measured yet.
+SPARE = 1.15
+WORKSPACE_BYTES = 300 * 2**20
+
+VIDEO_SAMPLES = 4  # frames of a video that become one object each at the same time
+NETWORKS = ("text_encoder", "image_encoder", "unet", "autoencoder", "reconstructor")
+
+
+@dataclass(frozen=True)
+class Size:
+    """Of a network: how many weights it has, and how many its largest tensor."""
+
+    weights: int
+    largest: int
+
+
+@dataclass(frozen=True)
+class Work:
+    """A generation, as far as memory is concerned.
+
+    Attributes:
+        networks: by their folders' names.
+        denoiser: the class of the U-Net.
+        widths: channels of the finest level of the U-Net, the autoencoder and the reconstructor.
+        three_d_aware: whether views are encoded and rendered while they are denoised.
+    """
+
+    networks: dict[str, Size]
+    denoiser: str
+    widths: tuple[int, int, int]
+    views: int
+    frames: int
+    size_px: int
+    latent_px: int
+    input_views: int
+    input_px: int
+    rendering_px: int
+    three_d_aware: bool
+
+
+def work_of(
+    folder: Path, settings: ModelSettings, views: int | None = None, frames: int | None = None
+) -> Work:
+    """What a model's files say about it, without loading them.
+
+    Args:
+        views, frames: how many are asked for; None for the model's own number.
+
+    Raises:
+        DioramaError: E_WEIGHTS_MISSING or E_WEIGHTS_CORRUPT, naming the network.
+    """
+    sizes: dict[str, Size] = {}
+    configs: dict[str, Any] = {}
+    for part in NETWORKS:
+        path = folder / part
+        if not path.is_dir() and (folder.parent / part).is_dir():
+            path = folder.parent / part  # shared with the model whose folder this one is in
+        if not path.is_dir() and part == "image_encoder":
+            continue
+        files = list(path.glob("*.safetensors"))
+        if not files:
+            raise DioramaError("E_WEIGHTS_MISSING", f"{path} has no weights")
+        try:
+            headers = [parse_local_safetensors_file_metadata(file) for file in files]
+            counts = [tensor.parameter_count for header in headers for tensor in header.tensors.values()]
+            sizes[part] = Size(sum(counts), max(counts))
+            configs[part] = json.loads((path / "config.json").read_text("utf-8"))
+        except (OSError, ValueError, SafetensorsParsingError) as error:
+            raise DioramaError("E_WEIGHTS_CORRUPT", f"{path} cannot be read", detail=str(error)) from error
+    try:
+        levels = configs["autoencoder"]["block_out_channels"]
+        return Work(
+            networks=sizes,
+            denoiser=configs["unet"]["_class_name"],
+            widths=(
+                configs["unet"]["block_out_channels"][0],
+                levels[0],
+                configs["reconstructor"]["down_channels"][0],
+            ),
+            views=views or settings.num_views,
+            frames=frames or settings.num_frames,
+            size_px=settings.size_px,
+            latent_px=settings.size_px >> (len(levels) - 1),
+            input_views=settings.input_views,
+            input_px=configs["reconstructor"]["input_size"],
+            rendering_px=settings.rendering.size_px,
+            three_d_aware=bool(settings.three_d_aware),
+        )
+    except (KeyError, IndexError, TypeError) as error:
+        raise DioramaError(
+            "E_WEIGHTS_CORRUPT", f"a config.json in {folder} is of another network", detail=repr(error)
+        ) from error
+
+
+def needed_bytes(work: Work, plan: Plan) -> int:
+    """The most memory of the plan's device that the work needs at any time: an estimate."""
+    number = plan.dtype.itemsize
+    branches = 2 if plan.branches_together else 1
+    objects = VIDEO_SAMPLES if work.frames > 1 else branches  # reconstructed at once in a 3D-aware step
+    in_a_step = objects if work.three_d_aware else 0
+    at_once = plan.images_at_once or max(work.views * work.frames, in_a_step * work.views)
+    denoiser, autoencoder, reconstructor = work.widths
+    latents = branches * work.views * work.frames * work.latent_px**2
+    seen = max(in_a_step, 1) * min(work.input_views, work.views) * work.input_px**2
+    decoded = min(at_once, max(work.views * work.frames, in_a_step * work.input_views)) * work.size_px**2
+    encoded = min(at_once, max(in_a_step * work.views, 1)) * work.size_px**2
+    rendered = max(in_a_step, 1) * work.views * work.rendering_px**2
+    activations = {
+        "text_encoder": 0.0,  # one sentence: nothing beside the others
+        "image_encoder": 0.0,
+        "unet": number * latents * denoiser * ACTIVATIONS[work.denoiser],
+        "autoencoder": number
+        * autoencoder
+        * max(decoded * ACTIVATIONS["decode"], encoded * ACTIVATIONS["encode"]),
+        "reconstructor": max(number * seen * reconstructor * ACTIVATIONS["LGM"], rendered * RENDERING_BYTES),
+    }
+    everything = sum(network.weights for network in work.networks.values())
+    resident = {
+        name: {"nothing": everything, "networks": network.weights, "layers": 2 * network.largest}[
+            plan.offload
+        ]
+        for name, network in work.networks.items()
+    }
+    most = max(number * resident[name] + activations[name] for name in work.networks)
+    return round(SPARE * most) + WORKSPACE_BYTES
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that a new model could take; on a GPU, what this process holds there counts as free.
+
+    It holds it for models that go when another one comes.
+    """
+    if device.type == "cpu":
+        return psutil.virtual_memory().available
+    return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)

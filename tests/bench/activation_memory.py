@@ -1,0 +1,152 @@
+"""Measures how much memory the networks need besides their weights: python -m tests.bench.activation_memory
+
+Nothing is computed: on torch's fake tensors only sizes exist, so the published networks take seconds and no
+memory. What a GPU's kernels need on top, as workspace, is not in these numbers.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from backend.models.lgm import LGM
+from backend.models.multiview_motion_unet import MultiViewMotionUNet
+from backend.models.published import NETWORKS
+from backend.models.videomv_unet import VideoMVImageUNet
+
+HALF = 2  # bytes of a number in half precision
+LATENT_PX = 32
+SIZE_PX = 256
+
+
+class Peak(TorchDispatchMode):
+    """The most bytes of tensors that live at once, without those that lived before."""
+
+    def __init__(self, before: nn.Module) -> None:
+        super().__init__()
+        self._seen = {_key(tensor) for tensor in before.state_dict().values()}
+        self.now = self.bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, Tensor) and _key(tensor) not in self._seen:
+                storage = tensor.untyped_storage()
+                self._seen.add(_key(tensor))
+                self.now += storage.nbytes()
+                self.bytes = max(self.bytes, self.now)
+                weakref.finalize(storage, self._freed, _key(tensor), storage.nbytes())
+        return result
+
+    def _freed(self, key: int, size: int) -> None:
+        self._seen.discard(key)
+        self.now -= size
+
+
+def _key(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata
+
+
+@contextmanager
+def only_sizes() -> Iterator[None]:
+    """Tensors have sizes and nothing else, in half precision."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float16)
+    try:
+        with FakeTensorMode(), torch.inference_mode():
+            yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def peak(network: nn.Module, call: Callable[[], object]) -> int:  # bytes
+    """The most that one call needs besides the weights; what it returns is still held then."""
+    with Peak(network) as measured:
+        result = call()
+    del result
+    return measured.bytes
+
+
+def denoising(net: Any, branches: int, views: int, frames: int = 1) -> int:  # bytes
+    """Of one evaluation of a denoiser."""
+    context = torch.ones(branches, 77, net.config.cross_attention_dim)
+    cameras = torch.ones(branches, views, 4, 4)
+    if isinstance(net, MultiViewMotionUNet):
+        noisy = torch.ones(branches, views, frames, net.config.in_channels, LATENT_PX, LATENT_PX)
+        return peak(net, lambda: net(noisy, 981, context, cameras, motion=frames > 1))
+    told = {}
+    if isinstance(net, VideoMVImageUNet):
+        told = {
+            "image_latents": torch.ones(branches, 4, LATENT_PX, LATENT_PX),
+            "image_embeddings": torch.ones(branches, 1, 1024),
+        }
+    noisy = torch.ones(branches, net.config.in_channels, views, LATENT_PX, LATENT_PX)
+    return peak(net, lambda: net(noisy, 981, context, cameras, **told))
+
+
+def decoding(net: AutoencoderKL, images: int) -> int:  # bytes
+    """Of latents to pictures."""
+    latents = torch.ones(images, 4, LATENT_PX, LATENT_PX)
+    return peak(net, lambda: net.decode(latents).sample)
+
+
+def encoding(net: AutoencoderKL, images: int) -> int:  # bytes
+    """Of pictures to latents."""
+    pictures = torch.ones(images, 3, SIZE_PX, SIZE_PX)
+    return peak(net, lambda: net.encode(pictures).latent_dist.mean)
+
+
+def reconstructing(net: LGM, samples: int, views: int) -> int:  # bytes
+    """Of views to Gaussians."""
+    images = torch.ones(samples, views, 9, SIZE_PX, SIZE_PX)
+    return peak(net, lambda: net.gaussians(net(images)))
+
+
+def main() -> None:
+    """Prints the table that `backend.pipelines.plan` holds."""
+    print(f"{'network':<24}{'work':<28}{'MiB':>9}{'numbers per pixel and channel':>32}")
+
+    def row(name: str, work: str, size: int, pixels: int, width: int) -> None:
+        print(f"{name:<24}{work:<28}{size / 2**20:>9.0f}{size / (HALF * pixels * width):>32.2f}", flush=True)
+
+    with only_sizes():
+        for name, views, frames in (
+            ("videomv-t2v-unet", 24, 1),
+            ("videomv-i2v-unet", 24, 1),
+            ("mvdream-v2-unet", 4, 1),
+            ("vivid-zoo-unet", 4, 16),
+        ):
+            net = NETWORKS[name].make().eval()
+            for branches in (1, 2):
+                pixels = branches * views * frames * LATENT_PX**2
+                work = f"{branches} x {views} views x {frames} frames"
+                size = denoising(net, branches, views, frames)
+                row(name, work, size, pixels, net.config.block_out_channels[0])
+        net = NETWORKS["stable-diffusion-vae"].make().eval()
+        for call in (decoding, encoding):
+            for images in (1, 8, 48):
+                width = net.config.block_out_channels[0]
+                row(
+                    "stable-diffusion-vae",
+                    f"{call.__name__} {images}",
+                    call(net, images),
+                    images * SIZE_PX**2,
+                    width,
+                )
+        net = NETWORKS["lgm"].make().eval()
+        for samples in (1, 2):
+            size = reconstructing(net, samples, 4)
+            row("lgm", f"{samples} x 4 views", size, samples * 4 * SIZE_PX**2, net.config.down_channels[0])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""How much memory a generation needs: from headers alone, with activations as they are counted."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from backend.model_folders import STARTER
+from backend.models.published import NETWORKS
+from backend.models.videomv_unet import VideoMVUNet
+from backend.pipelines import memory
+from backend.pipelines.model import ViewsModel, read_settings
+from backend.pipelines.plan import CPU, Plan, choose, plans
+from backend.pipelines.published_settings import SETTINGS
+from backend.protocol import DioramaError
+from backend.weights import MODELS
+from tests.bench import activation_memory as measure
+
+GPU = torch.device("cuda", 0)  # only planned for; no test needs one
+
+
+def published_folder(root: Path, name: str) -> Path:
+    """The folder of a published model, of which there is all but the numbers."""
+    folder = root / name
+    for part in MODELS[name].components:
+        if part.folder == "tokenizer":
+            continue
+        with torch.device("meta"):
+            network = NETWORKS[part.network].make().half()
+        (folder / part.folder).mkdir(parents=True)
+        save = getattr(network, "save_config", None) or network.config.save_pretrained
+        save(folder / part.folder)
+        header: dict[str, Any] = {}
+        end = 0
+        for key, tensor in network.state_dict().items():
+            header[key] = {
+                "dtype": "F16",
+                "shape": list(tensor.shape),
+                "data_offsets": [end, end + tensor.nbytes],
+            }
+            end += tensor.nbytes
+        text = json.dumps(header).encode()
+        (folder / part.folder / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text)
+    (folder / "model.json").write_text(json.dumps(SETTINGS[name]))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> dict[str, memory.Work]:
+    """What each published model has to do."""
+    root = tmp_path_factory.mktemp("models")
+    folders = {name: published_folder(root, name) for name in SETTINGS}
+    folders["starter"] = STARTER
+    return {name: memory.work_of(folder, read_settings(folder)) for name, folder in folders.items()}
+
+
+def needed_gib(work: memory.Work, device: torch.device = GPU) -> list[float]:
+    return [memory.needed_bytes(work, plan) / 2**30 for plan in plans(device)]
+
+
+def test_weights_are_counted_from_headers_alone(work: dict[str, memory.Work]) -> None:
+    networks = work["videomv-t2v"].networks
+    assert networks["unet"].weights == 1_412_895_300
+    assert networks["unet"].largest == 2560 * 1280 * 9  # the convolution after the coarsest skip
+    assert networks["reconstructor"].weights == 415_042_848
+    assert sorted(networks) == ["autoencoder", "reconstructor", "text_encoder", "unet"]
+    assert "image_encoder" in work["videomv-i2v"].networks
+
+
+def test_catalogue_and_readme_say_what_the_estimate_says(work: dict[str, memory.Work]) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+    for name, each in work.items():
+        fastest, apart, networks_wait, layers_wait = (round(size, 1) for size in needed_gib(each))
+        assert MODELS[name].memory_gib == (fastest, networks_wait)
+        whole, *_, least = (round(size, 1) for size in needed_gib(each, CPU))
+        without_gpu = f"{whole}" if name == "starter" else f"{least} to {whole}"
+        row = f"| `{name}` | {fastest} | {apart} | {networks_wait} | {layers_wait} | {without_gpu} |"
+        assert row in readme
+
+
+def test_leaner_plans_need_less(work: dict[str, memory.Work]) -> None:
+    for name in SETTINGS:
+        needed = needed_gib(work[name])
+        assert needed == sorted(needed, reverse=True)
+        assert needed[-1] < 0.5 * needed[0]
+
+
+@pytest.mark.parametrize(
+    ("network", "call", "table", "pixels", "width"),
+    [
+        ("videomv-t2v-unet", lambda net: measure.denoising(net, 1, 24), "VideoMVUNet", 24 * 32**2, 320),
+        (
+            "vivid-zoo-unet",
+            lambda net: measure.denoising(net, 1, 4, 16),
+            "MultiViewMotionUNet",
+            64 * 32**2,
+            320,
+        ),
+        ("stable-diffusion-vae", lambda net: measure.decoding(net, 4), "decode", 4 * 256**2, 128),
+        ("stable-diffusion-vae", lambda net: measure.encoding(net, 4), "encode", 4 * 256**2, 128),
+        ("lgm", lambda net: measure.reconstructing(net, 1, 4), "LGM", 4 * 256**2, 64),
+    ],
+)
+def test_table_of_activations_is_what_is_measured(network, call, table, pixels, width) -> None:
+    with measure.only_sizes():
+        size = call(NETWORKS[network].make().eval())
+    assert memory.ACTIVATIONS[table] * measure.HALF * pixels * width == pytest.approx(size, rel=0.02)
+
+
+@torch.inference_mode()
+def test_tensors_that_have_only_sizes_are_counted_as_real_ones(tiny_model: ViewsModel) -> None:
+    real = measure.denoising(tiny_model.unet, 1, 2)
+    with measure.only_sizes():
+        half = measure.denoising(VideoMVUNet.from_config(tiny_model.unet.config).eval(), 1, 2)
+    assert real == pytest.approx(2 * half, rel=0.02)
+
+
+def test_less_free_memory_means_a_leaner_plan_and_a_reason(work: dict[str, memory.Work]) -> None:
+    each = work["videomv-t2v"]
+    for i, (plan, needed) in enumerate(zip(plans(GPU), needed_gib(each), strict=True)):
+        choice = choose(each, GPU, round(needed * 2**30) + 1)
+        assert (choice.plan, choice.fits) == (plan, True)
+        assert choice.leaner == (plans(GPU)[i + 1] if i < 3 else None)
+    choice = choose(each, GPU, 4_500_000_000)
+    assert choice.reason == (
+        "24 views need about 6.7 GB at float16, 4.5 GB of the GPU's memory are free: "
+        "pictures are decoded 4 at a time, the guidance's branches run one after the other, "
+        "networks wait in main memory until they are needed (4.2 GB)."
+    )
+
+
+def test_an_estimate_never_refuses(work: dict[str, memory.Work]) -> None:
+    for device in (CPU, GPU):
+        choice = choose(work["videomv-t2v"], device, 1)
+        assert (choice.plan, choice.leaner, choice.fits) == (plans(device)[-1], None, False)
+        assert "may still be too much" in choice.reason
+
+
+def test_plan_that_saves_next_to_nothing_is_left_out(work: dict[str, memory.Work]) -> None:
+    choice = choose(work["mvdream-lgm"], GPU, 80 << 30)  # of four views, the branches are small
+    assert choice.plan == plans(GPU)[0]
+    assert choice.leaner is not None
+    assert choice.leaner.offload == "networks"
+
+
+def test_more_views_need_more() -> None:
+    few, many = (memory.work_of(STARTER, read_settings(STARTER), count) for count in (4, 24))
+    assert memory.needed_bytes(few, Plan()) < memory.needed_bytes(many, Plan())
+
+
+def test_half_a_header_is_named(tmp_path: Path) -> None:
+    folder = published_folder(tmp_path, "mvdream-lgm")
+    file = folder / "unet" / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(DioramaError, match="unet cannot be read") as caught:
+        memory.work_of(folder, read_settings(folder))
+    assert caught.value.code == "E_WEIGHTS_CORRUPT"
