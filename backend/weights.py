@@ -66,6 +66,7 @@ class Model:
     Attributes:
         licence: in words, with what it follows from.
         commercial: whether results may be used commercially, as far as the licences say.
+        told_by: what tells it what to make: "text" or "picture".
         memory_gib: of the GPU, at the full and at the low plan; None until it was measured.
         weights_gib: of all networks in half precision: no plan that keeps them on the GPU takes less.
         warning: what the user should know before using it.
@@ -76,6 +77,7 @@ class Model:
     licence: str
     commercial: bool
     components: tuple[Component, ...] = ()
+    told_by: str = "text"
     memory_gib: tuple[float | None, float | None] = (None, None)
     weights_gib: float = 0.0
     warning: str = ""
@@ -186,6 +188,7 @@ _VIDEOMV_IMAGE_MODEL = Model(
     "VideoMV: an image to 24 views at 256 px, then splats.",
     "No licence is stated; the model derives from I2VGen-XL, whose authors allow research only",
     commercial=False,
+    told_by="picture",
     weights_gib=5.4,  # as above, and 632 M image encoder
     components=(
         Component("unet", "videomv-i2v-unet", (_VIDEOMV_I2V,)),

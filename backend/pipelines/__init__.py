@@ -16,7 +16,6 @@ from ..model_folders import require
 from ..models.lgm import Gaussians
 from ..ply import SH_C0, GaussianCloud
 from ..progress import Progress
-from ..protocol import DioramaError
 from ..request import GenerationRequest
 from . import views
 from .image_source import read_object
@@ -44,7 +43,9 @@ def generate(request: GenerationRequest, directory: Path, progress: Progress) ->
         progress.log("warning", f"The model does not know: {', '.join(unknown)}. It knows: {known}.")
     num_views = request.views or settings.num_views
     steps = request.steps or settings.steps
-    cameras = views.view_cameras(model, num_views)
+    cameras = views.view_cameras(model, num_views, request.elevation_deg, request.radius)
+    if unusual := views.unusual_orbit(model, request.elevation_deg, request.radius):
+        progress.log("warning", unusual)
 
     progress.stage("Generating views")
     preview = directory / "preview.partial.png"
@@ -106,17 +107,13 @@ def generate(request: GenerationRequest, directory: Path, progress: Progress) ->
 
 
 def _told(model: ViewsModel, request: GenerationRequest) -> views.Conditioning:
-    """What the request says to a model that is told by text, or by a picture.
+    """What the request says to the model: its text, or its picture.
 
     Raises:
-        DioramaError: E_REQUEST if it says it in the other way; E_IMAGE about the picture.
+        DioramaError: E_IMAGE about the picture.
     """
-    if model.image_encoder is None:
-        if request.image:
-            raise DioramaError("E_REQUEST", f"{request.model} is told by text what to make, not by a picture")
+    if request.image is None:
         return views.told_by_text(model, [request.prompt])
-    if not request.image:
-        raise DioramaError("E_REQUEST", f"{request.model} needs a picture of what to make")
     size = model.settings.size_px
     return views.told_by_image(model, read_object(Path(request.image), size, size * OBJECT_PART // 256))
 
