@@ -10,6 +10,10 @@ import bpy
 import numpy as np
 import pytest
 
+# Blender 4.2 counts the users of what is in a scene twice when the scene is copied, until the file is opened
+# again; nothing in its Python can count down.
+IGNORED = {"rna_type"} | ({"users"} if bpy.app.version < (4, 5, 0) else set())
+
 
 @pytest.fixture
 def scene() -> bpy.types.Scene:
@@ -49,7 +53,7 @@ def state(scene: bpy.types.Scene) -> dict[str, Any]:
         f"{owner!r}.{name}": repr(tuple(value) if hasattr(value, "__len__") else value)
         for owner in owners
         for name in owner.bl_rna.properties.keys()  # noqa: SIM118 (a collection of Blender's)
-        if name != "rna_type"
+        if name not in IGNORED
         for value in [getattr(owner, name)]
     }
     collections = [
