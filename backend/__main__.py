@@ -63,6 +63,10 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--seed", type=int, default=0)
     generate.add_argument("--views", type=int, help="how many views; default: the model's own")
     generate.add_argument("--frames", type=int, help="make it move, in so many frames of a loop")
+    generate.add_argument(
+        "--elevation", type=float, help="of the cameras, in degrees; default: the model's own"
+    )
+    generate.add_argument("--radius", type=float, help="of their orbit, in metres; default: the model's own")
     generate.add_argument("--steps", type=int, help="denoising steps; default: the model's own")
     generate.add_argument("--guidance", type=float, help="how closely to follow the prompt")
     generate.add_argument("--mesh", action="store_true", help="make a textured mesh besides the splats")
@@ -80,6 +84,8 @@ def _generate(args: argparse.Namespace) -> int:
         guidance=args.guidance,
         mesh=args.mesh,
         image=args.image,
+        elevation_deg=args.elevation,
+        radius=args.radius,
     )
     from . import job
     from .progress import Progress, TerminalBar

@@ -11,6 +11,7 @@ from .protocol import DioramaError
 
 MODELS = {name: model.description for name, model in weights.MODELS.items()}
 MAX_PROMPT_CHARACTERS = 1000
+MAX_RADIUS = 100.0  # objects are about a metre large: beyond this, a pixel or less of a view
 MAX_SEED = 2**31 - 1  # the largest number in a Blender integer field
 
 
@@ -24,7 +25,7 @@ class GenerationRequest:
         DioramaError: E_PROMPT_EMPTY, E_PROMPT_TOO_LONG, E_MODEL_UNKNOWN, or E_REQUEST for other settings.
     """
 
-    prompt: str
+    prompt: str = ""
     model: str = "starter"
     seed: int = 0
     views: int | None = None
@@ -33,6 +34,8 @@ class GenerationRequest:
     guidance: float | None = None
     mesh: bool = False  # besides the splats, a textured mesh
     image: str | None = None  # the file of a picture, for models that are told by one what to make
+    elevation_deg: float | None = None  # of all cameras, above the object's equator
+    radius: float | None = None  # metres from the object's middle to the cameras
 
     def __post_init__(self) -> None:
         if not isinstance(self.prompt, str):
@@ -52,20 +55,29 @@ class GenerationRequest:
                 f"there is no model {self.model!r}",
                 hint=f"Choose one of: {', '.join(sorted(MODELS))}.",
             )
+        _check_source(self.model, self.image)
         _check_integer("seed", self.seed, 0, MAX_SEED)
         if self.views is not None:
             _check_integer("views", self.views, 2, 64)
         if self.frames is not None:
             _check_integer("frames", self.frames, 2, 64)
+            _check_moves(self.model, self.frames)
         if self.steps is not None:
             _check_integer("steps", self.steps, 1, 1000)
-        if self.guidance is not None:
-            number = isinstance(self.guidance, int | float) and not isinstance(self.guidance, bool)
-            if not number or not math.isfinite(self.guidance) or not 0 <= self.guidance <= 100:
-                raise DioramaError(
-                    "E_REQUEST", f"guidance is {self.guidance!r}; expected a number from 0 to 100"
-                )
-
+        if self.guidance is not None and not (_is_number(self.guidance) and 0 <= self.guidance <= 100):
+            raise DioramaError("E_REQUEST", f"guidance is {self.guidance!r}; expected a number from 0 to 100")
+        if self.elevation_deg is not None and not (
+            _is_number(self.elevation_deg) and -90 < self.elevation_deg < 90
+        ):
+            raise DioramaError(
+                "E_REQUEST",
+                f"elevation_deg is {self.elevation_deg!r}; expected degrees between -90 and 90",
+                hint="Straight from above or below, at 90°, all cameras would stand in one place.",
+            )
+        if self.radius is not None and not (_is_number(self.radius) and 0 < self.radius <= MAX_RADIUS):
+            raise DioramaError(
+                "E_REQUEST", f"radius is {self.radius!r}; expected metres, above 0 and up to {MAX_RADIUS:g}"
+            )
         if not isinstance(self.mesh, bool):
             raise DioramaError("E_REQUEST", f"mesh is {self.mesh!r}; expected true or false")
 
@@ -75,10 +87,12 @@ class GenerationRequest:
 
     @classmethod
     def from_dict(cls, data: Any) -> GenerationRequest:
-        """The request in a JSON object; a missing prompt and settings that do not exist are errors."""
+        """The request in a JSON object; without prompt or image, or with unknown settings, it is an error."""
         known = [field.name for field in dataclasses.fields(cls)]
-        if not isinstance(data, dict) or "prompt" not in data:
-            raise DioramaError("E_REQUEST", f'a request is a JSON object with a "prompt", not {data!r:.200}')
+        if not isinstance(data, dict) or not {"prompt", "image"} & set(data):
+            raise DioramaError(
+                "E_REQUEST", f'a request is a JSON object with a "prompt" or an "image", not {data!r:.200}'
+            )
         unknown = sorted(set(data) - set(known))
         if unknown:
             raise DioramaError(
@@ -87,6 +101,37 @@ class GenerationRequest:
                 hint=f"The settings are: {', '.join(known)}.",
             )
         return cls(**data)
+
+
+def _check_moves(model: str, frames: int) -> None:
+    if not weights.MODELS[model].moves:
+        moving = " or ".join(name for name, each in weights.MODELS.items() if each.moves)
+        raise DioramaError(
+            "E_REQUEST",
+            f"{model} makes objects that stand still; {frames} frames were asked for",
+            hint=f"Choose {moving}, or leave the number of frames out.",
+        )
+
+
+def _check_source(model: str, image: str | None) -> None:
+    needs_picture = weights.MODELS[model].told_by == "picture"
+    if needs_picture and image is None:
+        raise DioramaError(
+            "E_REQUEST",
+            f"{model} needs a picture of what to make",
+            hint="Give it an image file, or let the active camera make the picture.",
+        )
+    if image is not None and not needs_picture:
+        others = ", ".join(name for name, each in weights.MODELS.items() if each.told_by == "picture")
+        raise DioramaError(
+            "E_REQUEST",
+            f"{model} is told by text what to make, not by a picture",
+            hint=f"Give it a prompt. Models that are told by a picture: {others}.",
+        )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _check_integer(name: str, value: Any, least: int, most: int) -> None:

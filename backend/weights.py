@@ -66,6 +66,8 @@ class Model:
     Attributes:
         licence: in words, with what it follows from.
         commercial: whether results may be used commercially, as far as the licences say.
+        told_by: what tells it what to make: "text" or "picture".
+        moves: whether its objects can move.
         memory_gib: of the GPU: as fast as can be, and with the networks in main memory that do not work.
             Estimates of `pipelines.memory`; no GPU has been measured yet.
         warning: what the user should know before using it.
@@ -76,6 +78,8 @@ class Model:
     licence: str
     commercial: bool
     components: tuple[Component, ...] = ()
+    told_by: str = "text"
+    moves: bool = False
     memory_gib: tuple[float, float] = (0.0, 0.0)
     warning: str = ""
 
@@ -162,6 +166,7 @@ _STARTER = Model(
     "A small model of a small world; runs on any CPU and knows few words.",
     "GPL-3.0-or-later: our own, trained by this repository",
     commercial=True,
+    moves=True,
     memory_gib=(0.3, 0.3),
 )
 
@@ -185,6 +190,7 @@ _VIDEOMV_IMAGE_MODEL = Model(
     "VideoMV: an image to 24 views at 256 px, then splats.",
     "No licence is stated; the model derives from I2VGen-XL, whose authors allow research only",
     commercial=False,
+    told_by="picture",
     memory_gib=(7.6, 3.9),  # as above, and 632 M image encoder
     components=(
         Component("unet", "videomv-i2v-unet", (_VIDEOMV_I2V,)),
@@ -249,6 +255,7 @@ _VIVID_ZOO_MODEL = Model(
     "Vivid-ZOO: a prompt to 4 views of 16 frames at 256 px, then moving splats.",
     "MVDream: OpenRAIL, whose restrictions of use go with the results; AnimateDiff: Apache-2.0; LGM: MIT",
     commercial=True,
+    moves=True,
     memory_gib=(6.9, 4.4),  # 1356 M U-Net, 415 M LGM, 123 M text, 84 M VAE parameters
     warning=(
         "Without trained alignment layers this is the naive composition of its two base models, "

@@ -2,6 +2,7 @@
 
     blender -b --python batch.py -- --prompt "a red mushroom" --seed 7 --out DIR
     blender -b scene.blend --python batch.py -- --jobs jobs.jsonl --out DIR
+    blender -b scene.blend --python batch.py -- --camera --model videomv-i2v --out DIR
     blender -c diorama --prompt "a red mushroom" --seed 7 --out DIR
     python batch.py --prompt "a red mushroom" --seed 7 --out DIR
 
@@ -13,6 +14,7 @@ complete is skipped. A .blend file that Blender has open is the scene that each 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 import time
@@ -22,7 +24,7 @@ from typing import Any
 import bpy
 import numpy as np
 
-from . import host, jobs, scene
+from . import capture, host, jobs, scene
 from .backend import asset
 from .backend.progress import Progress, TerminalBar
 from .backend.protocol import DioramaError, explained
@@ -41,12 +43,24 @@ def main(argv: list[str]) -> int:
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--prompt")
+    source.add_argument("--image", type=Path, help="a picture of the object, for models told by one")
+    source.add_argument(
+        "--camera",
+        nargs="?",
+        const="",
+        metavar="NAME",
+        help="what this camera of the open .blend file sees; without a name, the active camera",
+    )
     source.add_argument("--jobs", type=Path, help="a file with one JSON object of settings a line")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--model", default="starter")
     parser.add_argument("--steps", type=int, help="denoising steps; default: the model's own")
     parser.add_argument("--views", type=int, help="how many views; default: the model's own")
     parser.add_argument("--frames", type=int, help="make it move, in so many frames of a loop")
+    parser.add_argument(
+        "--elevation", type=float, help="of the cameras, in degrees; default: the model's own"
+    )
+    parser.add_argument("--radius", type=float, help="of their orbit, in metres; default: the model's own")
     parser.add_argument("--mesh", action="store_true", help="make a textured mesh besides the splats")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--backend-python", type=Path, help="default: as in the add-on's preferences")
@@ -59,12 +73,16 @@ def main(argv: list[str]) -> int:
     out = args.out.resolve()
     code = 0
     try:
-        wanted = _requests(args)
+        wanted = _requests(args, out)
+        if args.camera is not None:
+            camera = capture.active_camera(bpy.context.scene, args.camera)
+            for warning in capture.picture(bpy.context, camera, Path(str(wanted[0].image))):
+                print(f"warning: {warning}", file=sys.stderr)
         for number, request in enumerate(wanted, 1):
             folder = out
             if args.jobs:
                 folder = jobs.named_directory(out, request)
-                print(f"\n[{number}/{len(wanted)}] {request.prompt} · seed {request.seed}")
+                print(f"\n[{number}/{len(wanted)}] {request.prompt or request.image} · seed {request.seed}")
                 if _complete(folder, request):
                     print("already complete")
                     continue
@@ -82,22 +100,34 @@ def main(argv: list[str]) -> int:
     return code
 
 
-def _requests(args: argparse.Namespace) -> list[GenerationRequest]:
-    """What to generate, all of it checked before the first begins.
+def _requests(args: argparse.Namespace, out: Path) -> list[GenerationRequest]:
+    """What to generate, all of it checked before the first begins; a camera's picture will be in `out`.
 
     Raises:
         DioramaError: E_REQUEST and the like, naming the line.
     """
     if not args.jobs:
+        image = args.image.resolve() if args.image else None
+        if args.camera is not None:
+            if not bpy.data.filepath:
+                raise DioramaError(
+                    "E_REQUEST",
+                    "no .blend file is open that could have a camera",
+                    hint="blender -b scene.blend --python …/batch.py -- --camera …",
+                )
+            image = out / capture.picture_name(capture.active_camera(bpy.context.scene, args.camera))
         return [
             GenerationRequest(
-                args.prompt,
+                args.prompt or "",
                 args.model,
                 args.seed,
                 views=args.views,
                 frames=args.frames,
                 steps=args.steps,
                 mesh=args.mesh,
+                image=str(image) if image else None,
+                elevation_deg=args.elevation,
+                radius=args.radius,
             )
         ]
     try:
@@ -108,7 +138,11 @@ def _requests(args: argparse.Namespace) -> list[GenerationRequest]:
     for number, line in enumerate(lines, 1):
         if line.strip():
             try:
-                wanted.append(GenerationRequest.from_dict(json.loads(line)))
+                request = GenerationRequest.from_dict(json.loads(line))
+                if request.image is not None:  # beside the file that names it: the backend works elsewhere
+                    image = args.jobs.resolve().parent / request.image
+                    request = dataclasses.replace(request, image=str(image))
+                wanted.append(request)
             except ValueError as error:
                 raise DioramaError("E_REQUEST", f"{args.jobs}:{number}: {error}") from error
             except DioramaError as error:

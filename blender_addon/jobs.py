@@ -44,7 +44,8 @@ class Job:
     @property
     def title(self) -> str:
         """How a person calls it."""
-        return f"{self.request['prompt']} · seed {self.request['seed']}"
+        what = self.request["prompt"] or Path(self.request.get("image") or "").name
+        return f"{what} · seed {self.request['seed']}"
 
     def raise_if_failed(self) -> None:
         """Raises the error of a job that did not end well."""
@@ -121,7 +122,8 @@ def new_job(request: GenerationRequest, directory: Path) -> Job:
 
 def named_directory(parent: Path, request: GenerationRequest) -> Path:
     """The folder that belongs to this request, for example `a-red-mushroom-7-1f3a`: the same every time."""
-    words = re.sub(r"[^\w]+", "-", request.prompt.lower(), flags=re.ASCII).strip("-")[:40] or "prompt"
+    what = request.prompt or Path(request.image or "").stem
+    words = re.sub(r"[^\w]+", "-", what.lower(), flags=re.ASCII).strip("-")[:40] or "prompt"
     settings = json.dumps(request.to_dict(), sort_keys=True).encode()
     return parent / f"{words}-{request.seed}-{hashlib.sha256(settings).hexdigest()[:4]}"
 
@@ -138,5 +140,7 @@ def free_directory(parent: Path, request: GenerationRequest) -> Path:
 
 def _from_json(text: str) -> Job:
     data = json.loads(text)
-    GenerationRequest.from_dict({"prompt": data["request"]["prompt"], "seed": data["request"]["seed"]})
+    request = data["request"]
+    if not isinstance(request["prompt"], str) or not isinstance(request["seed"], int):
+        raise ValueError("a request that cannot be shown")
     return Job(**{**data, "warnings": tuple(data["warnings"]), "stages": tuple(data["stages"])})

@@ -4,30 +4,47 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import random
 from pathlib import Path
 
 import bpy
 
-from . import environment, host, jobs, scene
+from . import capture, environment, folders, host, jobs, properties, scene
 from .backend.progress import TerminalBar
 from .backend.protocol import DioramaError
 from .backend.request import MAX_SEED, GenerationRequest
 
 
 class DIORAMA_OT_generate(bpy.types.Operator):
-    """Make the prompt into splats, views and cameras; everything is computed on this machine"""
+    """Make the prompt or the picture into splats, views and cameras; all is computed on this machine"""
 
     bl_idname = "diorama.generate"
     bl_label = "Generate 3D"
     bl_options = {"REGISTER"}  # the import is the undo step
 
+    source: bpy.props.EnumProperty(
+        items=properties.SOURCES,
+        description="If not given: what of prompt and image is given, else the scene's source",
+    )
     prompt: bpy.props.StringProperty(description="What to make; the scene's prompt if not given")
+    image: bpy.props.StringProperty(
+        subtype="FILE_PATH",
+        options=properties.BLEND_RELATIVE,
+        description="A picture of what to make; the scene's image if not given",
+    )
     seed: bpy.props.IntProperty(min=0, max=MAX_SEED, description="The scene's seed if not given")
     model: bpy.props.StringProperty(description="Its name; the scene's model if not given")
     steps: bpy.props.IntProperty(min=0, description="Denoising steps; 0 for the model's own number")
     views: bpy.props.IntProperty(min=0, description="Number of views; 0 for the model's own number")
     frames: bpy.props.IntProperty(min=1, description="Frames of a loop; the scene's if not given; 1: none")
+    elevation: bpy.props.FloatProperty(
+        subtype="ANGLE", description="Of the cameras; the scene's or the model's own if not given"
+    )
+    radius: bpy.props.FloatProperty(
+        min=0, subtype="DISTANCE", description="Of their orbit; 0 for the model's own"
+    )
     mesh: bpy.props.BoolProperty(
         description="Make a mesh besides the splats; the scene's choice if not given"
     )
@@ -36,30 +53,33 @@ class DIORAMA_OT_generate(bpy.types.Operator):
     )
 
     @classmethod
-    def poll(cls, _context: bpy.types.Context) -> bool:
-        """Only with a backend."""
-        if host.get().environment in host.USABLE:
-            return True
-        cls.poll_message_set("The backend is not installed: press Install Backend")
-        return False
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """Only with a backend, and when the scene's settings go together."""
+        settings = context.scene.diorama
+        reason = settings.contradiction
+        if host.get().environment not in host.USABLE:
+            reason = "The backend is not installed: press Install Backend"
+        elif not reason and settings.source == "CAMERA":
+            reason = capture.obstacle(context, settings.only_selected)
+        if reason:
+            cls.poll_message_set(reason)
+        return not reason
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         """Queues the job; in background mode, where no timer runs, works until the result is imported."""
-        settings = context.scene.diorama
-        given = self.properties.is_property_set
-        frames = self.frames if given("frames") else settings.frames
         directory = Path(bpy.path.abspath(self.directory)) if self.directory else None
         try:
-            request = GenerationRequest(
-                prompt=self.prompt if given("prompt") else settings.prompt,
-                seed=self.seed if given("seed") else settings.seed,
-                # a model that was chosen in a file and is not installed here reads as an empty text
-                model=self.model if given("model") else settings.model or "starter",
-                steps=self.steps or None,
-                views=self.views or None,
-                frames=frames if frames > 1 else None,
-                mesh=self.mesh if given("mesh") else settings.mesh,
-            )
+            request = self._request(context)
+            if self._source(context) == "CAMERA":
+                directory = directory or jobs.free_directory(folders.output_folder(), request)
+                request = dataclasses.replace(request, image=str(directory / str(request.image)))
+                for warning in capture.picture(
+                    context,
+                    context.scene.camera,
+                    Path(str(request.image)),
+                    context.scene.diorama.only_selected,
+                ):
+                    self.report({"WARNING"}, warning)
             if not bpy.app.background:
                 host.get().submit(request, directory, context.scene)
                 return {"FINISHED"}
@@ -73,6 +93,49 @@ class DIORAMA_OT_generate(bpy.types.Operator):
         for warning in job.warnings:
             self.report({"WARNING"}, warning)
         return {"FINISHED"}
+
+    def _source(self, context: bpy.types.Context) -> str:
+        given = self.properties.is_property_set
+        if not given("source") and (given("prompt") or given("image")):
+            return "IMAGE" if given("image") else "PROMPT"
+        return str(self.source if given("source") else context.scene.diorama.source)
+
+    def _request(self, context: bpy.types.Context) -> GenerationRequest:
+        """What was asked for; from the camera, `image` is only the name that its picture will have.
+
+        Raises:
+            DioramaError: as `GenerationRequest`, or E_REQUEST if there is no camera or no image is chosen.
+        """
+        settings = context.scene.diorama
+        given = self.properties.is_property_set
+        source = self._source(context)
+        image = None
+        if source == "CAMERA":
+            image = capture.picture_name(capture.active_camera(context.scene))
+        elif source == "IMAGE":
+            chosen = self.image if given("image") else settings.image
+            if not chosen:
+                raise DioramaError("E_REQUEST", "no image is chosen", hint="Choose a picture of the object.")
+            image = str(Path(bpy.path.abspath(chosen)).resolve())
+        elevation = settings.elevation if settings.use_elevation else None
+        elevation = self.elevation if given("elevation") else elevation
+        radius = self.radius if given("radius") else settings.radius
+        frames = self.frames if given("frames") else settings.frames
+        words = self.prompt if given("prompt") else settings.prompt
+        return GenerationRequest(
+            # a picture says everything; words would only be a name, and stay behind from another source
+            prompt=words if source == "PROMPT" or given("prompt") else "",
+            image=image,
+            seed=self.seed if given("seed") else settings.seed,
+            model=self.model if given("model") else settings.model_name,
+            steps=self.steps or None,
+            frames=frames if frames > 1 else None,
+            views=(self.views if given("views") else settings.views) or None,
+            # Blender keeps 32 bits: 25° comes back as 25.0000004°
+            elevation_deg=None if elevation is None else round(math.degrees(elevation), 4),
+            radius=round(radius, 4) or None,
+            mesh=self.mesh if given("mesh") else settings.mesh,
+        )
 
 
 class DIORAMA_OT_cancel(bpy.types.Operator):
@@ -202,12 +265,7 @@ class DIORAMA_OT_job(bpy.types.Operator):
         session = host.get().session
         job = session.job(self.job)
         if self.action == "REUSE":
-            context.scene.diorama.prompt = job.request["prompt"]
-            context.scene.diorama.seed = job.request["seed"]
-            context.scene.diorama.frames = job.request.get("frames") or 1
-            context.scene.diorama.mesh = job.request.get("mesh", False)
-            if job.request["model"] in host.get().usable_models:
-                context.scene.diorama.model = job.request["model"]
+            context.scene.diorama.put_back(job.request)
         elif self.action == "OPEN":
             if not Path(job.directory).is_dir():
                 self.report({"ERROR"}, f"The folder is gone: {job.directory}")

@@ -41,9 +41,19 @@ class DIORAMA_PT_generate(_Panel, bpy.types.Panel):
         installing = current.installation is not None and current.installation.running
         if installing or current.environment not in {"chosen", "ready"}:
             preferences.draw_environment(layout.box())
-        layout.prop(settings, "prompt", text="", icon="OUTLINER_OB_FONT", placeholder="a red mushroom")
+        layout.row().prop(settings, "source", expand=True)
+        if settings.source == "PROMPT":
+            layout.prop(settings, "prompt", text="", icon="OUTLINER_OB_FONT", placeholder="a red mushroom")
+        elif settings.source == "IMAGE":
+            layout.prop(settings, "image", text="")
+        else:
+            row = layout.row()
+            row.prop(context.scene, "camera", text="")
+            row.prop(settings, "only_selected")
         if len(current.usable_models) > 1:
             layout.prop(settings, "model", text="")
+        if settings.contradiction:
+            draw_text(layout, f"{settings.contradiction}.", "INFO")
         row = layout.row(align=True)
         row.prop(settings, "seed")
         row.operator("diorama.random_seed", text="", icon="FILE_REFRESH")
@@ -64,6 +74,29 @@ class DIORAMA_PT_generate(_Panel, bpy.types.Panel):
             draw_text(layout.box(), current.import_error, "ERROR")
         elif last:
             _draw_outcome(layout, last)
+
+
+class DIORAMA_PT_views(_Panel, bpy.types.Panel):
+    """Where the views are seen from, for those who want them otherwise than the model does."""
+
+    bl_idname = "DIORAMA_PT_views"
+    bl_parent_id = "DIORAMA_PT_generate"
+    bl_label = "Views"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    def draw(self, context: bpy.types.Context) -> None:
+        """Only reads."""
+        settings = context.scene.diorama
+        column = self.layout.column()
+        column.use_property_split = True
+        column.use_property_decorate = False
+        column.prop(settings, "views")
+        column.prop(settings, "radius")
+        row = column.row(heading="Elevation")
+        row.prop(settings, "use_elevation", text="")
+        value = row.row()
+        value.active = settings.use_elevation
+        value.prop(settings, "elevation", text="")
 
 
 class DIORAMA_PT_history(_Panel, bpy.types.Panel):
@@ -130,7 +163,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
-CLASSES = (DIORAMA_PT_generate, DIORAMA_PT_history)
+CLASSES = (DIORAMA_PT_generate, DIORAMA_PT_views, DIORAMA_PT_history)
 
 
 def register() -> None:

@@ -71,7 +71,10 @@ def _generate(
     if unknown := model.unknown_words(request.prompt):
         known = ", ".join(settings.words)
         progress.log("warning", f"The model does not know: {', '.join(unknown)}. It knows: {known}.")
-    cameras = views.view_cameras(model, request.views or settings.num_views)
+    num_views = request.views or settings.num_views
+    cameras = views.view_cameras(model, num_views, request.elevation_deg, request.radius)
+    if unusual := views.unusual_orbit(model, request.elevation_deg, request.radius):
+        progress.log("warning", unusual)
     moves = settings.num_frames > 1
 
     steps = request.steps or settings.steps
@@ -159,34 +162,19 @@ def _still_splats(
 
 
 def _folder(request: GenerationRequest) -> Path:
-    """Where the model is that makes what is asked for: one that moves, if it is to have frames.
-
-    Raises:
-        DioramaError: E_REQUEST if it cannot move; what `require` raises.
-    """
-    folder = require(request.model)
-    moving = folder / MOTION if (folder / MOTION).is_dir() else folder
-    if request.frames and read_settings(moving).num_frames == 1:
-        raise DioramaError(
-            "E_REQUEST",
-            f"{request.model} makes objects that stand still; {request.frames} frames were asked for",
-            hint="Choose starter or vivid-zoo, or leave the number of frames out.",
-        )
-    return moving if request.frames else folder
+    """Where the model is that makes what is asked for: if it is to move, that may be one within the model."""
+    folder = Path(require(request.model))
+    return folder / MOTION if request.frames and (folder / MOTION).is_dir() else folder
 
 
 def _told(model: ViewsModel, request: GenerationRequest) -> views.Conditioning:
-    """What the request says to a model that is told by text, or by a picture.
+    """What the request says to the model: its text, or its picture.
 
     Raises:
-        DioramaError: E_REQUEST if it says it in the other way; E_IMAGE about the picture.
+        DioramaError: E_IMAGE about the picture.
     """
-    if model.image_encoder is None:
-        if request.image:
-            raise DioramaError("E_REQUEST", f"{request.model} is told by text what to make, not by a picture")
+    if request.image is None:
         return views.told_by_text(model, [request.prompt])
-    if not request.image:
-        raise DioramaError("E_REQUEST", f"{request.model} needs a picture of what to make")
     size = model.settings.size_px
     return views.told_by_image(model, read_object(Path(request.image), size, size * OBJECT_PART // 256))
 

@@ -19,6 +19,10 @@ from .model import ViewsModel
 from .three_d_aware import in_world, reconstruct, render, three_d_aware_step
 
 FAINTEST = 0.005  # splats of less opacity are left out, as the reconstructor's authors do
+# Cameras that differ so little from the model's own are as good as these. Source: the starter, whose views
+# agree less at 25° instead of 15° and not at all at 45°, and show objects as large at any radius.
+USUAL_DEG = 5.0
+USUAL_RADIUS = 0.1  # as a part of the model's own
 GREY_DISTANCE = 0.12  # a pixel of a view that differs so much from the background is all object
 
 
@@ -172,10 +176,32 @@ def starting_noise(model: ViewsModel, num_views: int, seed: int, frame: int = 0)
     )
 
 
-def view_cameras(model: ViewsModel, num_views: int) -> Tensor:  # [V, 4, 4]
-    """The model's orbit with that many views."""
+def view_cameras(
+    model: ViewsModel, num_views: int, elevation_deg: float | None = None, radius: float | None = None
+) -> Tensor:  # [V, 4, 4]
+    """The orbit with that many views; elevation and radius are the model's own where none are given."""
     settings = model.settings
-    return orbit(num_views, settings.elevation_deg, settings.radius)
+    return orbit(
+        num_views,
+        settings.elevation_deg if elevation_deg is None else elevation_deg,
+        settings.radius if radius is None else radius,
+    )
+
+
+def unusual_orbit(model: ViewsModel, elevation_deg: float | None, radius: float | None) -> str:
+    """What to expect of cameras unlike those the model was trained with, in words; else empty."""
+    settings = model.settings
+    unusual = []
+    if elevation_deg is not None and abs(elevation_deg - settings.elevation_deg) > USUAL_DEG:
+        unusual.append(f"elevation {elevation_deg:g}° (trained: {settings.elevation_deg:g}°)")
+    if radius is not None and abs(radius / settings.radius - 1) > USUAL_RADIUS:
+        unusual.append(f"radius {radius:g} m (trained: {settings.radius:g} m)")
+    if not unusual:
+        return ""
+    return (
+        f"The cameras are unlike those that the model was trained with: {' and '.join(unusual)}. "
+        "Expect views that disagree, and splats that are blurred, out of shape or of another size."
+    )
 
 
 def with_suffix(prompt: str, suffix: str) -> str:

@@ -88,7 +88,7 @@ def splat_objects(collection: bpy.types.Collection) -> list[bpy.types.Object]:
 
 
 def _build(asset: Asset, clouds: list[splats.GaussianCloud], frame_start: int) -> bpy.types.Collection:
-    name = asset.prompt or asset.directory.name
+    name = asset.prompt or Path(asset.request.get("image") or asset.directory).stem
     collection = bpy.data.collections.new(name)
     view_collection = bpy.data.collections.new(f"{name} views")
     collection.children.link(view_collection)

@@ -33,7 +33,7 @@ class DIORAMA_PT_splats(bpy.types.Panel):
         moving = f" in each of {len(frames)} frames" if frames else ""
         layout.label(text=f"{len(body.data.vertices):,} splats{moving}", icon="OUTLINER_OB_POINTCLOUD")
         if "prompt" in body:
-            layout.label(text=f"{body['prompt']} · seed {body['seed']} · {body['model']}")
+            layout.label(text=f"{body['prompt'] or 'from a picture'} · seed {body['seed']} · {body['model']}")
         modifier = splats.splat_modifier(body)
         if modifier:
             column = layout.column()

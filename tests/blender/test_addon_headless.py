@@ -103,6 +103,13 @@ def test_one_failing_job_does_not_stop_the_others(batch, diorama: ModuleType, tm
         (["--prompt", "a red mushroom", "--model", "nothing"], 2, "E_MODEL_UNKNOWN"),
         (["--prompt", "a red mushroom", "--seed", "-1"], 2, "E_REQUEST"),
         (["--jobs", "/nowhere/jobs.jsonl"], 2, "E_REQUEST"),
+        (["--prompt", "a red mushroom", "--elevation", "90"], 2, "elevation_deg is 90"),
+        (["--prompt", "a red mushroom", "--radius", "0"], 2, "radius is 0"),
+        (["--prompt", "a red mushroom", "--image", "chair.png"], 2, "not allowed with"),
+        (["--image"], 2, "expected one argument"),
+        (["--image", "chair.png"], 2, "told by text"),
+        (["--prompt", "a chair", "--model", "videomv-i2v"], 2, "needs a picture"),
+        (["--camera"], 2, "no .blend file is open"),
         ([], 2, "usage"),
     ],
 )
@@ -112,6 +119,67 @@ def test_exit_code_of_a_wrong_request(
     result = batch(*arguments, "--out", str(tmp_path / "out"))
     assert result.returncode == code
     assert word in result.stderr
+
+
+@pytest.fixture
+def two_cameras(tmp_path: Path) -> Path:
+    """A file with a cube, an active camera that sees it, and another that looks away."""
+    bpy.ops.mesh.primitive_cube_add(size=1)
+    bpy.ops.object.camera_add(location=(0, 6, 0), rotation=(np.pi / 2, 0, 0))
+    bpy.context.object.name = "Away"
+    bpy.ops.object.camera_add(location=(0, -6, 0), rotation=(np.pi / 2, 0, 0))
+    bpy.context.object.name = "Front"
+    scene = bpy.context.scene
+    scene.camera = bpy.context.object
+    scene.render.engine, scene.cycles.samples, scene.cycles.use_denoising = "CYCLES", 1, False
+    path = tmp_path / "scene.blend"
+    bpy.ops.wm.save_as_mainfile(filepath=str(path))
+    return path
+
+
+def run_on(blend: Path, diorama: ModuleType, python: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """The batch with a .blend file open, as `blender -b FILE --python batch.py -- …` has it."""
+    script = Path(diorama.__file__).parent / "batch.py"
+    code = (
+        "import runpy, sys, bpy\n"
+        "bpy.ops.wm.open_mainfile(filepath=sys.argv[1])\n"
+        "runpy.run_path(sys.argv[2], run_name='__main__')"
+    )
+    command = [sys.executable, "-c", code, str(blend), str(script), "--", *arguments]
+    command += ["--backend-python", str(python), "--model", "videomv-i2v"]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+
+
+@pytest.mark.parametrize(("name", "seen"), [([], True), (["Away"], False)])
+def test_camera_s_picture_is_rendered_and_given_to_the_model(
+    diorama: ModuleType, backend_python: Path, two_cameras: Path, tmp_path: Path, name: list[str], seen: bool
+) -> None:
+    saved = two_cameras.read_bytes()
+    out = tmp_path / "out"
+    result = run_on(two_cameras, diorama, backend_python, "--camera", *name, "--out", str(out))
+    # as far as it goes without the published weights
+    assert (result.returncode, "E_WEIGHTS_MISSING" in result.stderr) == (3, True), result.stderr
+    pixels = diorama.headless._pixels(out / f"{(name or ['Front'])[0]}.png")
+    assert (pixels[..., 3].max() == 1) == seen
+    assert two_cameras.read_bytes() == saved
+
+
+def test_camera_that_is_not_there_is_named_with_those_that_are(
+    diorama: ModuleType, backend_python: Path, two_cameras: Path, tmp_path: Path
+) -> None:
+    result = run_on(two_cameras, diorama, backend_python, "--camera", "Cube", "--out", str(tmp_path / "out"))
+    assert result.returncode == 2
+    assert "has no camera 'Cube'" in result.stderr
+    assert "Away, Front" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_picture_in_a_list_of_jobs_is_beside_the_list(diorama: ModuleType, tmp_path: Path) -> None:
+    jobs = tmp_path / "jobs.jsonl"
+    jobs.write_text(json.dumps({"image": "chair.png", "model": "videomv-i2v"}))
+    args = diorama.headless.argparse.Namespace(jobs=jobs)
+    (request,) = diorama.headless._requests(args, tmp_path / "out")
+    assert request.image == str(tmp_path / "chair.png")
 
 
 def test_exit_code_of_an_unwritable_folder(batch, tmp_path: Path) -> None:

@@ -96,6 +96,20 @@ def test_any_number_of_views_becomes_splats(tiny_model: ViewsModel) -> None:
     assert pictures.max() <= 1
 
 
+def test_only_cameras_unlike_the_trained_ones_are_unusual(tiny_model: ViewsModel) -> None:
+    for elevation_deg, radius, words in (
+        (None, None, ()),
+        (19.0, 2.05, ()),
+        (10.5, None, ()),
+        (25.0, None, ("elevation 25° (trained: 15°)",)),
+        (None, 2.6, ("radius 2.6 m (trained: 1.9 m)",)),
+        (-40.0, 1.0, ("elevation -40°", "radius 1 m")),
+    ):
+        said = views.unusual_orbit(tiny_model, elevation_deg, radius)
+        assert bool(said) == bool(words)
+        assert all(word in said for word in words)
+
+
 def test_unknown_words_are_found_in_their_order(tiny_model: ViewsModel) -> None:
     assert tiny_model.unknown_words("A Red Foo mushroom, bar") == ["Foo", ",", "bar"]
     assert tiny_model.unknown_words("a blue car") == []

@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from backend import asset
+from backend.evaluation import image_quality
+from backend.evaluation.pictures import pictures_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,6 +38,27 @@ def test_generate_makes_an_asset_and_prints_its_path(tmp_path: Path) -> None:
     assert len(result.stderr.splitlines()) > 2  # a line for each stage, where there is no terminal
 
 
+def test_orbit_that_is_asked_for_is_the_one_in_the_asset(tmp_path: Path) -> None:
+    out = tmp_path / "asset"
+    orbit = ["--views", "6", "--elevation", "25", "--radius", "2.1"]
+    result = backend("generate", "a red mushroom", "--steps", "3", *orbit, "--out", str(out))
+    assert result.returncode == 0, result.stderr
+    assert "elevation 25° (trained: 15°) and radius 2.1 m (trained: 1.9 m)" in result.stderr
+    made = asset.read_asset(out)
+    assert (made.request["elevation_deg"], made.request["radius"]) == (25, 2.1)
+    eyes, back = made.cameras[:, :3, 3], made.cameras[:, :3, 2]
+    elevation, azimuth = np.radians(25), np.radians(60 * np.arange(6))
+    ring = (
+        np.cos(elevation) * np.cos(azimuth),
+        np.cos(elevation) * np.sin(azimuth),
+        np.full(6, np.sin(elevation)),
+    )
+    np.testing.assert_allclose(eyes, 2.1 * np.stack(ring, 1), atol=1e-5)
+    np.testing.assert_allclose(back, eyes / 2.1, atol=1e-5)  # all look at the origin
+    seen = pictures_of(made)  # the splats through these very cameras, beside the views
+    assert image_quality.psnr(seen.renders.flatten(0, 1), seen.views.flatten(0, 1)) > 25
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "word"),
     [
@@ -42,6 +66,9 @@ def test_generate_makes_an_asset_and_prints_its_path(tmp_path: Path) -> None:
         (["generate", "x" * 10_000], 2, "E_PROMPT_TOO_LONG"),
         (["generate", "a red mushroom", "--model", "nothing"], 2, "E_MODEL_UNKNOWN"),
         (["generate", "a red mushroom", "--steps", "0"], 2, "E_REQUEST"),
+        (["generate", "a red mushroom", "--elevation", "90"], 2, "E_REQUEST"),
+        (["generate", "--image", "object.png"], 2, "told by text"),
+        (["generate", "a car", "--model", "videomv-i2v"], 2, "needs a picture"),
         (["generate"], 2, "E_PROMPT_EMPTY"),
         (["nonsense"], 2, "usage"),
         ([], 2, "usage"),

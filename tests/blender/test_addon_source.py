@@ -1,0 +1,191 @@
+"""The source of a generation: what the panel shows for each, what the button says, and what it asks for."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import bpy
+import numpy as np
+import pytest
+
+PICTURES = "videomv-i2v"
+
+
+class Layout:
+    """Stands for Blender's layout, which exists in a window only: notes what is drawn, checks its names."""
+
+    def __init__(self, drawn: list[str]) -> None:
+        self.drawn = drawn
+
+    def row(self, **_: Any) -> Layout:
+        return self
+
+    column = box = row
+
+    def prop(self, owner: bpy.types.bpy_struct, name: str, **_: Any) -> None:
+        assert name in owner.bl_rna.properties
+        self.drawn.append(name)
+
+    def operator(self, name: str, **_: Any) -> Any:
+        group, _, function = name.partition(".")
+        assert function in dir(getattr(bpy.ops, group))
+        self.drawn.append(name)
+        return type("Properties", (), {})()
+
+    def label(self, text: str = "", **_: Any) -> None:
+        self.drawn.append(text)
+
+
+def draw(panel: type) -> list[str]:
+    """What a panel shows now."""
+    drawn: list[str] = []
+    panel.draw(type("Panel", (), {"layout": Layout(drawn)})(), bpy.context)
+    return drawn
+
+
+@pytest.fixture
+def settings(diorama: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The scene's settings, where the image model seems to be installed and nothing was made before."""
+    host = diorama.host.get()
+    installed = dataclasses.replace(host.models[PICTURES], installed=True)
+    monkeypatch.setitem(host.models, PICTURES, installed)
+    monkeypatch.setattr(host.session, "jobs", [])
+    return bpy.context.scene.diorama
+
+
+@pytest.fixture
+def camera() -> bpy.types.Object:
+    bpy.ops.mesh.primitive_cube_add(size=1)
+    bpy.ops.object.camera_add(location=(0, -6, 0), rotation=(np.pi / 2, 0, 0))
+    scene = bpy.context.scene
+    scene.camera = bpy.context.object
+    scene.render.engine, scene.cycles.samples, scene.cycles.use_denoising = "CYCLES", 1, False
+    return scene.camera
+
+
+@pytest.mark.parametrize(
+    ("source", "shown", "hidden"),
+    [
+        ("PROMPT", {"prompt"}, {"image", "camera", "only_selected"}),
+        ("IMAGE", {"image"}, {"prompt", "camera", "only_selected"}),
+        ("CAMERA", {"camera", "only_selected"}, {"prompt", "image"}),
+    ],
+)
+def test_panel_shows_what_the_source_needs(
+    diorama: ModuleType, settings: Any, source: str, shown: set[str], hidden: set[str]
+) -> None:
+    settings.source = source
+    settings.model = "starter" if source == "PROMPT" else PICTURES
+    drawn = draw(diorama.panels.DIORAMA_PT_generate)
+    assert drawn[0] == "source"
+    assert shown | {"model", "seed", "mesh", "diorama.generate"} <= set(drawn)
+    assert not hidden & set(drawn)
+    assert not any("told by" in text or "needs" in text for text in drawn)
+
+
+def test_views_panel_shows_the_orbit(diorama: ModuleType, settings: Any) -> None:
+    assert draw(diorama.panels.DIORAMA_PT_views) == ["views", "radius", "use_elevation", "elevation"]
+
+
+@pytest.mark.parametrize(
+    ("model", "source", "words"),
+    [
+        (PICTURES, "PROMPT", "videomv-i2v needs a picture: set Source to Image or Camera"),
+        ("starter", "IMAGE", "starter is told by a prompt: choose videomv-i2v for a picture"),
+        ("starter", "CAMERA", "starter is told by a prompt: choose videomv-i2v for a picture"),
+        (PICTURES, "CAMERA", "The scene has no active camera"),
+    ],
+)
+def test_button_says_why_it_cannot_be_pressed(
+    diorama: ModuleType, settings: Any, model: str, source: str, words: str
+) -> None:
+    settings.model, settings.source = model, source
+    with pytest.raises(RuntimeError, match=words):
+        bpy.ops.diorama.generate()
+    if "active camera" not in words:
+        assert words in " ".join(draw(diorama.panels.DIORAMA_PT_generate))
+
+
+def test_model_that_takes_pictures_must_be_installed_first(diorama: ModuleType) -> None:
+    bpy.context.scene.diorama.source = "IMAGE"
+    with pytest.raises(RuntimeError, match="install videomv-i2v in the preferences"):
+        bpy.ops.diorama.generate()
+
+
+def test_only_selected_needs_a_selection(settings: Any, camera: bpy.types.Object) -> None:
+    settings.model, settings.source, settings.only_selected = PICTURES, "CAMERA", True
+    bpy.ops.object.select_all(action="DESELECT")
+    with pytest.raises(RuntimeError, match="Nothing is selected"):
+        bpy.ops.diorama.generate()
+
+
+def test_camera_becomes_the_request_s_picture(
+    diorama: ModuleType, settings: Any, camera: bpy.types.Object, tmp_path: Path
+) -> None:
+    settings.model, settings.source, settings.prompt = PICTURES, "CAMERA", "left from before"
+    objects = set(bpy.data.objects)
+    with pytest.raises(
+        RuntimeError, match="E_WEIGHTS_MISSING"
+    ):  # the job runs; the model is not really there
+        bpy.ops.diorama.generate(directory=str(tmp_path / "asset"))
+    job = diorama.host.get().session.jobs[-1]
+    picture = tmp_path / "asset" / "Camera.png"
+    assert (job.request["image"], job.request["prompt"]) == (str(picture), "")
+    assert job.title == "Camera.png · seed 0"
+    image = bpy.data.images.load(str(picture))
+    alpha = np.array(image.pixels[:]).reshape(image.size[1], image.size[0], 4)[..., 3]
+    assert alpha[alpha.shape[0] // 2, alpha.shape[1] // 2] == 1
+    assert alpha[0, 0] == 0
+    assert set(bpy.data.objects) == objects
+    bpy.ops.diorama.job(job=job.id, action="REUSE")
+    assert (settings.source, settings.image, settings.prompt) == ("IMAGE", str(picture), "")
+
+
+def test_image_is_found_beside_the_file_and_must_be_chosen(
+    diorama: ModuleType, settings: Any, tmp_path: Path
+) -> None:
+    settings.model, settings.source = PICTURES, "IMAGE"
+    with pytest.raises(RuntimeError, match="no image is chosen"):
+        bpy.ops.diorama.generate()
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "scene.blend"))
+    bpy.context.scene.diorama.image = "//chair.png"
+    with pytest.raises(RuntimeError, match="E_WEIGHTS_MISSING"):
+        bpy.ops.diorama.generate(directory=str(tmp_path / "asset"))
+    request = diorama.host.get().session.jobs[-1].request
+    assert request["image"] == str((tmp_path / "chair.png").resolve())
+
+
+def test_orbit_of_the_panel_reaches_the_request(diorama: ModuleType, settings: Any) -> None:
+    settings.prompt, settings.views = "a red mushroom", 6
+    settings.radius, settings.elevation = 2.1, np.radians(25)
+    for used, elevation_deg in ((False, None), (True, 25.0)):
+        settings.use_elevation = used
+        with pytest.raises(RuntimeError):
+            bpy.ops.diorama.generate(directory="/dev/null/asset")
+        request = diorama.host.get().session.jobs[-1].request
+        found = (request["views"], request["elevation_deg"], request["radius"])
+        assert found == (6, elevation_deg, 2.1)
+    settings.views, settings.radius, settings.use_elevation = 0, 0, False
+    bpy.ops.diorama.job(job=diorama.host.get().session.jobs[-1].id, action="REUSE")
+    assert (settings.views, settings.use_elevation) == (6, True)
+    assert (settings.radius, np.degrees(settings.elevation)) == pytest.approx((2.1, 25))
+
+
+def test_prompt_of_a_script_is_the_source(diorama: ModuleType, settings: Any) -> None:
+    settings.model, settings.source, settings.image = PICTURES, "IMAGE", "/somewhere/chair.png"
+    with pytest.raises(RuntimeError, match="E_OUTPUT"):
+        bpy.ops.diorama.generate(prompt="a car", model="starter", directory="/dev/null/asset")
+    request = diorama.host.get().session.jobs[-1].request
+    assert (request["prompt"], request["image"]) == ("a car", None)
+
+
+def test_history_of_pictures_is_read_again(diorama: ModuleType, tmp_path: Path) -> None:
+    store = diorama.jobs.Store(tmp_path)
+    request = diorama.host.GenerationRequest(image="/pictures/chair.png", model=PICTURES)
+    job = dataclasses.replace(diorama.jobs.new_job(request, tmp_path / "asset"), state="done")
+    store.save(job)
+    assert store.load() == [job]
+    assert diorama.jobs.named_directory(tmp_path, request).name.startswith("chair-0-")

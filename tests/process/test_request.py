@@ -1,0 +1,66 @@
+"""What a request may say: which models are told by what, and where cameras can stand."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from backend import weights
+from backend.protocol import DioramaError
+from backend.request import GenerationRequest
+
+
+def test_every_model_is_told_by_text_or_by_a_picture() -> None:
+    told_by = {name: model.told_by for name, model in weights.MODELS.items()}
+    assert set(told_by.values()) == {"text", "picture"}
+    assert told_by["starter"] == "text"
+    # what sees the picture is a network that only these models have
+    sees = {
+        name
+        for name, model in weights.MODELS.items()
+        if any(part.folder == "image_encoder" for part in model.components)
+    }
+    assert sees == {name for name, way in told_by.items() if way == "picture"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "code", "words"),
+    [
+        ({"prompt": "a car", "model": "videomv-i2v"}, "E_REQUEST", "needs a picture"),
+        ({"prompt": "a car", "image": "car.png"}, "E_REQUEST", "by text"),
+        ({"image": "", "model": "videomv-i2v"}, "E_REQUEST", "path of a picture"),
+        ({}, "E_PROMPT_EMPTY", "empty"),
+        ({"prompt": "a car", "elevation_deg": 90}, "E_REQUEST", "between -90 and 90"),
+        ({"prompt": "a car", "elevation_deg": -90.0}, "E_REQUEST", "between -90 and 90"),
+        ({"prompt": "a car", "elevation_deg": math.nan}, "E_REQUEST", "elevation_deg is nan"),
+        ({"prompt": "a car", "elevation_deg": "15"}, "E_REQUEST", "elevation_deg is '15'"),
+        ({"prompt": "a car", "elevation_deg": True}, "E_REQUEST", "elevation_deg is True"),
+        ({"prompt": "a car", "radius": 0}, "E_REQUEST", "metres, above 0"),
+        ({"prompt": "a car", "radius": -1.5}, "E_REQUEST", "metres, above 0"),
+        ({"prompt": "a car", "radius": math.inf}, "E_REQUEST", "radius is inf"),
+    ],
+)
+def test_what_cannot_be_made_is_refused_in_words(settings: dict[str, Any], code: str, words: str) -> None:
+    with pytest.raises(DioramaError, match=words) as refused:
+        GenerationRequest(**settings)
+    assert refused.value.code == code
+    assert refused.value.hint
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"prompt": "a car", "elevation_deg": -89.5, "radius": 2},
+        {"image": "car.png", "model": "videomv-i2v"},
+    ],
+)
+def test_request_survives_json(settings: dict[str, Any]) -> None:
+    request = GenerationRequest.from_dict(settings)
+    assert GenerationRequest.from_dict(request.to_dict()) == request
+
+
+def test_request_of_nothing_is_refused() -> None:
+    with pytest.raises(DioramaError, match='"prompt" or an "image"'):
+        GenerationRequest.from_dict({"seed": 1})
