@@ -9,6 +9,7 @@ from typing import Any
 from . import weights
 from .protocol import DioramaError
 
+METHODS = ("reconstruct", "distill")
 MODELS = {name: model.description for name, model in weights.MODELS.items()}
 MAX_PROMPT_CHARACTERS = 1000
 MAX_SEED = 2**31 - 1  # the largest number in a Blender integer field
@@ -31,6 +32,7 @@ class GenerationRequest:
     steps: int | None = None
     guidance: float | None = None
     mesh: bool = False  # besides the splats, a textured mesh
+    method: str = "reconstruct"  # how views become splats: at once, or "distill": slowly, from the model alone
     image: str | None = None  # the file of a picture, for models that are told by one what to make
 
     def __post_init__(self) -> None:
@@ -63,6 +65,10 @@ class GenerationRequest:
                     "E_REQUEST", f"guidance is {self.guidance!r}; expected a number from 0 to 100"
                 )
 
+        if self.method not in METHODS:
+            raise DioramaError(
+                "E_REQUEST", f"method is {self.method!r}; expected one of: {', '.join(METHODS)}"
+            )
         if not isinstance(self.mesh, bool):
             raise DioramaError("E_REQUEST", f"mesh is {self.mesh!r}; expected true or false")
 

@@ -46,6 +46,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--model", default="starter")
     parser.add_argument("--steps", type=int, help="denoising steps; default: the model's own")
     parser.add_argument("--views", type=int, help="how many views; default: the model's own")
+    parser.add_argument("--method", default="reconstruct", help="or distill: of the model itself, slowly")
     parser.add_argument("--mesh", action="store_true", help="make a textured mesh besides the splats")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--backend-python", type=Path, help="default: as in the add-on's preferences")
@@ -90,7 +91,8 @@ def _requests(args: argparse.Namespace) -> list[GenerationRequest]:
     if not args.jobs:
         return [
             GenerationRequest(
-                args.prompt, args.model, args.seed, views=args.views, steps=args.steps, mesh=args.mesh
+                args.prompt, args.model, args.seed, views=args.views, steps=args.steps,
+                mesh=args.mesh, method=args.method,
             )
         ]
     try:

@@ -18,7 +18,7 @@ from ..ply import SH_C0, GaussianCloud
 from ..progress import Progress
 from ..protocol import DioramaError
 from ..request import GenerationRequest
-from . import views
+from . import distill, views
 from .image_source import read_object
 from .model import ViewsModel, load
 
@@ -43,48 +43,13 @@ def generate(request: GenerationRequest, directory: Path, progress: Progress) ->
         known = ", ".join(settings.words)
         progress.log("warning", f"The model does not know: {', '.join(unknown)}. It knows: {known}.")
     num_views = request.views or settings.num_views
-    steps = request.steps or settings.steps
     cameras = views.view_cameras(model, num_views)
-
-    progress.stage("Generating views")
     preview = directory / "preview.partial.png"
-
-    def on_step(i: int, x0: Tensor) -> None:
-        progress.step(i, steps)
-        if i % max(steps // (PREVIEWS + 1), 1) == 0 and i < steps:
-            write_png(preview, contact_sheet(_images_last(_pictures(model, x0)[:, None])))
-            progress.preview(preview)
-
+    how = _distilled if request.method == "distill" else _reconstructed
     try:
-        latents = views.denoise(
-            model,
-            told,
-            views.starting_noise(model, num_views, request.seed),
-            cameras,
-            steps,
-            settings.guidance if request.guidance is None else request.guidance,
-            settings.three_d_aware,
-            on_step,
-        )
+        cloud, pictures = how(model, told, cameras, request, progress, preview)
     finally:
         preview.unlink(missing_ok=True)
-    images = _pictures(model, latents)  # [V, 3, H, W]
-
-    progress.stage("Reconstructing")
-    gaussians = views.views_to_gaussians(model, images[None], cameras)
-    pictures = views.cut_out(model, images, gaussians, cameras)  # [V, 4, H, W]
-
-    progress.stage("Refining the splats")
-    with torch.inference_mode(False), torch.enable_grad():
-        cloud = fit(
-            cloud_of(gaussians),
-            pictures.clone(),
-            cameras,
-            settings.fov_deg,
-            steps=REFINING_STEPS,
-            seed=request.seed,
-            on_step=lambda i, _: progress.step(i, REFINING_STEPS),
-        )
 
     mesh = None
     if request.mesh:
@@ -103,6 +68,78 @@ def generate(request: GenerationRequest, directory: Path, progress: Progress) ->
         timings=progress.timings,
         mesh=mesh,
     )
+
+
+def _reconstructed(
+    model: ViewsModel,
+    told: views.Conditioning,
+    cameras: Tensor,  # [V, 4, 4]
+    request: GenerationRequest,
+    progress: Progress,
+    preview: Path,
+) -> tuple[GaussianCloud, Tensor]:
+    """Splats of generated views, and these views cut out: [V, 4, H, W]."""
+    settings = model.settings
+    steps = request.steps or settings.steps
+    progress.stage("Generating views")
+
+    def on_step(i: int, x0: Tensor) -> None:
+        progress.step(i, steps)
+        if i % max(steps // (PREVIEWS + 1), 1) == 0 and i < steps:
+            write_png(preview, contact_sheet(_images_last(_pictures(model, x0)[:, None])))
+            progress.preview(preview)
+
+    latents = views.denoise(
+        model,
+        told,
+        views.starting_noise(model, len(cameras), request.seed),
+        cameras,
+        steps,
+        settings.guidance if request.guidance is None else request.guidance,
+        settings.three_d_aware,
+        on_step,
+    )
+    images = _pictures(model, latents)  # [V, 3, H, W]
+
+    progress.stage("Reconstructing")
+    gaussians = views.views_to_gaussians(model, images[None], cameras)
+    pictures = views.cut_out(model, images, gaussians, cameras)  # [V, 4, H, W]
+
+    progress.stage("Refining the splats")
+    with torch.inference_mode(False), torch.enable_grad():
+        cloud = fit(
+            cloud_of(gaussians),
+            pictures.clone(),
+            cameras,
+            settings.fov_deg,
+            steps=REFINING_STEPS,
+            seed=request.seed,
+            on_step=lambda i, _: progress.step(i, REFINING_STEPS),
+        )
+    return cloud, pictures
+
+
+def _distilled(
+    model: ViewsModel,
+    told: views.Conditioning,
+    cameras: Tensor,  # [V, 4, 4]
+    request: GenerationRequest,
+    progress: Progress,
+    preview: Path,
+) -> tuple[GaussianCloud, Tensor]:
+    """Splats distilled out of the model, and what its cameras see of them: [V, 4, H, W]."""
+    steps = request.steps or distill.STEPS
+    progress.stage("Distilling")
+
+    def on_step(i: int, pictures: Tensor) -> None:
+        progress.step(i, steps)
+        if i % max(steps // (PREVIEWS + 1), 1) == 0 and i < steps:
+            write_png(preview, contact_sheet(_images_last(pictures.clamp(0, 1)[:, None].cpu())))
+            progress.preview(preview)
+
+    guidance = distill.GUIDANCE * model.settings.guidance if request.guidance is None else request.guidance
+    cloud = distill.distill(model, told, cameras, steps, guidance, request.seed, on_step)
+    return cloud, distill.views_of(model, cloud, cameras)
 
 
 def _told(model: ViewsModel, request: GenerationRequest) -> views.Conditioning:
@@ -129,6 +166,7 @@ def cloud_of(gaussians: Gaussians) -> GaussianCloud:
 
 
 @functools.lru_cache(maxsize=1)
+@torch.inference_mode(False)  # distillation takes gradients through the weights
 def _loaded(folder: Path, device: torch.device) -> ViewsModel:
     return load(folder, device)
 

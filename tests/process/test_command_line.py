@@ -42,6 +42,7 @@ def test_generate_makes_an_asset_and_prints_its_path(tmp_path: Path) -> None:
         (["generate", "x" * 10_000], 2, "E_PROMPT_TOO_LONG"),
         (["generate", "a red mushroom", "--model", "nothing"], 2, "E_MODEL_UNKNOWN"),
         (["generate", "a red mushroom", "--steps", "0"], 2, "E_REQUEST"),
+        (["generate", "a red mushroom", "--method", "magic"], 2, "reconstruct, distill"),
         (["generate"], 2, "E_PROMPT_EMPTY"),
         (["nonsense"], 2, "usage"),
         ([], 2, "usage"),
