@@ -65,7 +65,9 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--steps", type=int, help="denoising steps; default: the model's own")
     generate.add_argument("--guidance", type=float, help="how closely to follow the prompt")
     generate.add_argument(
-        "--method", default=METHODS[0], help="reconstruct: splats of generated views; distill: of the model itself"
+        "--method",
+        default=METHODS[0],
+        help="reconstruct: splats of generated views; distill: of the model itself",
     )
     generate.add_argument("--mesh", action="store_true", help="make a textured mesh besides the splats")
     return parser

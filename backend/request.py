@@ -32,7 +32,9 @@ class GenerationRequest:
     steps: int | None = None
     guidance: float | None = None
     mesh: bool = False  # besides the splats, a textured mesh
-    method: str = "reconstruct"  # how views become splats: at once, or "distill": slowly, from the model alone
+    method: str = (
+        "reconstruct"  # how views become splats: at once, or "distill": slowly, from the model alone
+    )
     image: str | None = None  # the file of a picture, for models that are told by one what to make
 
     def __post_init__(self) -> None:

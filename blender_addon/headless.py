@@ -91,8 +91,13 @@ def _requests(args: argparse.Namespace) -> list[GenerationRequest]:
     if not args.jobs:
         return [
             GenerationRequest(
-                args.prompt, args.model, args.seed, views=args.views, steps=args.steps,
-                mesh=args.mesh, method=args.method,
+                args.prompt,
+                args.model,
+                args.seed,
+                views=args.views,
+                steps=args.steps,
+                mesh=args.mesh,
+                method=args.method,
             )
         ]
     try:

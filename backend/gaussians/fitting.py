@@ -124,7 +124,9 @@ def cut_out(
 ) -> Tensor:  # [V, 4, H, W] sRGB, straight alpha
     """Pictures of a cloud before nothing: what black and white behind it have in common."""
     black, white = (
-        render(leaves, cameras, fov_deg, height, width, cameras.new_full((len(cameras), 3), grey), compositing)
+        render(
+            leaves, cameras, fov_deg, height, width, cameras.new_full((len(cameras), 3), grey), compositing
+        )
         for grey in (0.0, 1.0)
     )
     if compositing == "linear":
@@ -155,7 +157,9 @@ def leaves_of(cloud: GaussianCloud, device: torch.device | str = "cpu") -> dict[
         "sh": torch.from_numpy(cloud.sh[:, :1]),
         "sh_rest": torch.from_numpy(cloud.sh[:, 1:]),
     }
-    return {name: leaf.detach().float().to(device, copy=True).requires_grad_() for name, leaf in leaves.items()}
+    return {
+        name: leaf.detach().float().to(device, copy=True).requires_grad_() for name, leaf in leaves.items()
+    }
 
 
 def cloud_of(leaves: dict[str, Tensor]) -> GaussianCloud:
@@ -179,7 +183,7 @@ def cloud_in_ball(count: int, radius: float, generator: torch.Generator) -> Gaus
         means=means.numpy(),
         quats=np.tile(np.array([1, 0, 0, 0], np.float32), (count, 1)),
         scales=np.full((count, 3), 0.7 * spacing, np.float32),
-        opacities=np.full(count, 0.1, np.float32),
+        opacities=np.full(count, 0.02, np.float32),
         sh=np.zeros((count, 1, 3), np.float32),
     )
 

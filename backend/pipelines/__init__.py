@@ -137,7 +137,7 @@ def _distilled(
             write_png(preview, contact_sheet(_images_last(pictures.clamp(0, 1)[:, None].cpu())))
             progress.preview(preview)
 
-    guidance = distill.GUIDANCE * model.settings.guidance if request.guidance is None else request.guidance
+    guidance = model.settings.guidance if request.guidance is None else request.guidance
     cloud = distill.distill(model, told, cameras, steps, guidance, request.seed, on_step)
     return cloud, distill.views_of(model, cloud, cameras)
 

@@ -1,8 +1,8 @@
 """Distills an object out of a model of views: moves Gaussians until the model finds nothing to correct.
 
 Score distillation sampling (DreamFusion, arXiv 2209.14988, equation 3) with a model that sees all views at
-once, in the form of MVDream (arXiv 2308.16512, section 3.3): as a distance from the clean views that the model
-would make of noisy ones, at less and less noise.
+once, in the form of MVDream (arXiv 2308.16512, section 3.3): as a distance from the clean views that the
+model would make of noisy ones, at less and less noise.
 """
 
 from __future__ import annotations
@@ -24,12 +24,11 @@ from .model import ViewsModel
 from .views import Conditioning, guide
 
 STEPS = 200
-GUIDANCE = 5.0 / 3.0  # times the model's own: what is averaged over many strengths of noise needs more
 RESCALE = 0.5  # how much of the contrast that guidance adds is taken back (MVDream, section 3.3)
 MOST_NOISE, LEAST_NOISE = 0.98, 0.02  # of the schedule, at the first and at the last step
 _COMPOSITING: fitting.Compositing = "linear"
 _PACE = 2.0  # of Adam: fewer steps than a fit to pictures would have, and farther to go
-_FOG = 0.05  # price of a splat's opacity, against which the model must see a use for it
+_FOG = 0.6  # price of what splats cover, so that nothing stays that the model sees no use for
 _GAUSSIANS_PER_PIXEL = 0.5  # of one view
 _BALL = 0.75  # radius of the first guess, of what the cameras see
 
@@ -55,7 +54,8 @@ def distill(
         cameras = cameras.clone()
         ball = _ball(model, cameras, generator)
         leaves = fitting.leaves_of(ball, device)
-        optimizer, decay = fitting.optimizer_of(leaves, float(ball.scales[0, 0]), steps, _PACE)
+        size = float(ball.scales[0, 0])
+        optimizer, decay = fitting.optimizer_of(leaves, size, steps, _PACE)
         for i in range(steps):
             seen_from = _cameras_of_step(model, cameras, generator).to(device)
             pictures = _photograph(model, leaves, seen_from)
@@ -64,7 +64,7 @@ def distill(
             part = MOST_NOISE + (LEAST_NOISE - MOST_NOISE) * i / max(steps - 1, 1)
             timestep = int(part * scheduler.config["num_train_timesteps"])
             wanted = clean_views(model, scheduler, told, latents, noise, timestep, seen_from, guidance)
-            loss = distance(latents, wanted) + _FOG * leaves["logits"].sigmoid().sum()
+            loss = distance(latents, wanted) + _FOG * _covered(leaves) / size**2
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -96,7 +96,7 @@ def clean_views(
     Without `rescale`, latents minus these are sigma / alpha times (predicted noise - noise): the gradient of
     score distillation, with that for its weight.
     """
-    noisy = scheduler.add_noise(latents, noise, torch.tensor([timestep]))
+    noisy = scheduler.add_noise(latents, noise, torch.tensor([timestep]))  # type: ignore[arg-type]
     both = noisy.repeat(2, 1, 1, 1, 1)
     prediction = model.predict(both, timestep, told.context, cameras, told.image)
     x0 = schedules.x0_from_prediction(scheduler, prediction, timestep, both)
@@ -109,6 +109,12 @@ def views_of(model: ViewsModel, cloud: GaussianCloud, cameras: Tensor) -> Tensor
     """What the model's cameras see of the object: sRGB, straight alpha."""
     size, fov_deg = model.settings.size_px, model.settings.fov_deg
     return fitting.cut_out(fitting.leaves_of(cloud), cameras, fov_deg, size, size, _COMPOSITING)
+
+
+def _covered(leaves: dict[str, Tensor]) -> Tensor:
+    """What the splats would cover side by side, by their opacity; in square metres, but for a factor."""
+    area = (leaves["log_scales"].sum(-1) * (2 / 3)).exp()
+    return (leaves["logits"].sigmoid() * area).sum()
 
 
 def _photograph(model: ViewsModel, leaves: dict[str, Tensor], cameras: Tensor) -> Tensor:  # [V, 3, H, W]

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from backend import asset, pipelines
 from backend.cameras import orbit, turned
-from backend.gaussians import fitting
 from backend.model_folders import STARTER
 from backend.pipelines import distill, views
 from backend.pipelines.model import ViewsModel, load
@@ -134,9 +133,7 @@ def test_distilled_asset_shows_what_its_cameras_see(out: Path) -> None:
 def test_same_seed_gives_the_same_splats(out: Path, tiny_model: ViewsModel, one_thread: None) -> None:
     told = views.told_by_text(tiny_model, ["a red car"])
     cameras = views.view_cameras(tiny_model, 4)
-    one, again, other = (
-        distill.distill(tiny_model, told, cameras, 3, 3.0, seed).means for seed in (4, 4, 5)
-    )
+    one, again, other = (distill.distill(tiny_model, told, cameras, 3, 3.0, seed).means for seed in (4, 4, 5))
     assert (one == again).all()
     assert not (one == other).all()
 
