@@ -12,7 +12,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("KMP_BLOCKTIME", "0")
 
 from . import models_command, protocol
-from .request import MODELS, GenerationRequest
+from .request import METHODS, MODELS, GenerationRequest
 
 EPILOG = """exit codes: 0 done · 1 failed · 2 the request is wrong · 3 the installation is incomplete ·
 4 the output folder cannot be written · 5 out of memory · 130 cancelled"""
@@ -69,6 +69,11 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--radius", type=float, help="of their orbit, in metres; default: the model's own")
     generate.add_argument("--steps", type=int, help="denoising steps; default: the model's own")
     generate.add_argument("--guidance", type=float, help="how closely to follow the prompt")
+    generate.add_argument(
+        "--method",
+        default=METHODS[0],
+        help="reconstruct: splats of generated views; distill: of the model itself",
+    )
     generate.add_argument("--mesh", action="store_true", help="make a textured mesh besides the splats")
     return parser
 
@@ -83,6 +88,7 @@ def _generate(args: argparse.Namespace) -> int:
         steps=args.steps,
         guidance=args.guidance,
         mesh=args.mesh,
+        method=args.method,
         image=args.image,
         elevation_deg=args.elevation,
         radius=args.radius,

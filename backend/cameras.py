@@ -46,6 +46,13 @@ def orbit(
     return world_from_camera.float()
 
 
+def turned(world_from_camera: Tensor, angle: float) -> Tensor:  # [..., 4, 4] -> [..., 4, 4]
+    """The cameras moved around the Z axis, counter-clockwise seen from +Z; `angle` in radians."""
+    turn = torch.eye(4)
+    turn[:2, :2] = torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    return turn.to(world_from_camera) @ world_from_camera
+
+
 def at_unit_distance(world_from_camera: Tensor) -> Tensor:  # [..., 4, 4] -> [..., 4, 4]
     """The same cameras at distance 1 from the origin, which is all MVDream is told of them."""
     moved = world_from_camera.clone()

@@ -9,6 +9,7 @@ from typing import Any
 from . import weights
 from .protocol import DioramaError
 
+METHODS = ("reconstruct", "distill")
 MODELS = {name: model.description for name, model in weights.MODELS.items()}
 MAX_PROMPT_CHARACTERS = 1000
 MAX_RADIUS = 100.0  # objects are about a metre large: beyond this, a pixel or less of a view
@@ -33,6 +34,7 @@ class GenerationRequest:
     steps: int | None = None
     guidance: float | None = None
     mesh: bool = False  # besides the splats, a textured mesh
+    method: str = "reconstruct"  # of generated views; or "distill": slowly, out of the model itself
     image: str | None = None  # the file of a picture, for models that are told by one what to make
     elevation_deg: float | None = None  # of all cameras, above the object's equator
     radius: float | None = None  # metres from the object's middle to the cameras
@@ -61,22 +63,15 @@ class GenerationRequest:
             _check_integer("views", self.views, 2, 64)
         if self.frames is not None:
             _check_integer("frames", self.frames, 2, 64)
-            _check_moves(self.model, self.frames)
+            _check_moves(self.model, self.method, self.frames)
         if self.steps is not None:
             _check_integer("steps", self.steps, 1, 1000)
         if self.guidance is not None and not (_is_number(self.guidance) and 0 <= self.guidance <= 100):
             raise DioramaError("E_REQUEST", f"guidance is {self.guidance!r}; expected a number from 0 to 100")
-        if self.elevation_deg is not None and not (
-            _is_number(self.elevation_deg) and -90 < self.elevation_deg < 90
-        ):
+        _check_orbit(self.elevation_deg, self.radius)
+        if self.method not in METHODS:
             raise DioramaError(
-                "E_REQUEST",
-                f"elevation_deg is {self.elevation_deg!r}; expected degrees between -90 and 90",
-                hint="Straight from above or below, at 90°, all cameras would stand in one place.",
-            )
-        if self.radius is not None and not (_is_number(self.radius) and 0 < self.radius <= MAX_RADIUS):
-            raise DioramaError(
-                "E_REQUEST", f"radius is {self.radius!r}; expected metres, above 0 and up to {MAX_RADIUS:g}"
+                "E_REQUEST", f"method is {self.method!r}; expected one of: {', '.join(METHODS)}"
             )
         if not isinstance(self.mesh, bool):
             raise DioramaError("E_REQUEST", f"mesh is {self.mesh!r}; expected true or false")
@@ -103,13 +98,27 @@ class GenerationRequest:
         return cls(**data)
 
 
-def _check_moves(model: str, frames: int) -> None:
-    if not weights.MODELS[model].moves:
+def _check_moves(model: str, method: str, frames: int) -> None:
+    maker = "distillation" if method == "distill" else model
+    if maker == "distillation" or not weights.MODELS[model].moves:
         moving = " or ".join(name for name, each in weights.MODELS.items() if each.moves)
         raise DioramaError(
             "E_REQUEST",
-            f"{model} makes objects that stand still; {frames} frames were asked for",
-            hint=f"Choose {moving}, or leave the number of frames out.",
+            f"{maker} makes objects that stand still; {frames} frames were asked for",
+            hint=f"Choose {moving} and the usual method, or leave the number of frames out.",
+        )
+
+
+def _check_orbit(elevation_deg: float | None, radius: float | None) -> None:
+    if elevation_deg is not None and not (_is_number(elevation_deg) and -90 < elevation_deg < 90):
+        raise DioramaError(
+            "E_REQUEST",
+            f"elevation_deg is {elevation_deg!r}; expected degrees between -90 and 90",
+            hint="Straight from above or below, at 90°, all cameras would stand in one place.",
+        )
+    if radius is not None and not (_is_number(radius) and 0 < radius <= MAX_RADIUS):
+        raise DioramaError(
+            "E_REQUEST", f"radius is {radius!r}; expected metres, above 0 and up to {MAX_RADIUS:g}"
         )
 
 

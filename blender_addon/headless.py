@@ -61,6 +61,7 @@ def main(argv: list[str]) -> int:
         "--elevation", type=float, help="of the cameras, in degrees; default: the model's own"
     )
     parser.add_argument("--radius", type=float, help="of their orbit, in metres; default: the model's own")
+    parser.add_argument("--method", default="reconstruct", help="or distill: of the model itself, slowly")
     parser.add_argument("--mesh", action="store_true", help="make a textured mesh besides the splats")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--backend-python", type=Path, help="default: as in the add-on's preferences")
@@ -128,6 +129,7 @@ def _requests(args: argparse.Namespace, out: Path) -> list[GenerationRequest]:
                 image=str(image) if image else None,
                 elevation_deg=args.elevation,
                 radius=args.radius,
+                method=args.method,
             )
         ]
     try:

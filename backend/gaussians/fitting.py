@@ -41,7 +41,7 @@ def render(
         colors, background = srgb_to_linear(colors), srgb_to_linear(background)
     image, _, _ = rasterization(
         cloud["means"], cloud["quats"], cloud["log_scales"].exp(), cloud["logits"].sigmoid(), colors,
-        viewmats, intrinsics(fov_deg, width, height).expand(len(viewmats), 3, 3), width, height,
+        viewmats, intrinsics(fov_deg, width, height).to(viewmats).expand(len(viewmats), 3, 3), width, height,
         backgrounds=background,
     )  # fmt: skip
     return linear_to_srgb(image) if compositing == "linear" else image
@@ -72,12 +72,7 @@ def fit(
     Source: Kerbl et al., 3D Gaussian Splatting (2023), without densification.
     """
     leaves = leaves_of(cloud)
-    size = float(np.median(cloud.scales))
-    rates = _RATES | {"means": _RATES["means"] * size}
-    optimizer = torch.optim.Adam(
-        [{"params": [leaf], "lr": rates[name]} for name, leaf in leaves.items()], betas=(0.9, 0.99), eps=1e-15
-    )
-    decay = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.1 ** (1 / max(steps, 1)))
+    optimizer, decay = optimizer_of(leaves, float(np.median(cloud.scales)), steps)
     generator = torch.Generator().manual_seed(seed)
     pictures = images.float().movedim(1, -1)  # [V, H, W, 3|4]
     height, width = pictures.shape[1:3]
@@ -104,6 +99,45 @@ def fit(
     return cloud_of(leaves)
 
 
+def optimizer_of(
+    leaves: dict[str, Tensor],
+    size: float,  # of a typical splat, in metres
+    steps: int,
+    pace: float = 1.0,  # how much larger the step sizes are
+) -> tuple[torch.optim.Adam, torch.optim.lr_scheduler.ExponentialLR]:
+    """Adam for a cloud, and the decay of its step sizes, to be stepped with it."""
+    rates = {name: pace * rate for name, rate in (_RATES | {"means": _RATES["means"] * size}).items()}
+    optimizer = torch.optim.Adam(
+        [{"params": [leaf], "lr": rates[name]} for name, leaf in leaves.items()], betas=(0.9, 0.99), eps=1e-15
+    )
+    return optimizer, torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.1 ** (1 / max(steps, 1)))
+
+
+@torch.no_grad()
+def cut_out(
+    leaves: dict[str, Tensor],
+    cameras: Tensor,  # [V, 4, 4] camera-to-world
+    fov_deg: float,
+    height: int,
+    width: int,
+    compositing: Compositing,
+) -> Tensor:  # [V, 4, H, W] sRGB, straight alpha
+    """Pictures of a cloud before nothing: what black and white behind it have in common."""
+    black, white = (
+        render(
+            leaves, cameras, fov_deg, height, width, cameras.new_full((len(cameras), 3), grey), compositing
+        )
+        for grey in (0.0, 1.0)
+    )
+    if compositing == "linear":
+        black, white = srgb_to_linear(black), srgb_to_linear(white)
+    alpha = 1 - (white - black).mean(-1, keepdim=True).clamp(0, 1)
+    color = black / alpha.clamp_min(1 / 255)
+    if compositing == "linear":
+        color = linear_to_srgb(color)
+    return torch.cat([color.clamp(0, 1), alpha], -1).movedim(-1, 1)
+
+
 def over(picture: Tensor, background: Tensor, compositing: Compositing) -> Tensor:
     """A picture with straight alpha before a background, mixed in the given space."""
     color, alpha = picture[..., :3], picture[..., 3:]
@@ -112,7 +146,7 @@ def over(picture: Tensor, background: Tensor, compositing: Compositing) -> Tenso
     return linear_to_srgb(srgb_to_linear(color) * alpha + srgb_to_linear(background) * (1 - alpha))
 
 
-def leaves_of(cloud: GaussianCloud) -> dict[str, Tensor]:
+def leaves_of(cloud: GaussianCloud, device: torch.device | str = "cpu") -> dict[str, Tensor]:
     """The cloud as values without bounds, which Adam may move freely."""
     opacities = torch.from_numpy(cloud.opacities).float().clamp(1e-4, 1 - 1e-4)
     leaves = {
@@ -123,10 +157,13 @@ def leaves_of(cloud: GaussianCloud) -> dict[str, Tensor]:
         "sh": torch.from_numpy(cloud.sh[:, :1]),
         "sh_rest": torch.from_numpy(cloud.sh[:, 1:]),
     }
-    return {name: leaf.detach().float().clone().requires_grad_() for name, leaf in leaves.items()}
+    return {
+        name: leaf.detach().float().to(device, copy=True).requires_grad_() for name, leaf in leaves.items()
+    }
 
 
 def cloud_of(leaves: dict[str, Tensor]) -> GaussianCloud:
+    leaves = {name: leaf.detach().cpu() for name, leaf in leaves.items()}
     with torch.no_grad():
         return GaussianCloud(
             means=leaves["means"].numpy().copy(),
@@ -135,6 +172,20 @@ def cloud_of(leaves: dict[str, Tensor]) -> GaussianCloud:
             opacities=leaves["logits"].sigmoid().numpy(),
             sh=torch.cat([leaves["sh"], leaves["sh_rest"]], 1).numpy(),
         )
+
+
+def cloud_in_ball(count: int, radius: float, generator: torch.Generator) -> GaussianCloud:
+    """A first guess that says nothing: faint grey Gaussians everywhere in a ball around the origin."""
+    direction = torch.nn.functional.normalize(torch.randn(count, 3, generator=generator), dim=-1)
+    means = radius * torch.rand(count, 1, generator=generator) ** (1 / 3) * direction
+    spacing = radius * (4 * math.pi / 3 / count) ** (1 / 3)
+    return GaussianCloud(
+        means=means.numpy(),
+        quats=np.tile(np.array([1, 0, 0, 0], np.float32), (count, 1)),
+        scales=np.full((count, 3), 0.7 * spacing, np.float32),
+        opacities=np.full(count, 0.02, np.float32),
+        sh=np.zeros((count, 1, 3), np.float32),
+    )
 
 
 def cloud_in_silhouettes(

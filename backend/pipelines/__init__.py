@@ -18,11 +18,11 @@ from ..ply import GaussianCloud
 from ..progress import Progress
 from ..protocol import DioramaError, explained, is_out_of_memory
 from ..request import GenerationRequest
-from . import views
+from . import distill, views
 from .image_source import read_object
 from .memory import free_bytes, work_of
 from .model import ViewsModel, load, read_settings
-from .moving import moving_splats
+from .moving import Show, moving_splats, pictures_of
 from .plan import CPU, Plan, choose
 
 REFINING_STEPS = 160
@@ -77,19 +77,16 @@ def _generate(
         progress.log("warning", unusual)
     moves = settings.num_frames > 1
 
-    steps = request.steps or settings.steps
+    still = _distilled if request.method == "distill" else _still_splats
     preview = directory / "preview.partial.png"
 
-    def show(i: int, x0: Tensor) -> None:  # [1, 4, V, h, w], or [1, V, F, 4, h, w] of what moves
+    def show(i: int, steps: int, pictures: Callable[[], Tensor]) -> None:
         if i % max(steps // (PREVIEWS + 1), 1) == 0 and i < steps:
-            frames = x0[0] if moves else x0[0].transpose(0, 1)[:, None]
-            write_png(preview, contact_sheet(_images_last(_pictures(model, frames))))
+            write_png(preview, contact_sheet(_images_last(pictures())))
             progress.preview(preview)
 
     try:
-        clouds, pictures = (moving_splats if moves else _still_splats)(
-            model, request, cameras, progress, show
-        )
+        clouds, pictures = (moving_splats if moves else still)(model, request, cameras, progress, show)
     finally:
         preview.unlink(missing_ok=True)
 
@@ -118,7 +115,7 @@ def _still_splats(
     request: GenerationRequest,
     cameras: Tensor,  # [V, 4, 4]
     progress: Progress,
-    show: Callable[[int, Tensor], None],
+    show: Show,
 ) -> tuple[list[GaussianCloud], Tensor]:  # one cloud, [V, 1, 4, H, W]
     """Splats of an object that stands still, and its views, cut out."""
     settings = model.settings
@@ -129,7 +126,7 @@ def _still_splats(
 
     def on_step(i: int, x0: Tensor) -> None:
         progress.step(i, steps)
-        show(i, x0)
+        show(i, steps, lambda: pictures_of(model, x0[0].transpose(0, 1)[:, None]))
 
     latents = views.denoise(
         model,
@@ -141,7 +138,7 @@ def _still_splats(
         settings.three_d_aware,
         on_step,
     )
-    images = _pictures(model, latents[0].transpose(0, 1))  # [V, 3, H, W]
+    images = model.decode(latents[0].transpose(0, 1)).cpu()  # [V, 3, H, W]
 
     progress.stage("Reconstructing")
     gaussians = views.views_to_gaussians(model, images[None], cameras)
@@ -165,6 +162,27 @@ def _folder(request: GenerationRequest) -> Path:
     """Where the model is that makes what is asked for: if it is to move, that may be one within the model."""
     folder = Path(require(request.model))
     return folder / MOTION if request.frames and (folder / MOTION).is_dir() else folder
+
+
+def _distilled(
+    model: ViewsModel,
+    request: GenerationRequest,
+    cameras: Tensor,  # [V, 4, 4]
+    progress: Progress,
+    show: Show,
+) -> tuple[list[GaussianCloud], Tensor]:  # one cloud, [V, 1, 4, H, W]
+    """Splats distilled out of the model, and what its cameras see of them."""
+    steps = request.steps or distill.STEPS
+    guidance = model.settings.guidance if request.guidance is None else request.guidance
+    told = _told(model, request)
+    progress.stage("Distilling")
+
+    def on_step(i: int, pictures: Tensor) -> None:
+        progress.step(i, steps)
+        show(i, steps, lambda: pictures.clamp(0, 1)[:, None])
+
+    cloud = distill.distill(model, told, cameras, steps, guidance, request.seed, on_step)
+    return [cloud], distill.views_of(model, cloud, cameras)[:, None]
 
 
 def _told(model: ViewsModel, request: GenerationRequest) -> views.Conditioning:
@@ -204,9 +222,5 @@ def _kept_bytes(device: torch.device) -> int:
     return sum(weight.nbytes for model in models for net in model.networks for weight in net.parameters())
 
 
-def _pictures(model: ViewsModel, latents: Tensor) -> Tensor:  # [..., 4, h, w] -> [..., 3, H, W]
-    return model.decode(latents.flatten(0, -4)).unflatten(0, latents.shape[:-3]).cpu()
-
-
 def _images_last(images: Tensor) -> np.ndarray:  # [V, F, C, H, W] -> [V, F, H, W, C]
-    return images.movedim(-3, -1).numpy()
+    return images.movedim(-3, -1).cpu().numpy()

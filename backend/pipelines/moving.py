@@ -16,18 +16,26 @@ from . import views
 from .model import ViewsModel
 from .multiview_video import Consistency, decode_video, text_to_video, video_noise
 
+# Called with the steps done, their total, and what makes pictures [V, F, 3, H, W] of the unfinished result.
+Show = Callable[[int, int, Callable[[], Tensor]], None]
+
+
+def pictures_of(model: ViewsModel, latents: Tensor) -> Tensor:  # [V, F, C, h, w] -> [V, F, 3, H, W]
+    """The pictures of all frames of all views."""
+    return model.decode(latents.flatten(0, 1)).unflatten(0, latents.shape[:2])
+
 
 def moving_splats(
     model: ViewsModel,
     request: GenerationRequest,
     cameras: Tensor,  # [V, 4, 4]
     progress: Progress,
-    show: Callable[[int, Tensor], None],
+    show: Show,
 ) -> tuple[list[GaussianCloud], Tensor]:
     """The same splats in every frame, and the frames of every view, cut out: [V, F, 4, H, W].
 
     Args:
-        show: called with the number of steps done and the estimate of the clean latents, [1, V, F, C, h, w].
+        show: called after every step.
 
     Raises:
         DioramaError: E_REQUEST for more frames than the model knows; E_CANCELLED.
@@ -35,6 +43,7 @@ def moving_splats(
     settings = model.settings
     assert isinstance(model.unet, MultiViewMotionUNet)
     num_views, num_frames = len(cameras), request.frames or settings.num_frames
+    steps = request.steps or settings.steps
     nothing, told = views.told_by_text(model, [request.prompt]).context.chunk(2)
     seen = views.input_views(model, num_views)
     latents = text_to_video(
@@ -43,7 +52,7 @@ def moving_splats(
         nothing,
         video_noise(model, num_views, num_frames, request.seed),
         cameras,
-        request.steps or settings.steps,
+        steps,
         settings.guidance if request.guidance is None else request.guidance,
         schedule=settings.schedule,
         one_branch_at_a_time=not model.plan.branches_together,
@@ -51,7 +60,7 @@ def moving_splats(
             settings.three_d_aware, model.reconstructor, seen, settings.rendering, model.decode, model.encode
         ),
         progress=progress,
-        on_estimate=show,
+        on_estimate=lambda i, x0: show(i, steps, lambda: pictures_of(model, x0[0])),
     )
     images = decode_video(latents, model.decode, progress=progress)[0]  # [V, F, 3, H, W]
 

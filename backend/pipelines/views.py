@@ -112,9 +112,9 @@ def denoise(
                     for branches in x0.chunk(1 if model.plan.branches_together else 2)
                 ]
             )
-            prediction = schedules.prediction_from_x0(scheduler, _guide(x0, guidance), t, latents)
+            prediction = schedules.prediction_from_x0(scheduler, guide(x0, guidance), t, latents)
         else:
-            prediction = _guide(prediction, guidance)
+            prediction = guide(prediction, guidance)
         step = scheduler.step(prediction, t, latents)
         latents = step.prev_sample
         if on_step:
@@ -209,6 +209,7 @@ def with_suffix(prompt: str, suffix: str) -> str:
     return prompt if suffix.strip(" ,") in prompt else prompt + suffix
 
 
-def _guide(both: Tensor, guidance: float) -> Tensor:  # [2 * B, ...] -> [B, ...]
+def guide(both: Tensor, guidance: float) -> Tensor:  # [2 * B, ...] -> [B, ...]
+    """Classifier-free guidance: beyond what the prompt changes."""
     without, described = both.chunk(2)
     return without + guidance * (described - without)

@@ -21,7 +21,7 @@ from backend.models.videomv_unet import VideoMVImageUNet, VideoMVUNet
 from tests.parity.videomv import _unet_sizes, _vae
 
 PARITY = Path(__file__).parents[1] / "data" / "parity"
-WIDTH, WORDS, PROMPT = 16, 50, 7
+WIDTH, WORDS, PROMPT = 64, 50, 7  # the width is that of the text which MVDream's fixture is told
 CLIP = {"hidden_size": WIDTH, "intermediate_size": 64, "num_attention_heads": 2, "hidden_act": "gelu"}
 
 
@@ -36,11 +36,16 @@ ANIMATEDIFF = _metadata("animatediff_v2_unet")
 
 
 def weights(names: Mapping[str, object], prefix: str = "") -> dict[str, Tensor]:
-    """Half-precision tensors of these shapes, of another value for each name."""
-    return {
-        prefix + name: torch.full(tuple(shape), zlib.crc32(name.encode()) % 999 / 999, dtype=torch.float16)
-        for name, shape in names.items()
-    }
+    """Half-precision tensors of these shapes, others for each name: of a size with which networks can run."""
+    return {prefix + name: _tensor(name, tuple(shape)) for name, shape in names.items()}
+
+
+def _tensor(name: str, shape: tuple[int, ...]) -> Tensor:
+    generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+    values = torch.randn(shape, generator=generator) / max(1, torch.Size(shape[1:]).numel()) ** 0.5
+    if len(shape) < 2:
+        values = values / 10 + name.endswith("weight")
+    return values.half()
 
 
 def _lgm() -> LGM:
@@ -117,7 +122,10 @@ def _open_clip() -> dict[str, Tensor]:
             for layer, out, size in (("attn.out_proj", WIDTH, WIDTH), ("mlp.c_fc", 64, WIDTH)):
                 shapes |= {f"{block}.{layer}.weight": (out, size), f"{block}.{layer}.bias": (out,)}
             shapes |= {f"{block}.mlp.c_proj.weight": (WIDTH, 64), f"{block}.mlp.c_proj.bias": (WIDTH,)}
-            shapes |= {f"{block}.attn.in_proj_weight": (48, WIDTH), f"{block}.attn.in_proj_bias": (48,)}
+            shapes |= {
+                f"{block}.attn.in_proj_weight": (3 * WIDTH, WIDTH),
+                f"{block}.attn.in_proj_bias": (3 * WIDTH,),
+            }
     return weights(shapes)
 
 

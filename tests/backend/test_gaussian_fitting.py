@@ -66,6 +66,16 @@ def test_the_same_seed_gives_the_same_cloud():
     assert (one.means == other.means).all() and (one.sh == other.sh).all()
 
 
+@pytest.mark.parametrize("compositing", ["linear", "display"])
+def test_cut_out_pictures_look_right_before_any_background(compositing):
+    truth, cameras = painted_blob(300), orbit(3, 15.0, 2.0)
+    found = fitting.cut_out(truth, cameras, FOV_DEG, 48, 48, compositing).movedim(1, -1)
+    behind = torch.tensor([[0.2, 0.5, 0.8]])
+    seen = fitting.render(truth, cameras, FOV_DEG, 48, 48, behind.expand(3, 3), compositing).clamp(0, 1)
+    torch.testing.assert_close(fitting.over(found, behind, compositing), seen, rtol=0, atol=2e-3)
+    assert found[..., 3].min() < 0.01 and found[..., 3].max() > 0.9
+
+
 def test_silhouettes_without_a_common_volume_are_refused():
     images = torch.zeros(2, 4, 32, 32)
     images[0, 3, :10], images[1, 3, 22:] = 1, 1

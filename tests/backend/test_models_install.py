@@ -9,19 +9,22 @@ from collections import namedtuple
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from PIL import Image
 from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
-from backend import model_folders, model_install
+from backend import asset, job, model_folders, model_install, pipelines, ply
 from backend.models import converters, published
 from backend.models.lgm import LGM
 from backend.models.multiview_motion_unet import MultiViewMotionUNet
 from backend.models.videomv_unet import VideoMVImageUNet, VideoMVUNet
 from backend.progress import Progress
 from backend.protocol import DioramaError
+from backend.request import GenerationRequest
 from backend.weights import MODELS
 from tests.backend import published_models
 
@@ -103,6 +106,24 @@ def test_published_files_become_a_model_that_is_read_back(
     settings = json.loads((folder / "model.json").read_text())
     scheduler = DDIMScheduler.from_pretrained(folder / "scheduler")
     assert scheduler.config["beta_schedule"] == settings["schedule"]["beta_schedule"]
+
+
+def test_installed_model_makes_an_asset(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole way at the published sizes of pictures, through networks that are narrow and know nothing."""
+    monkeypatch.setenv("DIORAMA_MODELS", str(root))
+    monkeypatch.setattr(pipelines, "REFINING_STEPS", 2)
+    request = GenerationRequest("ab a", model="mvdream-lgm", steps=2)
+    made = asset.read_asset(job.run(request, tmp_path / "asset", Progress())["asset"])
+    assert made.model == "mvdream-lgm" and made.request == request.to_dict()
+    assert len(made.views) == 4
+    shown = np.stack([np.asarray(Image.open(frames[0])) for frames in made.views])
+    assert shown.shape == (4, 256, 256, 4)
+    assert shown[..., :3].std() > 1  # something was drawn
+    (cloud,) = (ply.read_ply(path) for path in made.splats)
+    assert len(cloud) == 4 * 32 * 32
+    assert np.isfinite(cloud.means).all()
+    spread = np.linalg.norm(made.cameras[:, :3, 3], axis=1)
+    assert np.allclose(spread, 1.5)  # the published orbit
 
 
 def test_settings_are_the_published_ones(files: dict[str, Path], root: Path) -> None:

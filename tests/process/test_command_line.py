@@ -69,6 +69,7 @@ def test_orbit_that_is_asked_for_is_the_one_in_the_asset(tmp_path: Path) -> None
         (["generate", "a red mushroom", "--elevation", "90"], 2, "E_REQUEST"),
         (["generate", "--image", "object.png"], 2, "told by text"),
         (["generate", "a car", "--model", "videomv-i2v"], 2, "needs a picture"),
+        (["generate", "a red mushroom", "--method", "magic"], 2, "reconstruct, distill"),
         (["generate"], 2, "E_PROMPT_EMPTY"),
         (["nonsense"], 2, "usage"),
         ([], 2, "usage"),

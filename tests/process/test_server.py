@@ -63,6 +63,7 @@ def test_unknown_method_is_an_error(talk) -> None:
         ({"prompt": "a red mushroom", "steps": 0}, "E_REQUEST"),
         ({"prompt": "a red mushroom", "guidance": "high"}, "E_REQUEST"),
         ({"prompt": "a red mushroom", "mesh": "yes"}, "E_REQUEST"),
+        ({"prompt": "a red mushroom", "method": ["distill"]}, "E_REQUEST"),
         ({"prompt": "a red mushroom", "colour": "red"}, "E_REQUEST"),
         ({"prompt": None}, "E_REQUEST"),
         ({}, "E_REQUEST"),
