@@ -79,11 +79,13 @@ class Work:
     three_d_aware: bool
 
 
-def work_of(folder: Path, settings: ModelSettings, views: int | None = None) -> Work:
+def work_of(
+    folder: Path, settings: ModelSettings, views: int | None = None, frames: int | None = None
+) -> Work:
     """What a model's files say about it, without loading them.
 
     Args:
-        views: how many are asked for; None for the model's own number.
+        views, frames: how many are asked for; None for the model's own numbers.
 
     Raises:
         DioramaError: E_WEIGHTS_MISSING or E_WEIGHTS_CORRUPT, naming the network.
@@ -117,7 +119,7 @@ def work_of(folder: Path, settings: ModelSettings, views: int | None = None) -> 
                 configs["reconstructor"]["down_channels"][0],
             ),
             views=views or settings.num_views,
-            frames=settings.num_frames,
+            frames=frames or settings.num_frames,
             size_px=settings.size_px,
             latent_px=settings.size_px >> (len(levels) - 1),
             input_views=settings.input_views,
