@@ -85,7 +85,7 @@ def work_of(
     """What a model's files say about it, without loading them.
 
     Args:
-        views, frames: how many are asked for; None for the model's own number.
+        views, frames: how many are asked for; None for the model's own numbers.
 
     Raises:
         DioramaError: E_WEIGHTS_MISSING or E_WEIGHTS_CORRUPT, naming the network.

@@ -31,11 +31,6 @@ class Plan:
     images_at_once: int | None = None
     offload: Literal["nothing", "networks", "layers"] = "nothing"
 
-    @property
-    def precision(self) -> str:
-        """The dtype's name."""
-        return str(self.dtype).removeprefix("torch.")
-
     def __str__(self) -> str:
         """What it does to save memory, in words."""
         savings = []
@@ -43,6 +38,8 @@ class Plan:
             savings.append(f"pictures are decoded {self.images_at_once} at a time")
         if not self.branches_together:
             savings.append("the guidance's branches run one after the other")
+        if self.dtype == torch.bfloat16:
+            savings.append("numbers have half their size (bfloat16)")
         if self.offload != "nothing":
             waiting = "networks" if self.offload == "networks" else "layers (this is slow)"
             savings.append(f"{waiting} wait in main memory until they are needed")
@@ -95,11 +92,9 @@ def choose(work: Work, device: torch.device, free_bytes: int) -> Choice:
 
     place = "main memory" if device.type == "cpu" else "the GPU's memory"
     reason = f"{work.views} views" + (f" of {work.frames} frames" if work.frames > 1 else "")
-    reason += f" need about {_gb(most)} at {first.precision}, {_gb(free_bytes)} of {place} are free: "
-    precision = f"{plan.precision}, " if plan.dtype != first.dtype else ""
-    reason += f"{precision}{plan}"
-    if chosen:
-        reason += f" ({_gb(needed)})"
+    dtype = str(first.dtype).removeprefix("torch.")
+    reason += f" need about {_gb(most)} at {dtype}, {_gb(free_bytes)} of {place} are free: "
+    reason += f"{plan} ({_gb(needed)})" if chosen else str(plan)
     if not fitting:
         reason += "; this may still be too much"
     return Choice(plan, leaner, reason + ".", bool(fitting))

@@ -15,7 +15,7 @@ from backend.models.published import NETWORKS
 from backend.models.videomv_unet import VideoMVUNet
 from backend.pipelines import memory
 from backend.pipelines.model import ViewsModel, read_settings
-from backend.pipelines.plan import CPU, Plan, choose, plans
+from backend.pipelines.plan import CPU, choose, plans
 from backend.pipelines.published_settings import SETTINGS
 from backend.protocol import DioramaError
 from backend.weights import MODELS
@@ -135,6 +135,7 @@ def test_less_free_memory_means_a_leaner_plan_and_a_reason(work: dict[str, memor
 
 
 def test_an_estimate_never_refuses(work: dict[str, memory.Work]) -> None:
+    assert "bfloat16" in choose(work["videomv-t2v"], CPU, 1).reason
     for device in (CPU, GPU):
         choice = choose(work["videomv-t2v"], device, 1)
         assert (choice.plan, choice.leaner, choice.fits) == (plans(device)[-1], None, False)
@@ -148,9 +149,14 @@ def test_plan_that_saves_next_to_nothing_is_left_out(work: dict[str, memory.Work
     assert choice.leaner.offload == "networks"
 
 
-def test_more_views_need_more() -> None:
-    few, many = (memory.work_of(STARTER, read_settings(STARTER), count) for count in (4, 24))
-    assert memory.needed_bytes(few, Plan()) < memory.needed_bytes(many, Plan())
+@pytest.mark.parametrize("few", [{"views": 4}, {"frames": 1}])
+def test_less_to_make_needs_less(few: dict[str, int]) -> None:
+    less, more = (
+        memory.work_of(STARTER, read_settings(STARTER), **asked)
+        for asked in (few, {"views": 8, "frames": 16})
+    )
+    for device in (CPU, GPU):
+        assert memory.needed_bytes(less, plans(device)[0]) < memory.needed_bytes(more, plans(device)[0])
 
 
 def test_half_a_header_is_named(tmp_path: Path) -> None:

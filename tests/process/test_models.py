@@ -151,7 +151,7 @@ def test_listing_is_the_default_and_names_licences_and_files(root: Path) -> None
     code, out, _ = command()
     assert code == 0
     assert out.startswith("starter")
-    for words in ("mvdream-lgm", "Commercial", "OpenRAIL", "pretrained_models.zip", "not measured"):
+    for words in ("mvdream-lgm", "Commercial", "OpenRAIL", "pretrained_models.zip", "(estimated)"):
         assert words in out
 
 
