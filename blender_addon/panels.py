@@ -47,9 +47,8 @@ class DIORAMA_PT_generate(_Panel, bpy.types.Panel):
         elif settings.source == "IMAGE":
             layout.prop(settings, "image", text="")
         else:
-            row = layout.row()
-            row.prop(context.scene, "camera", text="")
-            row.prop(settings, "only_selected")
+            layout.prop(context.scene, "camera", text="")
+            layout.prop(settings, "only_selected")
         if len(current.usable_models) > 1:
             layout.prop(settings, "model", text="")
         if settings.contradiction:
