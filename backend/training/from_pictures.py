@@ -32,13 +32,16 @@ class PictureObjective(nn.Module):
     """Holds all networks of a model, of which some learn: the others never drop anything out, nor round.
 
     Frozen weights are kept in half precision where there is a GPU.
+
+    Args:
+        unused: networks that are left where they are.
     """
 
-    def __init__(self, model: ViewsModel) -> None:
+    def __init__(self, model: ViewsModel, unused: tuple[str, ...] = ()) -> None:
         super().__init__()
         self.model = model
-        parts = ("text_encoder", "unet", "autoencoder", "reconstructor", "image_encoder")
-        self.networks = nn.ModuleDict({part: net for part in parts if (net := getattr(model, part))})
+        parts = {"text_encoder", "unet", "autoencoder", "reconstructor", "image_encoder"} - set(unused)
+        self.networks = nn.ModuleDict({part: net for part in sorted(parts) if (net := getattr(model, part))})
         self.networks.requires_grad_(False)
 
     def train(self, mode: bool = True) -> PictureObjective:
@@ -50,11 +53,15 @@ class PictureObjective(nn.Module):
         return self
 
     def shrink_frozen(self) -> None:
-        """Once it is settled what learns: all else in half precision, if there is a GPU."""
+        """Once it is settled what learns: the rest in half precision, if there is a GPU.
+
+        Not the text encoder: it is small, and runs where numbers of two precisions meet.
+        """
         if torch.cuda.is_available():
-            for parameter in self.networks.parameters():
-                if not parameter.requires_grad:
-                    parameter.data = parameter.data.half()
+            for part, network in self.networks.items():
+                for parameter in network.parameters():
+                    if not parameter.requires_grad and part != "text_encoder":
+                        parameter.data = parameter.data.half()
 
     def encode(self, pictures: Tensor) -> Tensor:  # [..., 3, H, W] sRGB 0..1 -> [..., C, h, w]
         """Scaled latents of pictures, in the autoencoder's own precision."""
@@ -166,7 +173,7 @@ class HalfDenoisedObjective(PictureObjective):
         told = {name: value.to(unet.dtype) for name, value in self.told(pictures).items()}
         latents = self.encode(pictures).transpose(1, 2).to(unet.dtype)
         with torch.autocast(rgba.device.type, enabled=False):
-            context = self.model.text_encoder(tokens).last_hidden_state
+            context = self.model.text_encoder(tokens).last_hidden_state.to(unet.dtype)
             x0 = half_denoised(
                 unet, self.scheduler, latents, noise.to(unet.dtype), timesteps, context, cameras, **told
             )
@@ -187,7 +194,7 @@ class MotionObjective(PictureObjective):
     """
 
     def __init__(self, model: ViewsModel) -> None:
-        super().__init__(model)
+        super().__init__(model, unused=("reconstructor",))
         assert isinstance(model.unet, MultiViewMotionUNet)
         self.alignment = AlignmentObjective(model.unet, model.settings.schedule, checkpointing=True)
         self.shrink_frozen()

@@ -79,7 +79,7 @@ def parser_of(command: str, description: str | None) -> argparse.ArgumentParser:
     add("--at-once", type=int, default=1, help="objects in a GPU's memory; the rest of a batch follows")
     add("--learning-rate", type=float, help="default: the paper's")
     add("--keep-every", type=int, help="steps between saved states and sample sheets; default: 1000")
-    add("--workers", type=int, default=4, help="processes that read pictures")
+    add("--workers", type=int, default=min(4, os.cpu_count() or 1), help="processes that read pictures")
     return parser
 
 

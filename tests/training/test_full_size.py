@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
+from backend import model_folders
 from backend.__main__ import main
 from backend.cameras import orbit
 from backend.evaluation.image_quality import vgg16_features
@@ -25,7 +27,7 @@ from backend.models.alignment import bases_sha256, load_alignment
 from backend.models.lgm import LGM
 from backend.models.multiview_motion_unet import MultiViewMotionUNet
 from backend.models.videomv_unet import VideoMVImageUNet, VideoMVUNet
-from backend.pipelines import schedules
+from backend.pipelines import published_settings, schedules
 from backend.pipelines.model import ModelSettings, load
 from backend.pipelines.three_d_aware import SplatRendering
 from backend.protocol import DioramaError
@@ -164,7 +166,7 @@ def clips(tmp_path: Path) -> Path:
 
 def arguments(model: Path, data: Path, tmp_path: Path, *more: str, name: str = "out") -> list[str]:
     given = ["--model", str(model), "--data", str(data), "--work", str(tmp_path / f"work-{name}")]
-    given += ["--out", str(tmp_path / name), "--steps", "4", "--batch", "2", "--keep-every", "2"]
+    given += ["--out", str(tmp_path / name), "--steps", "4", "--batch", "1", "--keep-every", "2"]
     return [*given, "--workers", "0", *more]
 
 
@@ -219,7 +221,7 @@ def test_views_are_learnt_by_the_denoiser_alone_and_an_interrupted_run_ends_the_
 
     options = arguments(text_model, orbits, tmp_path, *stage, name="again")
     with monkeypatch.context() as patch:
-        interrupt(patch, videomv, "views_batch", after=6)
+        interrupt(patch, videomv, "views_batch", after=3)
         assert main(["train", "videomv", *options]) == 130
     assert not (tmp_path / "again").exists()
     assert main(["train", "videomv", *options, "--workers", "1"]) == 0
@@ -229,13 +231,20 @@ def test_views_are_learnt_by_the_denoiser_alone_and_an_interrupted_run_ends_the_
 def test_the_reconstructor_learns_from_half_denoised_views_of_a_frozen_denoiser(
     text_model: Path, orbits: Path, tmp_path: Path
 ) -> None:
-    options = arguments(text_model, orbits, tmp_path, "--stage", "reconstructor", "--learning-rate", "1e-3")
-    assert main(["train", "videomv", *options]) == 0
-    before, after = checksums(text_model), checksums(tmp_path / "out")
+    model = tmp_path / "installed"
+    shutil.copytree(text_model, model)
+    model_folders.seal(model, "videomv-t2v")
+    options = arguments(model, orbits, tmp_path, "--stage", "reconstructor", "--learning-rate", "1e-3")
+    assert main(["train", "videomv", *options, "--steps", "2"]) == 0
+    before, after = checksums(model), checksums(tmp_path / "out")
     changed = {name for name in before if before[name] != after[name] and name.endswith(".safetensors")}
     assert changed == {"reconstructor/diffusion_pytorch_model.safetensors"}
     assert all(map(math.isfinite, losses(tmp_path / "work-out/reconstructor")))
     assert load(tmp_path / "out").settings == SETTINGS
+    listed = model_folders.read_manifest(tmp_path / "out")["files"]  # an installed model, as what it began as
+    assert {name: entry["sha256"] for name, entry in listed.items()} == {
+        name: checksum for name, checksum in after.items() if name != model_folders.MANIFEST
+    }
 
 
 def test_a_model_that_is_told_by_an_image_learns_from_any_side(orbits: Path, tmp_path: Path) -> None:
@@ -252,7 +261,7 @@ def test_a_model_that_is_told_by_an_image_learns_from_any_side(orbits: Path, tmp
         image_encoder=CLIPVisionModelWithProjection(config),
     )
     (orbits / "text_captions_cap3d.json").unlink()  # it needs none
-    options = arguments(model, orbits, tmp_path, "--stage", "views", "--steps", "2")
+    options = arguments(model, orbits, tmp_path, "--stage", "views", "--steps", "2", "--batch", "2")
     assert main(["train", "videomv", *options]) == 0
     assert all(map(math.isfinite, losses(tmp_path / "work-out/views")))
     moved = weights(tmp_path / "out", "unet")["image_latents_proj_in.0.weight"]
@@ -280,7 +289,7 @@ def test_only_the_alignment_of_vivid_zoo_changes_and_an_interrupted_run_ends_the
 
     again = arguments(moving_model, clips, tmp_path, "--learning-rate", "1e-2", name="again")
     with monkeypatch.context() as patch:
-        interrupt(patch, vivid_zoo, "clips_batch", after=7)
+        interrupt(patch, vivid_zoo, "clips_batch", after=4)
         assert main(["train", "vivid-zoo", *again]) == 130
     assert main(["train", "vivid-zoo", *again]) == 0
     assert checksums(tmp_path / "again") == checksums(tmp_path / "out")
@@ -305,6 +314,13 @@ def test_samples_of_clips_are_evenly_spread_views_and_every_third_frame(
         seen.add(first)
         starts.add(int(where[0, 0]))
     assert len(seen) > 4 and starts == {0, 1, 2}
+
+
+@pytest.mark.parametrize("name", published_settings.SETTINGS)
+def test_the_settings_of_every_published_model_are_what_training_reads(name: str, tmp_path: Path) -> None:
+    (tmp_path / "model.json").write_text(json.dumps(published_settings.SETTINGS[name]))
+    settings = ModelSettings.read(tmp_path)
+    assert settings.num_frames == (16 if name == "vivid-zoo" else 1)
 
 
 def refused(*options: str) -> DioramaError:
