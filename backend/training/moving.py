@@ -84,6 +84,9 @@ class MovingObjective(nn.Module):
         timesteps: Tensor,  # [B]
     ) -> Tensor:
         noisy = self.scheduler.add_noise(latents, noise, timesteps)
+        # On a CPU, torch 2.13 crashes in a GroupNorm whose weights want gradients while its input does not,
+        # as the first motion module's is where all before it is frozen.
+        noisy.requires_grad_()
         if self.scheduler.config["prediction_type"] == "v_prediction":
             wanted = self.scheduler.get_velocity(latents, noise, timesteps)
         else:

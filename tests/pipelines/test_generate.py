@@ -11,6 +11,7 @@ from PIL import Image
 from backend import asset, pipelines
 from backend.model_folders import STARTER
 from backend.pipelines.model import ViewsModel
+from backend.ply import read_ply
 from backend.progress import Progress
 from backend.protocol import DioramaError
 from backend.request import GenerationRequest
@@ -81,9 +82,9 @@ def test_moving_object_becomes_an_asset_of_the_same_splats_in_every_frame(
     request = GenerationRequest("a red car", frames=3, steps=2)
     made = asset.read_asset(pipelines.generate(request, out, progress))
     assert made.tracked
-    assert len(made.views) == 4 * 3
-    assert len(made.clouds) == 3
-    assert len({len(cloud) for cloud in made.clouds}) == 1
+    assert [len(view) for view in made.views] == [3] * 4
+    assert len(made.splats) == 3
+    assert len({len(read_ply(path)) for path in made.splats}) == 1
     assert "Following the splats" in stages
     assert "not trained" in progress.warnings[0]  # the alignment of this network is zero
 
