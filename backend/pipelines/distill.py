@@ -26,6 +26,7 @@ from .views import Conditioning, guide
 STEPS = 200
 RESCALE = 0.5  # how much of the contrast that guidance adds is taken back (MVDream, section 3.3)
 MOST_NOISE, LEAST_NOISE = 0.98, 0.02  # of the schedule, at the first and at the last step
+FAINTEST = 0.01  # splats of less opacity are left out in the end: half of all, and nobody sees it (55 dB)
 _COMPOSITING: fitting.Compositing = "linear"
 _PACE = 2.0  # of Adam: fewer steps than a fit to pictures would have, and farther to go
 _FOG = 0.6  # price of what splats cover, so that nothing stays that the model sees no use for
@@ -71,7 +72,9 @@ def distill(
             decay.step()
             if on_step:
                 on_step(i + 1, pictures.detach())
-        return fitting.cloud_of(leaves)
+        opacities = leaves["logits"].detach().sigmoid()
+        kept = opacities >= opacities.max().clamp_max(FAINTEST)
+        return fitting.cloud_of({name: leaf[kept] for name, leaf in leaves.items()})
 
 
 def distance(latents: Tensor, wanted: Tensor) -> Tensor:
