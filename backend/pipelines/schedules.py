@@ -60,6 +60,13 @@ def prediction_from_x0(scheduler: DDIMScheduler, x0: Tensor, timestep: int, nois
             raise ValueError(f"unknown prediction type {other!r}")
 
 
+def wanted_prediction(scheduler: DDIMScheduler, x0: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+    """What a network should predict (noise or v, as the scheduler is configured) where `noise` was added."""
+    if scheduler.config["prediction_type"] == "v_prediction":
+        return scheduler.get_velocity(x0, noise, timesteps)  # type: ignore[arg-type]
+    return noise
+
+
 def _amplitudes(scheduler: DDIMScheduler, timestep: int) -> tuple[float, float]:
     alpha = float(scheduler.alphas_cumprod[timestep])
     return alpha**0.5, (1 - alpha) ** 0.5

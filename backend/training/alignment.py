@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..cameras import at_unit_distance
 from ..models.multiview_motion_unet import MultiViewMotionUNet
+from ..pipelines.schedules import wanted_prediction
 from .loop import Batch
 
 CAPTION_DROPOUT = 0.1  # not stated in the paper; that of AnimateDiff's recipe, on whose code it was built
@@ -50,10 +51,7 @@ class AlignmentObjective(nn.Module):
     ) -> Tensor:
         """Mean squared error of the prediction."""
         noisy = self.scheduler.add_noise(latents, noise, timesteps)
-        if self.scheduler.config["prediction_type"] == "v_prediction":
-            wanted = self.scheduler.get_velocity(latents, noise, timesteps)
-        else:
-            wanted = noise
+        wanted = wanted_prediction(self.scheduler, latents, noise, timesteps)
         prediction = self.network(noisy, timesteps, tokens, at_unit_distance(cameras))
         return (prediction.float() - wanted).square().mean()
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel
 
 from ..models.videomv_unet import VideoMVUNet
+from ..pipelines.schedules import wanted_prediction
 from .loop import Batch
 
 CAPTION_DROPOUT = 0.1
@@ -60,10 +61,7 @@ class DenoiserObjective(nn.Module):
         **image: Tensor,  # what an image-conditioned network is told besides
     ) -> Tensor:
         noisy = self.scheduler.add_noise(latents, noise, timesteps)
-        if self.scheduler.config["prediction_type"] == "v_prediction":
-            wanted = self.scheduler.get_velocity(latents, noise, timesteps)
-        else:
-            wanted = noise
+        wanted = wanted_prediction(self.scheduler, latents, noise, timesteps)
         prediction = self.unet(
             noisy,
             timesteps,

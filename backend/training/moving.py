@@ -15,6 +15,7 @@ from transformers import CLIPTextModel
 from ..cameras import at_unit_distance
 from ..evaluation.motion_classifier import MotionClassifier
 from ..models.multiview_motion_unet import MultiViewMotionUNet
+from ..pipelines.schedules import wanted_prediction
 from .clips import WorldClips
 from .dataset import over
 from .loop import Batch
@@ -87,10 +88,7 @@ class MovingObjective(nn.Module):
         # On a CPU, torch 2.13 crashes in a GroupNorm whose weights want gradients while its input does not,
         # as the first motion module's is where all before it is frozen.
         noisy.requires_grad_()
-        if self.scheduler.config["prediction_type"] == "v_prediction":
-            wanted = self.scheduler.get_velocity(latents, noise, timesteps)
-        else:
-            wanted = noise
+        wanted = wanted_prediction(self.scheduler, latents, noise, timesteps)
         prediction = self.network(
             noisy,
             timesteps,

@@ -9,11 +9,7 @@ Each stage is kept in the work folder, and an interrupted recipe goes on where i
 
 from __future__ import annotations
 
-import argparse
 import copy
-import dataclasses
-import json
-import os
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -32,11 +28,11 @@ from ..models.videomv_unet import VideoMVUNet
 from ..pipelines import schedules, views
 from ..pipelines.model import ModelSettings, ViewsModel
 from ..pipelines.three_d_aware import SplatRendering, render
-from . import autoencoder, classifier, dataset, denoiser, reconstructor
-from .loop import Batch, Plan, train
+from . import autoencoder, classifier, dataset, denoiser, recipe, reconstructor
+from .loop import Batch, Plan
 from .sheets import write_sheet
 from .text import make_text_encoder, make_tokenizer, tokens_of
-from .world import CATEGORIES, COLOR_SYNONYMS, COLORS, SYNONYMS, vocabulary
+from .world import CATEGORIES, COLOR_SYNONYMS, COLORS, SYNONYMS, vocabulary, words_of
 
 OBJECTS, HELD_OUT, UNSEEN = 3200, 50, 600
 SEED = 0
@@ -74,31 +70,13 @@ SETTINGS = ModelSettings(
     three_d_aware=(0.4, 0.6, 0.8),
     input_views=len(reconstructor.INPUT_VIEWS),
     rendering=SplatRendering(dataset.FOV_DEG, dataset.SIZE_PX, dataset.GREY, "linear"),
-    words=tuple(
-        sorted(
-            {
-                word
-                for names in (SYNONYMS | COLOR_SYNONYMS).values()
-                for name in names
-                for word in name.split()
-            }
-        )
-    ),
+    words=tuple(sorted(words_of(SYNONYMS) | words_of(COLOR_SYNONYMS))),
 )
 
 
 def main(argv: list[str]) -> None:
     """Trains what is not trained yet, and writes the weights."""
-    parser = argparse.ArgumentParser(prog="python -m backend train starter", description=__doc__)
-    parser.add_argument("--work", type=Path, default=Path("out/training"), help="where stages are kept")
-    parser.add_argument("--out", type=Path, default=STARTER, help="where the weights go")
-    parser.add_argument("--stages", nargs="+", choices=PLANS, help="only these, and write no weights")
-    args = parser.parse_args(argv)
-    recipe = Recipe(args.work)
-    for stage in args.stages or PLANS:
-        recipe.run(stage)
-    if not args.stages:
-        recipe.write(args.out)
+    recipe.main(argv, "starter", __doc__ or "", PLANS, STARTER, Recipe)
 
 
 class Recipe:
@@ -240,32 +218,29 @@ class Recipe:
         batch_of: Callable[[torch.Generator, int], Batch],
         show: Callable[[Path], float] | None,
     ) -> None:
-        size, plan = PLANS[stage]
         folder = self.work / stage.replace(" ", "-")
-        share = size // int(os.environ.get("WORLD_SIZE", "1"))
-        train(stage, objective, lambda generator: batch_of(generator, share), plan, folder, show)
+        recipe.train_stage(stage, PLANS, folder, objective, batch_of, show)
 
     @torch.no_grad()
     def _half_denoised(self, objects: Tensor, inputs: Tensor, generator: torch.Generator) -> Tensor:
-        """What a 3D-aware step would see: input views as the denoiser believes them to be, at any noise.
-
-        Source: VideoMV (arXiv 2403.12010), section 3.2.
-        """
+        """What a 3D-aware step would see: input views as the denoiser believes them to be, at any noise."""
         views = self.latents.shape[1]
         parity = inputs[:, :1] % 2
         seen = parity + torch.arange(0, views, 2)  # the orbit of 8 that has the input views
         latents = self.latents[objects[:, None], seen].transpose(1, 2)
         timesteps = torch.randint(1000, (len(objects),), generator=generator)
         noise = torch.randn(latents.shape, generator=generator)
-        scheduler = DDIMScheduler(**SETTINGS.schedule)
-        noisy = scheduler.add_noise(latents, noise, timesteps)
         tokens = tokens_of(self.tokenizer, [self.world.captions[i] for i in objects.tolist()])
         context = self.text_encoder(tokens).last_hidden_state
-        v = self.unet(noisy, timesteps, context, self.world.cameras[seen]).float()
-        x0 = torch.cat(
-            [schedules.x0_from_prediction(scheduler, v[i : i + 1], int(t), noisy[i : i + 1])
-             for i, t in enumerate(timesteps)]
-        )  # fmt: skip
+        x0 = reconstructor.half_denoised(
+            self.unet,
+            DDIMScheduler(**SETTINGS.schedule),
+            latents,
+            noise,
+            timesteps,
+            context,
+            self.world.cameras[seen],
+        )
         chosen = x0.transpose(1, 2)[torch.arange(len(objects))[:, None], (inputs - parity) // 2]
         pictures = self.model.decode(chosen.flatten(0, 1))
         return pictures.unflatten(0, inputs.shape)
@@ -292,12 +267,4 @@ class Recipe:
         for part in ("text_encoder", "unet", "autoencoder", "reconstructor", "judge"):
             network = copy.deepcopy(getattr(self, part)).half()
             network.save_pretrained(folder / part)
-        made = {
-            "recipe": "python -m backend train starter",
-            "seed": SEED,
-            "objects": OBJECTS,
-            "plans": {
-                name: {"batch": size, **dataclasses.asdict(plan)} for name, (size, plan) in PLANS.items()
-            },
-        }
-        (folder / "training.json").write_text(json.dumps(made, indent=1) + "\n", "utf-8")
+        recipe.write_record(folder, "starter", SEED, PLANS, objects=OBJECTS)

@@ -9,7 +9,6 @@ networks, which are not trained here.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import dataclasses
 import json
@@ -31,8 +30,8 @@ from ..models.multiview_motion_unet import MultiViewMotionUNet
 from ..pipelines.model import load
 from ..pipelines.multiview_video import text_to_video, video_noise
 from ..pipelines.views import told_by_text, view_cameras
-from . import clips, dataset, moving
-from .loop import Batch, Plan, train
+from . import clips, dataset, moving, recipe
+from .loop import Batch, Plan
 from .motions import MOTION_SYNONYMS, motion_vocabulary
 from .sheets import write_sheet
 from .text import make_text_encoder, make_tokenizer, tokens_of
@@ -66,16 +65,7 @@ STAGES = {
 
 def main(argv: list[str]) -> None:
     """Trains what is not trained yet, and writes the weights."""
-    parser = argparse.ArgumentParser(prog="python -m backend train starter-motion", description=__doc__)
-    parser.add_argument("--work", type=Path, default=Path("out/training"), help="where stages are kept")
-    parser.add_argument("--out", type=Path, default=STARTER / MOTION, help="where the weights go")
-    parser.add_argument("--stages", nargs="+", choices=PLANS, help="only these, and write no weights")
-    args = parser.parse_args(argv)
-    recipe = Recipe(args.work)
-    for stage in args.stages or PLANS:
-        recipe.run(stage)
-    if not args.stages:
-        recipe.write(args.out)
+    recipe.main(argv, "starter-motion", __doc__ or "", PLANS, STARTER / MOTION, Recipe)
 
 
 class Recipe:
@@ -192,10 +182,8 @@ class Recipe:
         batch_of: Callable[[torch.Generator, int], Batch],
         show: Callable[[Path], float] | None,
     ) -> None:
-        size, plan = PLANS[stage]
         folder = self.work / f"moving-{stage.replace(' ', '-')}"
-        share = size // int(os.environ.get("WORLD_SIZE", "1"))
-        train(stage, objective, lambda generator: batch_of(generator, share), plan, folder, show)
+        recipe.train_stage(stage, PLANS, folder, objective, batch_of, show)
 
     def _show(self, network: MultiViewMotionUNet, path: Path, frames: int) -> float:
         """Writes generated clips of some prompts; returns how far their frames are apart, as an RMS."""
@@ -232,15 +220,7 @@ class Recipe:
             ("motion_judge", self.judge),
         ):
             copy.deepcopy(network).half().save_pretrained(folder / part)
-        made = {
-            "recipe": "python -m backend train starter-motion",
-            "seed": SEED,
-            "clips": CLIPS,
-            "plans": {
-                name: {"batch": size, **dataclasses.asdict(plan)} for name, (size, plan) in PLANS.items()
-            },
-        }
-        (folder / "training.json").write_text(json.dumps(made, indent=1) + "\n", "utf-8")
+        recipe.write_record(folder, "starter-motion", SEED, PLANS, clips=CLIPS)
 
 
 def _with_more_words(encoder: CLIPTextModel, tokenizer: PreTrainedTokenizerFast) -> CLIPTextModel:
