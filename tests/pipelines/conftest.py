@@ -10,12 +10,12 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from backend.models.lgm import LGM
-from backend.models.multiview_motion_unet import MultiViewMotionUNet
 from backend.models.videomv_unet import VideoMVImageUNet, VideoMVUNet
 from backend.pipelines import schedules
 from backend.pipelines.model import ModelSettings, ViewsModel
 from backend.pipelines.three_d_aware import SplatRendering
 from backend.training.text import make_text_encoder, make_tokenizer
+from tests.tiny import moving_unet
 
 UNET = {
     "block_out_channels": (32, 64),
@@ -90,15 +90,6 @@ def tiny_image_model(tiny_model: ViewsModel) -> ViewsModel:
 @pytest.fixture(scope="session")
 def tiny_moving_model(tiny_model: ViewsModel) -> ViewsModel:
     """The same for objects that move, in two frames from four sides."""
-    torch.manual_seed(2)
-    unet = MultiViewMotionUNet(
-        block_out_channels=(32, 64),
-        attention=(True, False),
-        layers_per_block=1,
-        num_attention_heads=(2, 2),
-        motion_heads=2,
-        motion_max_frames=4,
-        cross_attention_dim=32,
-    )
+    unet = moving_unet(cross_attention_dim=32, motion_max_frames=4).requires_grad_(False)
     settings = dataclasses.replace(tiny_model.settings, num_views=4, num_frames=2)
-    return dataclasses.replace(tiny_model, unet=unet.eval().requires_grad_(False), settings=settings)
+    return dataclasses.replace(tiny_model, unet=unet, settings=settings)

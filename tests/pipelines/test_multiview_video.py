@@ -13,6 +13,7 @@ from backend.pipelines.multiview_video import Consistency, decode_video, text_to
 from backend.pipelines.three_d_aware import SplatRendering, render
 from backend.progress import Progress
 from backend.protocol import DioramaError
+from tests.tiny import moving_unet
 
 VIEWS, FRAMES, SIDE, STEPS = 4, 3, 8, 3
 ORBIT = cameras.orbit(VIEWS, 20.0, 2.0)
@@ -20,20 +21,7 @@ ORBIT = cameras.orbit(VIEWS, 20.0, 2.0)
 
 @pytest.fixture(scope="module")
 def unet() -> MultiViewMotionUNet:
-    torch.manual_seed(0)
-    net = MultiViewMotionUNet(
-        block_out_channels=(32, 32),
-        attention=(True, False),
-        layers_per_block=1,
-        num_attention_heads=(2, 2),
-        motion_heads=2,
-        motion_max_frames=8,
-        cross_attention_dim=16,
-    )
-    for name, parameter in net.named_parameters():
-        if "proj_out" in name or ".align_" in name:
-            torch.nn.init.normal_(parameter, std=0.1)
-    return net.eval()
+    return moving_unet(busy=("proj_out", ".align_"), std=0.1, motion_max_frames=8)
 
 
 @pytest.fixture(scope="module")

@@ -13,26 +13,14 @@ from backend.models.multiview_motion_unet import MultiViewMotionUNet
 from backend.pipelines.schedules import STARTER, VIVID_ZOO
 from backend.protocol import DioramaError
 from backend.training.alignment import CAPTION_DROPOUT, AlignmentObjective, batch_of
+from tests.tiny import moving_unet
 
 VIEWS, FRAMES = 2, 3
 
 
 def network(seed: int = 0, **config: object) -> MultiViewMotionUNet:
-    """A network of width 32 whose motion modules do something."""
-    torch.manual_seed(seed)
-    net = MultiViewMotionUNet(
-        block_out_channels=(32, 32),
-        attention=(True, False),
-        layers_per_block=1,
-        num_attention_heads=(2, 2),
-        motion_heads=2,
-        cross_attention_dim=16,
-        **config,
-    )
-    for name, parameter in net.named_parameters():
-        if "proj_out" in name:
-            torch.nn.init.normal_(parameter, std=0.2)
-    return net.eval()
+    """Its motion modules do something."""
+    return moving_unet(seed=seed, busy=("proj_out",), **config)
 
 
 @pytest.fixture

@@ -25,7 +25,6 @@ from backend.cameras import orbit
 from backend.evaluation.image_quality import vgg16_features
 from backend.models.alignment import bases_sha256, load_alignment
 from backend.models.lgm import LGM
-from backend.models.multiview_motion_unet import MultiViewMotionUNet
 from backend.models.videomv_unet import VideoMVImageUNet, VideoMVUNet
 from backend.pipelines import published_settings, schedules
 from backend.pipelines.model import ModelSettings, load
@@ -35,6 +34,7 @@ from backend.training import videomv, vivid_zoo
 from backend.training.from_pictures import Perceptual
 from backend.training.loop import LOSSES
 from backend.training.text import make_text_encoder, make_tokenizer
+from tests.tiny import moving_unet
 
 CPU = torch.device("cpu")
 VIEWS, FRAMES, SIZE = 4, 2, 16
@@ -105,16 +105,10 @@ def text_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def moving_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    unet = MultiViewMotionUNet(
-        block_out_channels=(8, 8),
-        attention=(True, False),
-        layers_per_block=1,
-        num_attention_heads=(1, 1),
-        motion_heads=1,
-        cross_attention_dim=8,
+    unet = moving_unet(
+        block_out_channels=(8, 8), num_attention_heads=(1, 1), motion_heads=1, cross_attention_dim=8,
         norm_num_groups=4,
-    )
+    )  # fmt: skip
     settings = dataclasses.replace(SETTINGS, schedule=schedules.VIVID_ZOO, num_frames=FRAMES)
     return write_model(tmp_path_factory.mktemp("moving") / "model", unet, settings)
 

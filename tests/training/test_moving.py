@@ -10,25 +10,14 @@ from backend.evaluation.motion_classifier import MotionClassifier
 from backend.models.multiview_motion_unet import MultiViewMotionUNet
 from backend.pipelines import schedules
 from backend.training import moving, text
+from tests.tiny import moving_unet
 
 VIEWS, FRAMES = 4, 3
 
 
 @pytest.fixture
 def network() -> MultiViewMotionUNet:
-    torch.manual_seed(0)
-    net = MultiViewMotionUNet(
-        block_out_channels=(32, 32),
-        attention=(True, False),
-        layers_per_block=1,
-        num_attention_heads=(2, 2),
-        motion_heads=2,
-        cross_attention_dim=16,
-    )
-    for name, parameter in net.named_parameters():
-        if "proj_out" in name or "camera_embedding" in name:
-            torch.nn.init.normal_(parameter, std=0.2)
-    return net
+    return moving_unet(busy=("proj_out", "camera_embedding"))
 
 
 def batch(stage: moving.Stage, tokens: torch.Tensor):
