@@ -65,9 +65,13 @@ def _mvdream(version: int, **more: object) -> MultiViewMotionUNet:
     )
 
 
-def _clip_text(layers: int) -> CLIPTextModel:
-    sizes = {"vocab_size": WORDS, "max_position_embeddings": PROMPT, "num_hidden_layers": layers}
-    return CLIPTextModel(CLIPTextConfig(**sizes, **CLIP))
+def _clip_text(width: int = WIDTH) -> CLIPTextModel:
+    sizes = {"vocab_size": WORDS, "max_position_embeddings": PROMPT, "num_hidden_layers": 2}
+    return CLIPTextModel(CLIPTextConfig(**sizes, **CLIP | {"hidden_size": width}))
+
+
+def _clip_text_1() -> CLIPTextModel:
+    return _clip_text(MVDREAM[1]["config"]["context_dim"])
 
 
 def _clip_image() -> CLIPVisionModelWithProjection:
@@ -87,8 +91,8 @@ NETWORKS = {
     "lgm": Network(_lgm, converters.lgm),
     "lgm-fixrot": Network(_lgm, converters.lgm),
     "stable-diffusion-vae": Network(lambda: _vae(T2V["config"]["vae"]), converters.ldm_vae),
-    "clip-l-text": Network(lambda: _clip_text(2), converters.ldm_clip_text),
-    "clip-h-text": Network(lambda: _clip_text(2), converters.open_clip_text),
+    "clip-l-text": Network(_clip_text_1, converters.ldm_clip_text),
+    "clip-h-text": Network(_clip_text, converters.open_clip_text),
     "clip-h-image": Network(_clip_image, converters.open_clip_image),
 }
 
@@ -161,13 +165,13 @@ def publish(model: str, folder: Path) -> Path:
     reconstructor = weights({name: p.shape for name, p in _lgm().state_dict().items()})
     _save(reconstructor, folder / "model_fp16_fixrot.safetensors")
     if model == "mvdream-lgm":
-        text = weights({name: p.shape for name, p in _clip_text(2).state_dict().items()}, "text_model.")
+        text = weights({name: p.shape for name, p in _clip_text().state_dict().items()}, "text_model.")
         _save(weights(MVDREAM[2]["keys"]["unet"]), folder / "unet" / "diffusion_pytorch_model.safetensors")
         plain = converters.ldm_vae(vae)
         _save(plain, folder / "vae" / "diffusion_pytorch_model.safetensors")
         _save(text, folder / "text_encoder" / "model.safetensors")
     else:
-        text = weights({name: p.shape for name, p in _clip_text(2).state_dict().items()})
+        text = weights({name: p.shape for name, p in _clip_text_1().state_dict().items()})
         unet = weights(MVDREAM[1]["keys"]["unet"], "model.diffusion_model.")
         text = {f"cond_stage_model.transformer.text_model.{name}": value for name, value in text.items()}
         _save(unet | vae | text | {"betas": torch.zeros(1000)}, folder / "sd-v1.5-4view.pt")

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections import namedtuple
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from PIL import Image
 from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
 from backend import asset, job, model_folders, model_install, pipelines, ply
+from backend.gaussians.tracking import Effort
 from backend.models import converters, published
 from backend.models.lgm import LGM
 from backend.models.multiview_motion_unet import MultiViewMotionUNet
 from backend.models.videomv_unet import VideoMVImageUNet, VideoMVUNet
+from backend.pipelines import moving
 from backend.progress import Progress
 from backend.protocol import DioramaError
 from backend.request import GenerationRequest
@@ -100,7 +103,9 @@ def test_published_files_become_a_model_that_is_read_back(
     words = [tokenizer.convert_tokens_to_ids(word) for word in ("ab</w>", "a</w>")]
     filler = last if name == "vivid-zoo" else 0
     assert tokens.tolist() == [[first, *words, last, filler, filler, filler]]
-    assert text(tokens).last_hidden_state.shape == (1, 7, published_models.WIDTH)
+    assert text(tokens).last_hidden_state.shape == (1, 7, text.config.hidden_size)
+    if isinstance(unet, MultiViewMotionUNet):
+        assert text.config.hidden_size == unet.config.cross_attention_dim
     if name == "videomv-i2v":
         CLIPVisionModelWithProjection.from_pretrained(folder / "image_encoder")
     settings = json.loads((folder / "model.json").read_text())
@@ -124,6 +129,23 @@ def test_installed_model_makes_an_asset(root: Path, tmp_path: Path, monkeypatch:
     assert np.isfinite(cloud.means).all()
     spread = np.linalg.norm(made.cameras[:, :3, 3], axis=1)
     assert np.allclose(spread, 1.5)  # the published orbit
+
+
+def test_installed_model_makes_an_asset_that_moves(
+    files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model_install.convert("vivid-zoo", tmp_path, files["vivid-zoo"], Progress())
+    monkeypatch.setenv("DIORAMA_MODELS", str(tmp_path))
+    monkeypatch.setattr(moving, "track", partial(moving.track, effort=Effort(2, 1, 1, 1, 1)))
+    request = GenerationRequest("ab a", model="vivid-zoo", steps=1, frames=2)
+    progress = Progress()
+    made = asset.read_asset(job.run(request, tmp_path / "asset", progress)["asset"])
+    assert made.tracked
+    assert [len(frames) for frames in made.views] == [2] * 4
+    first, second = (ply.read_ply(path) for path in made.splats)
+    assert len(first) == len(second) > 0
+    assert np.array_equal(first.opacities, second.opacities)
+    assert "not trained" in progress.warnings[0]  # nobody has published an alignment
 
 
 def test_settings_are_the_published_ones(files: dict[str, Path], root: Path) -> None:
