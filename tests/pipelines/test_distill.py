@@ -23,7 +23,7 @@ from backend.request import GenerationRequest
 
 @pytest.fixture(scope="module")
 def starter() -> ViewsModel:
-    return load(STARTER, torch.device("cpu"))
+    return load(STARTER)
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def one_thread():
 @pytest.fixture
 def out(tmp_path: Path, tiny_model: ViewsModel, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The asset folder, which whoever runs the job has made; the model is a tiny one."""
-    monkeypatch.setattr(pipelines, "_loaded", lambda folder, device: tiny_model)
+    monkeypatch.setattr(pipelines, "_loaded", lambda folder, plan: tiny_model)
     (tmp_path / "asset").mkdir()
     return tmp_path / "asset"
 

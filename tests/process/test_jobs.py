@@ -30,8 +30,8 @@ def test_job_tells_its_stages_and_ends_with_an_asset(talk, tmp_path: Path) -> No
 def test_job_warns_of_unknown_words(talk, tmp_path: Path) -> None:
     backend = talk()
     backend.submit(1, "j", tmp_path / "asset", prompt="a red qwertz mushroom", steps=1)
-    note = backend.until(method="job.log")["params"]
-    assert note["level"] == "warning"
+    plan, note = (backend.until(method="job.log")["params"] for _ in range(2))
+    assert (plan["level"], note["level"]) == ("info", "warning")
     assert "qwertz" in note["message"]
     assert backend.until(id=1)["result"]["warnings"] == [note["message"]]
 
