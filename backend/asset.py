@@ -198,7 +198,7 @@ def view_name(view: int, frame: int) -> str:
 
 
 def contact_sheet(views: np.ndarray) -> np.ndarray:
-    """First frames of all views over white, in a grid as square as possible.
+    """All views over white: in a grid as square as possible, or a row of frames for each that moves.
 
     Args:
         views: [V, F, H, W, 3|4] sRGB, straight alpha.
@@ -206,14 +206,13 @@ def contact_sheet(views: np.ndarray) -> np.ndarray:
     Returns:
         [rows * H, columns * W, 3]
     """
-    first = views[:, 0]
-    if first.shape[-1] == 4:
-        first = first[..., :3] * first[..., 3:] + (1 - first[..., 3:])
-    count, height, width, _ = first.shape
-    columns = math.ceil(math.sqrt(count))
-    rows = math.ceil(count / columns)
+    if views.shape[-1] == 4:
+        views = views[..., :3] * views[..., 3:] + (1 - views[..., 3:])
+    count, frames, height, width, _ = views.shape
+    columns = frames if frames > 1 else math.ceil(math.sqrt(count))
+    rows = math.ceil(count * frames / columns)
     sheet = np.ones((rows * columns, height, width, 3), np.float32)
-    sheet[:count] = first
+    sheet[: count * frames] = views.reshape(-1, height, width, 3)
     sheet = sheet.reshape(rows, columns, height, width, 3).transpose(0, 2, 1, 3, 4)
     return sheet.reshape(rows * height, columns * width, 3)
 
