@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from ..model_folders import MOTION, STARTER
 from ..models.multiview_motion_unet import MultiViewMotionUNet
 from ..pipelines import views
 from ..pipelines.model import ViewsModel, load
+from ..pipelines.moving import consistency_of
 from ..pipelines.multiview_video import text_to_video, video_noise
 from ..pipelines.three_d_aware import render as render_splats
 from ..training import clips
@@ -31,6 +33,7 @@ from ..training.world import CATEGORIES, COLORS
 from .classifier import WorldClassifier, load_classifier
 from .motion_classifier import MotionClassifier
 
+AWARE = "whole, with 3D-aware steps"  # as it is used; all other rows are without
 NO_SIDES = "without the multi-view network"  # every view for itself, told nothing of its camera
 FIRST_SEED = 7000  # far from those that were looked at while the recipe was made
 
@@ -56,10 +59,9 @@ def main(argv: list[str]) -> int:
         if name == "true clips":
             made = (_true_clip(i, *what) for i, what in enumerate(asked))
         else:
-            unet, apart = networks[name], name == NO_SIDES
+            variant = dataclasses.replace(model, unet=networks[name])
             made = (
-                _generate(model, unet, apart, moving_prompt_for(*what), i, cameras)
-                for i, what in enumerate(asked)
+                _generate(variant, name, moving_prompt_for(*what), i, cameras) for i, what in enumerate(asked)
             )
         table[name] = _measure(tqdm(made, name, len(asked), unit="clip"), asked, model, judges, cameras,
                                args.out / f"motion-{name.replace(' ', '-')}.png")  # fmt: skip
@@ -83,6 +85,7 @@ def variants(whole: MultiViewMotionUNet, work: Path | None) -> dict[str, MultiVi
             out, since its weights are not shipped.
     """
     parts = {
+        AWARE: (),
         "whole": (),
         "without 3D-2D alignment": ("align_in",),
         "without 2D-3D alignment": ("align_out",),
@@ -124,21 +127,24 @@ def _asked(count: int) -> list[tuple[str, str, str]]:
 
 @torch.no_grad()
 def _generate(
-    model: ViewsModel, unet: MultiViewMotionUNet, apart: bool, prompt: str, i: int, cameras: Tensor
+    model: ViewsModel, name: str, prompt: str, i: int, cameras: Tensor
 ) -> Tensor:  # [V, F, 3, H, W]
-    settings = model.settings
+    settings, unet = model.settings, model.unet
+    assert isinstance(unet, MultiViewMotionUNet)
     nothing, told = views.told_by_text(model, [prompt]).context.chunk(2)
     noise = video_noise(model, len(cameras), settings.num_frames, FIRST_SEED + i)
-    together = 1 if apart else len(cameras)
+    together = 1 if name == NO_SIDES else len(cameras)
+    consistency = consistency_of(model, len(cameras)) if name == AWARE else None
     latents = torch.cat(
         [
             text_to_video(
-                unet, told, nothing, some, seen, settings.steps, settings.guidance, schedule=settings.schedule
+                unet, told, nothing, some, seen, settings.steps, settings.guidance,
+                schedule=settings.schedule, consistency=consistency,
             )
             for some, seen in zip(noise.split(together, 1), cameras.split(together), strict=True)
         ],
         dim=1,
-    )
+    )  # fmt: skip
     return model.decode(latents[0].flatten(0, 1)).unflatten(0, latents.shape[1:3])
 
 

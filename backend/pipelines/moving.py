@@ -25,6 +25,14 @@ def pictures_of(model: ViewsModel, latents: Tensor) -> Tensor:  # [V, F, C, h, w
     return model.decode(latents.flatten(0, 1)).unflatten(0, latents.shape[:2])
 
 
+def consistency_of(model: ViewsModel, num_views: int) -> Consistency:
+    """When and how the model's views of a frame are made to agree."""
+    settings, seen = model.settings, views.input_views(model, num_views)
+    return Consistency(
+        settings.three_d_aware, model.reconstructor, seen, settings.rendering, model.decode, model.encode
+    )
+
+
 def moving_splats(
     model: ViewsModel,
     request: GenerationRequest,
@@ -45,7 +53,6 @@ def moving_splats(
     num_views, num_frames = len(cameras), request.frames or settings.num_frames
     steps = request.steps or settings.steps
     nothing, told = views.told_by_text(model, [request.prompt]).context.chunk(2)
-    seen = views.input_views(model, num_views)
     latents = text_to_video(
         model.unet,
         told,
@@ -56,9 +63,7 @@ def moving_splats(
         settings.guidance if request.guidance is None else request.guidance,
         schedule=settings.schedule,
         one_branch_at_a_time=not model.plan.branches_together,
-        consistency=Consistency(
-            settings.three_d_aware, model.reconstructor, seen, settings.rendering, model.decode, model.encode
-        ),
+        consistency=consistency_of(model, num_views),
         progress=progress,
         on_estimate=lambda i, x0: show(i, steps, lambda: pictures_of(model, x0[0])),
     )
