@@ -18,7 +18,7 @@ from ..protocol import DioramaError
 from . import schedules
 from .model import ViewsModel
 from .three_d_aware import SplatRendering, three_d_aware_step
-from .views import starting_noise
+from .views import guide, starting_noise
 
 Images = Callable[[Tensor], Tensor]
 
@@ -90,9 +90,9 @@ def text_to_video(
         if consistency and i in aware:
             x0 = schedules.x0_from_prediction(scheduler, prediction, t, both)
             x0 = one_object_per_frame(x0, cameras, consistency, progress)
-            prediction = schedules.prediction_from_x0(scheduler, _guided(x0, guidance), t, latents)
+            prediction = schedules.prediction_from_x0(scheduler, guide(x0, guidance), t, latents)
         else:
-            prediction = _guided(prediction, guidance)
+            prediction = guide(prediction, guidance)
         step = scheduler.step(prediction, t, latents)
         latents = step.prev_sample
         progress.step(i + 1, steps)
@@ -171,8 +171,3 @@ def _warn_if_not_aligned(unet: MultiViewMotionUNet, progress: Progress) -> None:
             "warning",
             "the alignment between views and motion is not trained: views may disagree and move badly",
         )
-
-
-def _guided(both: Tensor, guidance: float) -> Tensor:  # [2 * B, ...] -> [B, ...]
-    without, described = both.chunk(2)
-    return without + guidance * (described - without)

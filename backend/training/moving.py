@@ -18,10 +18,9 @@ from ..models.multiview_motion_unet import MultiViewMotionUNet
 from ..pipelines.schedules import wanted_prediction
 from .clips import WorldClips
 from .dataset import over
+from .denoiser import CAPTION_DROPOUT
 from .loop import Batch
 from .sheets import write_sheet
-
-CAPTION_DROPOUT = 0.1
 
 
 @dataclass(frozen=True)
