@@ -45,6 +45,7 @@ class ModelSettings:
         rendering: of the reconstructor's splats, inside the sampling.
         words: all that the model knows, if these are few.
         num_frames: of every view; 1 for models of objects that stand still.
+        shared_noise: the part of the noise's variance that all frames of a view have in common.
     """
 
     schedule: dict[str, Any]
@@ -62,6 +63,7 @@ class ModelSettings:
     negative_prompt: str = ""
     words: tuple[str, ...] = ()
     num_frames: int = 1
+    shared_noise: float = 0.0
 
     def write(self, folder: Path) -> None:
         """Puts them beside the weights."""

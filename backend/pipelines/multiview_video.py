@@ -103,8 +103,9 @@ def text_to_video(
 
 def video_noise(model: ViewsModel, num_views: int, num_frames: int, seed: int) -> Tensor:
     """Noise of a video, [1, V, F, C, h, w], that depends on the seed alone, not on the device."""
-    frames = [starting_noise(model, num_views, seed, frame) for frame in range(num_frames)]
-    return torch.stack(frames, dim=3).permute(0, 2, 3, 1, 4, 5)
+    common, *own = (starting_noise(model, num_views, seed, frame) for frame in range(num_frames + 1))
+    frames = torch.stack(own, dim=3).permute(0, 2, 3, 1, 4, 5)
+    return schedules.mixed_noise(common.transpose(1, 2)[:, :, None], frames, model.settings.shared_noise)
 
 
 def one_object_per_frame(

@@ -70,3 +70,15 @@ def wanted_prediction(scheduler: DDIMScheduler, x0: Tensor, noise: Tensor, times
 def _amplitudes(scheduler: DDIMScheduler, timestep: int) -> tuple[float, float]:
     alpha = float(scheduler.alphas_cumprod[timestep])
     return alpha**0.5, (1 - alpha) ** 0.5
+
+
+def mixed_noise(
+    common: Tensor,  # [..., 1, C, h, w]
+    own: Tensor,  # [..., F, C, h, w]
+    shared: float,
+) -> Tensor:  # [..., F, C, h, w]
+    """Noise of frames of which a part, as a fraction of the variance, is the same in all of them.
+
+    Source: the mixed noise of PYoCo (arXiv 2305.10474, equation 6).
+    """
+    return shared**0.5 * common + (1 - shared) ** 0.5 * own
