@@ -21,7 +21,7 @@ from ..model_folders import MOTION, STARTER
 from ..models.multiview_motion_unet import MultiViewMotionUNet
 from ..pipelines import views
 from ..pipelines.model import ViewsModel, load
-from ..pipelines.moving import consistency_of
+from ..pipelines.moving import consistency_of, pictures_of
 from ..pipelines.multiview_video import text_to_video, video_noise
 from ..pipelines.three_d_aware import render as render_splats
 from ..training import clips
@@ -145,7 +145,7 @@ def _generate(
         ],
         dim=1,
     )  # fmt: skip
-    return model.decode(latents[0].flatten(0, 1)).unflatten(0, latents.shape[1:3])
+    return pictures_of(model, latents[0])
 
 
 def _true_clip(i: int, category: str, color: str, motion: str) -> Tensor:  # [V, F, 3, H, W]

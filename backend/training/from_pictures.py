@@ -24,7 +24,6 @@ from .loop import Batch
 from .objaverse import GREY, WHITE
 from .reconstructor import ReconstructorObjective, half_denoised
 
-IMAGES_AT_ONCE = 8  # through the autoencoder, which needs more memory for a picture than all else
 PERCEPTUAL_PX = 256
 
 
@@ -67,15 +66,13 @@ class PictureObjective(nn.Module):
         """Scaled latents of pictures, in the autoencoder's own precision."""
         flat = pictures.flatten(0, -4)
         with torch.no_grad(), torch.autocast(flat.device.type, enabled=False):
-            parts = [self.model.encode(some).float() for some in flat.split(IMAGES_AT_ONCE)]
-        return torch.cat(parts).unflatten(0, pictures.shape[:-3])
+            return self.model.encode(flat).float().unflatten(0, pictures.shape[:-3])
 
     def decode(self, latents: Tensor) -> Tensor:  # [..., C, h, w] -> [..., 3, H, W] sRGB 0..1
         """Pictures of scaled latents."""
         flat = latents.flatten(0, -4)
         with torch.no_grad(), torch.autocast(flat.device.type, enabled=False):
-            parts = [self.model.decode(some) for some in flat.split(IMAGES_AT_ONCE)]
-        return torch.cat(parts).unflatten(0, latents.shape[:-3])
+            return self.model.decode(flat).unflatten(0, latents.shape[:-3])
 
     def told(self, pictures: Tensor) -> dict[str, Tensor]:  # [B, V, 3, H, W], view 0 on white
         """What an image-conditioned denoiser is told besides the text; nothing for the others."""
