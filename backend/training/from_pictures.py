@@ -17,10 +17,10 @@ from ..models.checkpoints import read_checkpoint
 from ..models.multiview_motion_unet import MultiViewMotionUNet
 from ..models.videomv_unet import VideoMVImageUNet
 from ..pipelines.model import ViewsModel
-from .alignment import AlignmentObjective
 from .dataset import over
 from .denoiser import DenoiserObjective, Stage
 from .loop import Batch
+from .moving import ALIGNMENT, MovingObjective
 from .objaverse import GREY, WHITE
 from .reconstructor import ReconstructorObjective, half_denoised
 
@@ -193,7 +193,9 @@ class MotionObjective(PictureObjective):
     def __init__(self, model: ViewsModel) -> None:
         super().__init__(model, unused=("reconstructor",))
         assert isinstance(model.unet, MultiViewMotionUNet)
-        self.alignment = AlignmentObjective(model.unet, model.settings.schedule, checkpointing=True)
+        self.denoiser = MovingObjective(
+            model.unet, model.text_encoder, model.settings.schedule, ALIGNMENT, checkpointing=True
+        )
         self.shrink_frozen()
 
     def forward(
@@ -205,12 +207,8 @@ class MotionObjective(PictureObjective):
         noise: Tensor,  # [B, V, F, C, h, w]
         timesteps: Tensor,  # [B]
     ) -> Tensor:
-        with torch.no_grad():
-            color, alpha = (rgba.float() / 255).split([3, 1], dim=-3)
-            pictures = color * alpha + background.view(-1, 1, 1, 1, 1, 1) * (1 - alpha)
-            latents = self.encode(pictures)
-            context = self.model.text_encoder(tokens).last_hidden_state
-        return self.alignment(latents, context, cameras, noise, timesteps)
+        pictures = over(rgba.float() / 255, background.view(-1, 1, 1, 1, 1, 1))
+        return self.denoiser(self.encode(pictures), tokens, cameras, noise, timesteps)
 
 
 class Perceptual(nn.Module):

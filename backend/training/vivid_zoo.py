@@ -25,7 +25,7 @@ from ..pipelines.multiview_video import text_to_video
 from ..pipelines.views import with_suffix
 from ..protocol import DioramaError
 from . import full_size, objaverse
-from .alignment import CAPTION_DROPOUT
+from .denoiser import CAPTION_DROPOUT
 from .from_pictures import MotionObjective
 from .loop import Batch, Plan
 from .sheets import write_sheet

@@ -294,7 +294,7 @@ def test_samples_of_clips_are_evenly_spread_views_and_every_third_frame(
 ) -> None:
     write_clip(tmp_path, frames=6, step=1)
     data, _ = vivid_zoo.read_clips(tmp_path, load(moving_model))
-    cameras, seen, starts = orbit(2 * VIEWS, 20.0, 2.4), set(), set()
+    cameras, seen, starts, dropped = orbit(2 * VIEWS, 20.0, 2.4), set(), set(), 0
     for seed in range(30):
         batch = vivid_zoo.clips_batch(data, 1, torch.Generator().manual_seed(seed))
         assert batch["rgba"].shape == (1, VIEWS, FRAMES, 4, SIZE, SIZE)
@@ -305,9 +305,10 @@ def test_samples_of_clips_are_evenly_spread_views_and_every_third_frame(
             batch["rgba"][0, :, :, 3].amax(-2).int().argmax(-1) - 2
         )  # [V, F] the dot's column is its frame
         assert (where == where[:1]).all() and (where[0].diff() == 3).all()
+        dropped += torch.equal(batch["tokens"][0], data.no_tokens)
         seen.add(first)
         starts.add(int(where[0, 0]))
-    assert len(seen) > 4 and starts == {0, 1, 2}
+    assert len(seen) > 4 and starts == {0, 1, 2} and 0 < dropped < 10
 
 
 @pytest.mark.parametrize("name", published_settings.SETTINGS)
