@@ -136,7 +136,12 @@ class HalfDenoisedObjective(PictureObjective):
         )
         self.shrink_frozen()
 
-    def forward(
+    def forward(self, **batch: Tensor) -> Tensor:
+        """The loss of what `given` makes of a batch."""
+        return self.reconstruction(**self.given(**batch))
+
+    @torch.no_grad()
+    def given(
         self,
         rgba: Tensor,  # [B, V, 4, H, W] uint8, sRGB, straight alpha
         tokens: Tensor,  # [B, L]
@@ -147,24 +152,8 @@ class HalfDenoisedObjective(PictureObjective):
         compared: Tensor,  # [B, T] views to compare
         targets: Tensor,  # [B, T, 4, H', W'] uint8, of these
         background: Tensor,  # [3] behind the Gaussians
-    ) -> Tensor:
-        told = self.given(rgba, tokens, cameras, noise, timesteps, seen, compared, targets, background)
-        return self.reconstruction(**told)
-
-    @torch.no_grad()
-    def given(
-        self,
-        rgba: Tensor,
-        tokens: Tensor,
-        cameras: Tensor,
-        noise: Tensor,
-        timesteps: Tensor,
-        seen: Tensor,
-        compared: Tensor,
-        targets: Tensor,
-        background: Tensor,
     ) -> Batch:
-        """What the reconstructor is given, as its own objective has it; the arguments are `forward`'s."""
+        """What the reconstructor is given, as its own objective has it."""
         pictures = over(rgba.float() / 255, self.background)
         unet = self.model.unet
         told = {name: value.to(unet.dtype) for name, value in self.told(pictures).items()}
