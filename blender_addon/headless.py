@@ -83,8 +83,9 @@ def main(argv: list[str]) -> int:
         wanted = _requests(args, out)
         if args.camera is not None:
             camera = capture.active_camera(bpy.context.scene, args.camera)
-            for warning in capture.picture(bpy.context, camera, Path(str(wanted[0].image))):
+            for warning in capture.differences(bpy.context.scene):
                 print(f"warning: {warning}", file=sys.stderr)
+            capture.picture(bpy.context, camera, Path(str(wanted[0].image)))
         for number, request in enumerate(wanted, 1):
             folder = out
             if args.jobs:
