@@ -5,6 +5,8 @@ A temporary copy of the scene is rendered, so that no setting of the artist's sc
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from pathlib import Path
 
 import bpy
@@ -55,9 +57,16 @@ def picture_name(camera: bpy.types.Object) -> str:
     return bpy.path.clean_name(camera.name) + ".png"
 
 
+def differences(scene: bpy.types.Scene) -> list[str]:
+    """What in the picture will not be as in the scene, in words."""
+    if scene.rigidbody_world and scene.rigidbody_world.enabled:
+        return ["In the camera's picture, rigid bodies stand where they begin: the simulation is not in it"]
+    return []
+
+
 def picture(
     context: bpy.types.Context, camera: bpy.types.Object, path: Path, only_selected: bool = False
-) -> list[str]:
+) -> None:
     """Renders what a camera of the scene sees to a PNG: RGBA, straight alpha, nothing where the world is.
 
     Engine, light and colours are the scene's; compositor, sequencer and motion blur are left out.
@@ -66,51 +75,129 @@ def picture(
         path: the file; its folder is made.
         only_selected: of all objects, only the selected ones and the lamps.
 
-    Returns:
-        What in the picture is not as in the scene, in words.
-
     Raises:
         DioramaError: E_OUTPUT_UNWRITABLE, or E_IMAGE if it cannot be rendered.
     """
+    _make_room(path)
+    images = {image.name for image in bpy.data.images}
+    scene = context.scene.copy()
+    try:
+        _prepare(scene, context, camera, path, only_selected)
+        bpy.ops.render.render(write_still=True, scene=scene.name, layer=context.view_layer.name)
+    except RuntimeError as error:  # the operator's report
+        raise _error(str(error).removeprefix("Error: ").strip()) from error
+    finally:
+        _remove(scene, images)
+    if not path.is_file():
+        raise _error("the render was cancelled")
+
+
+class Rendering:
+    """The same picture, rendered while Blender goes on drawing: its status bar shows how far, Esc cancels.
+
+    Blender's interface is locked meanwhile, so that nothing is changed, saved or undone while there is a copy
+    of the scene. `pump` is for a timer.
+
+    Args:
+        then: called when the scene is as it was before, with what went wrong, unless it was cancelled.
+
+    Raises:
+        DioramaError: E_OUTPUT_UNWRITABLE, or E_IMAGE if it cannot be begun.
+    """
+
+    def __init__(
+        self,
+        context: bpy.types.Context,
+        camera: bpy.types.Object,
+        path: Path,
+        only_selected: bool,
+        then: Callable[[DioramaError | None], None],
+    ) -> None:
+        _make_room(path)
+        self.path, self.then = path, then
+        self.ended = ""  # or "completed" or "cancelled"
+        self._images = {image.name for image in bpy.data.images}
+        self._on_end = (
+            (bpy.app.handlers.render_complete, lambda *_: setattr(self, "ended", "completed")),
+            (bpy.app.handlers.render_cancel, lambda *_: setattr(self, "ended", "cancelled")),
+        )
+        self._scene = context.scene.copy()
+        for told, function in self._on_end:
+            told.append(function)
+        try:
+            _prepare(self._scene, context, camera, path, only_selected)
+            self._scene.render.use_lock_interface = True
+            _begin_render(context, self._scene.name)
+        except RuntimeError as error:  # the operator's report
+            self._end()
+            raise _error(str(error).removeprefix("Error: ").strip()) from error
+
+    def pump(self) -> float | None:
+        """Seconds until it wants to be called again; None when it is done."""
+        if not self.ended or bpy.app.is_job_running("RENDER"):  # it may not even have begun
+            return 0.1
+        self._end()
+        if self.ended == "cancelled":
+            self.path.unlink(missing_ok=True)  # Blender writes what there is of it
+        if self.path.is_file():
+            self.then(None)
+        elif self.ended != "cancelled":
+            self.then(_error("there is no picture"))
+        return None
+
+    def _end(self) -> None:
+        for told, function in self._on_end:
+            if function in told:  # a script may have opened another file
+                told.remove(function)
+        with contextlib.suppress(ReferenceError):
+            _remove(self._scene, self._images)
+
+
+def _begin_render(context: bpy.types.Context, scene: str) -> None:
+    """As F12, but without a window for the result, whatever the preferences say."""
+    preferences = context.preferences
+    shown, changed = preferences.view.render_display_type, preferences.is_dirty
+    preferences.view.render_display_type = "NONE"
+    try:
+        bpy.ops.render.render("INVOKE_DEFAULT", write_still=True, scene=scene, layer=context.view_layer.name)
+    finally:
+        preferences.view.render_display_type, preferences.is_dirty = shown, changed
+
+
+def _make_room(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
     except OSError as error:
         reason = error.strerror or str(error)
         raise DioramaError("E_OUTPUT_UNWRITABLE", f"cannot write {path}: {reason}") from error
-    shown = None
+
+
+def _remove(scene: bpy.types.Scene, images: set[str]) -> None:
+    """Takes away the copy, and all images but those that were there before it: "Render Result"."""
+    bpy.data.scenes.remove(scene)
+    for image in list(bpy.data.images):
+        if image.name not in images:
+            bpy.data.images.remove(image)
+
+
+def _prepare(
+    scene: bpy.types.Scene,
+    context: bpy.types.Context,
+    camera: bpy.types.Object,
+    path: Path,
+    only_selected: bool,
+) -> None:
+    """Makes the copy of the context's scene render this picture and nothing else."""
     if only_selected:
         lamps = [item for item in context.scene.objects if item.type == "LIGHT"]
-        shown = {camera, *context.selected_objects, *lamps}
-    images = {image.name for image in bpy.data.images}
-    scene = context.scene.copy()
-    try:
-        _prepare(scene, camera, context.view_layer.name, path)
-        if shown is not None:
-            _show_only(scene, shown)
-        bpy.ops.render.render(write_still=True, scene=scene.name, layer=context.view_layer.name)
-    except RuntimeError as error:  # the operator's report
-        raise _error(str(error).removeprefix("Error: ").strip()) from error
-    finally:
-        bpy.data.scenes.remove(scene)
-        for image in list(bpy.data.images):
-            if image.name not in images:  # "Render Result"
-                bpy.data.images.remove(image)
-    if not path.is_file():
-        raise _error("the render was cancelled")
-    if context.scene.rigidbody_world and context.scene.rigidbody_world.enabled:
-        return ["In the camera's picture, rigid bodies stand where they begin: the simulation is not in it"]
-    return []
-
-
-def _prepare(scene: bpy.types.Scene, camera: bpy.types.Object, layer: str, path: Path) -> None:
-    """Makes the copy of a scene render this picture and nothing else."""
+        _show_only(scene, {camera, *context.selected_objects, *lamps})
     # Keyed settings and cameras bound to markers would come back when it is rendered.
     scene.animation_data_clear()
     scene.timeline_markers.clear()
     scene.camera = camera
     for each in scene.view_layers:
-        each.use = each.name == layer
+        each.use = each.name == context.view_layer.name
     render = scene.render
     # the same frame, in square pixels
     width = render.resolution_x * render.pixel_aspect_x

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import sys
 import time
 from pathlib import Path
@@ -23,6 +24,7 @@ from typing import Any
 
 import bpy
 import numpy as np
+from mathutils import Matrix
 
 from . import capture, host, jobs, scene
 from .backend import asset
@@ -33,7 +35,11 @@ from .jobs import Job
 
 PREVIEW_PX = 400
 PREVIEW_SAMPLES = 4  # splats are free of noise: samples only smooth the pixel grid
-GREY = 0.5  # behind the splats in the preview, as behind the generated views
+PREVIEW_AZIMUTH_DEG = 35.0  # three quarters: from the front, depth and much motion cannot be seen
+MOMENTS = 3  # of a motion, side by side
+GREY = (
+    0.85  # behind the splats in the preview: near the white of the sheet, from which white objects stand out
+)
 
 
 def main(argv: list[str]) -> int:
@@ -77,8 +83,9 @@ def main(argv: list[str]) -> int:
         wanted = _requests(args, out)
         if args.camera is not None:
             camera = capture.active_camera(bpy.context.scene, args.camera)
-            for warning in capture.picture(bpy.context, camera, Path(str(wanted[0].image))):
+            for warning in capture.differences(bpy.context.scene):
                 print(f"warning: {warning}", file=sys.stderr)
+            capture.picture(bpy.context, camera, Path(str(wanted[0].image)))
         for number, request in enumerate(wanted, 1):
             folder = out
             if args.jobs:
@@ -182,16 +189,23 @@ def _generate(request: GenerationRequest, folder: Path, opened: str) -> None:
     progress.stage("Saving the scene")
     bpy.ops.wm.save_as_mainfile(filepath=str(folder / "scene.blend"), copy=bool(opened))
     progress.stage("Rendering the preview")
-    _preview(camera, Path(job.directory) / "preview.png", folder / "preview.png")
+    _preview(collection, Path(job.directory) / "preview.png", folder / "preview.png")
     progress.finish()
     bar.finish()
     _table(job, progress.stages, time.monotonic() - began)
     print(f"Saved: '{folder / 'scene.blend'}'")
 
 
-def _preview(camera: bpy.types.Object, sheet: Path, path: Path) -> None:
-    """Renders the splats with Cycles, and puts the contact sheet of the generated views beside them."""
+def _preview(collection: bpy.types.Collection, sheet: Path, path: Path) -> None:
+    """Renders the splats with Cycles, and puts the contact sheet of the generated views beside them.
+
+    They are seen from three quarters, from as high as the views; what moves, at some moments of its motion.
+    """
     current = bpy.context.scene
+    front = scene.view_cameras(collection)[0]
+    camera = front.copy()
+    collection.objects.link(camera)
+    camera.matrix_world = Matrix.Rotation(math.radians(PREVIEW_AZIMUTH_DEG), 4, "Z") @ front.matrix_world
     scene.prepare_render(current, camera)
     current.render.engine = "CYCLES"
     current.cycles.device = "CPU"
@@ -204,14 +218,18 @@ def _preview(camera: bpy.types.Object, sheet: Path, path: Path) -> None:
     current.render.image_settings.color_mode = "RGBA"
     rendered = path.with_name(".render.png")
     current.render.filepath = str(rendered)
+    moments = []
     try:
-        bpy.ops.render.render(write_still=True)
-        left, right = _pixels(rendered), _pixels(sheet)
+        for frame in _moments(collection):
+            current.frame_set(frame)
+            bpy.ops.render.render(write_still=True)
+            moments.append(_pixels(rendered))
     finally:
         rendered.unlink(missing_ok=True)
+    right = _pixels(sheet)
     rows = np.arange(PREVIEW_PX) * right.shape[0] // PREVIEW_PX
     columns = np.arange(PREVIEW_PX * right.shape[1] // right.shape[0]) * right.shape[0] // PREVIEW_PX
-    pixels = np.concatenate([left, right[rows][:, columns]], axis=1)
+    pixels = np.concatenate([*moments, right[rows][:, columns]], axis=1)
     alpha = pixels[..., 3:]
     pixels[..., :3] = pixels[..., :3] * alpha + GREY * (1 - alpha)
     pixels[..., 3] = 1
@@ -220,6 +238,15 @@ def _preview(camera: bpy.types.Object, sheet: Path, path: Path) -> None:
     image.filepath_raw, image.file_format = str(path), "PNG"
     image.save()
     bpy.data.images.remove(image)
+
+
+def _moments(collection: bpy.types.Collection) -> list[int]:
+    """Frames of the scene, evenly spread over the motion; the current one if nothing moves."""
+    current = bpy.context.scene
+    count = max(len(scene.frame_objects(body)) for body in scene.splat_objects(collection))
+    if not count:
+        return [current.frame_current]
+    return [current.frame_start + i * count // MOMENTS for i in range(MOMENTS)]
 
 
 def _pixels(path: Path) -> np.ndarray:  # [H, W, 4] as stored: sRGB, straight alpha, bottom row first

@@ -168,14 +168,4 @@ CLASSES = (
     DIORAMA_OT_model_files,
 )
 
-
-def register() -> None:
-    """Adds the operators."""
-    for cls in CLASSES:
-        bpy.utils.register_class(cls)
-
-
-def unregister() -> None:
-    """Takes them away."""
-    for cls in reversed(CLASSES):
-        bpy.utils.unregister_class(cls)
+register, unregister = bpy.utils.register_classes_factory(CLASSES)

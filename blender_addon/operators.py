@@ -65,21 +65,35 @@ class DIORAMA_OT_generate(bpy.types.Operator):
             cls.poll_message_set(reason)
         return not reason
 
+    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
+        """The button: if the camera's picture must be rendered first, Blender's window lives on meanwhile."""
+        if bpy.app.background or self._source(context) != "CAMERA":
+            return self.execute(context)
+        current, asked_by = host.get(), context.scene
+
+        def then(error: DioramaError | None) -> None:
+            try:
+                if error:
+                    raise error
+                current.submit(request, directory, asked_by)
+            except DioramaError as failure:
+                current.import_error = str(failure)
+
+        try:
+            request, directory = self._wanted(context)
+            rendering = capture.Rendering(context, *_shot(context, request), then)
+        except DioramaError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        bpy.app.timers.register(rendering.pump, first_interval=0.1)
+        return {"FINISHED"}
+
     def execute(self, context: bpy.types.Context) -> set[str]:
         """Queues the job; in background mode, where no timer runs, works until the result is imported."""
-        directory = Path(bpy.path.abspath(self.directory)) if self.directory else None
         try:
-            request = self._request(context)
+            request, directory = self._wanted(context)
             if self._source(context) == "CAMERA":
-                directory = directory or jobs.free_directory(folders.output_folder(), request)
-                request = dataclasses.replace(request, image=str(directory / str(request.image)))
-                for warning in capture.picture(
-                    context,
-                    context.scene.camera,
-                    Path(str(request.image)),
-                    context.scene.diorama.only_selected,
-                ):
-                    self.report({"WARNING"}, warning)
+                capture.picture(context, *_shot(context, request))
             if not bpy.app.background:
                 host.get().submit(request, directory, context.scene)
                 return {"FINISHED"}
@@ -99,6 +113,21 @@ class DIORAMA_OT_generate(bpy.types.Operator):
         if not given("source") and (given("prompt") or given("image")):
             return "IMAGE" if given("image") else "PROMPT"
         return str(self.source if given("source") else context.scene.diorama.source)
+
+    def _wanted(self, context: bpy.types.Context) -> tuple[GenerationRequest, Path | None]:
+        """What was asked for, and where to make it; a picture that the camera must make will be there too.
+
+        Raises:
+            DioramaError: as `_request`.
+        """
+        directory = Path(bpy.path.abspath(self.directory)) if self.directory else None
+        request = self._request(context)
+        if self._source(context) == "CAMERA":
+            directory = directory or jobs.free_directory(folders.output_folder(), request)
+            request = dataclasses.replace(request, image=str(directory / str(request.image)))
+            for warning in capture.differences(context.scene):
+                self.report({"WARNING"}, warning)
+        return request, directory
 
     def _request(self, context: bpy.types.Context) -> GenerationRequest:
         """What was asked for; from the camera, `image` is only the name that its picture will have.
@@ -136,6 +165,11 @@ class DIORAMA_OT_generate(bpy.types.Operator):
             radius=round(radius, 4) or None,
             mesh=self.mesh if given("mesh") else settings.mesh,
         )
+
+
+def _shot(context: bpy.types.Context, request: GenerationRequest) -> tuple[bpy.types.Object, Path, bool]:
+    """Which camera, to which file, and whether of the selected objects only."""
+    return context.scene.camera, Path(str(request.image)), context.scene.diorama.only_selected
 
 
 class DIORAMA_OT_cancel(bpy.types.Operator):
@@ -285,14 +319,4 @@ CLASSES = (
     DIORAMA_OT_job,
 )
 
-
-def register() -> None:
-    """Adds the operators."""
-    for cls in CLASSES:
-        bpy.utils.register_class(cls)
-
-
-def unregister() -> None:
-    """Takes them away."""
-    for cls in reversed(CLASSES):
-        bpy.utils.unregister_class(cls)
+register, unregister = bpy.utils.register_classes_factory(CLASSES)

@@ -9,6 +9,7 @@ import bpy
 from . import host, jobs, preferences
 from .host import draw_text
 from .jobs import Job
+from .scene.panel import InTab
 from .session import Active
 
 HISTORY = 12
@@ -21,13 +22,7 @@ ICONS = {
 }
 
 
-class _Panel:
-    bl_space_type = "VIEW_3D"
-    bl_region_type = "UI"
-    bl_category = "Diorama"
-
-
-class DIORAMA_PT_generate(_Panel, bpy.types.Panel):
+class DIORAMA_PT_generate(InTab, bpy.types.Panel):
     """Prompt, seed, the button, and what happens after it was pressed."""
 
     bl_idname = "DIORAMA_PT_generate"
@@ -75,7 +70,7 @@ class DIORAMA_PT_generate(_Panel, bpy.types.Panel):
             _draw_outcome(layout, last)
 
 
-class DIORAMA_PT_views(_Panel, bpy.types.Panel):
+class DIORAMA_PT_views(InTab, bpy.types.Panel):
     """Where the views are seen from, for those who want them otherwise than the model does."""
 
     bl_idname = "DIORAMA_PT_views"
@@ -98,7 +93,7 @@ class DIORAMA_PT_views(_Panel, bpy.types.Panel):
         value.prop(settings, "elevation", text="")
 
 
-class DIORAMA_PT_history(_Panel, bpy.types.Panel):
+class DIORAMA_PT_history(InTab, bpy.types.Panel):
     """What was made before."""
 
     bl_idname = "DIORAMA_PT_history"
@@ -164,14 +159,4 @@ def _duration(seconds: float) -> str:
 
 CLASSES = (DIORAMA_PT_generate, DIORAMA_PT_views, DIORAMA_PT_history)
 
-
-def register() -> None:
-    """Adds the tab."""
-    for cls in CLASSES:
-        bpy.utils.register_class(cls)
-
-
-def unregister() -> None:
-    """Takes it away."""
-    for cls in reversed(CLASSES):
-        bpy.utils.unregister_class(cls)
+register, unregister = bpy.utils.register_classes_factory(CLASSES)

@@ -78,11 +78,4 @@ def draw_environment(layout: bpy.types.UILayout) -> None:
         layout.operator("diorama.install_backend", text=button, icon="IMPORT")
 
 
-def register() -> None:
-    """Adds the preferences."""
-    bpy.utils.register_class(DIORAMA_AP_preferences)
-
-
-def unregister() -> None:
-    """Takes them away."""
-    bpy.utils.unregister_class(DIORAMA_AP_preferences)
+register, unregister = bpy.utils.register_classes_factory((DIORAMA_AP_preferences,))

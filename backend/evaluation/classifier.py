@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import itertools
+import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils.constants import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 from torch import Tensor, nn
+
+from ..models.checkpoints import load_strictly, read_checkpoint
+from ..protocol import DioramaError
+
+Judge = TypeVar("Judge", bound=ModelMixin)
 
 
 class WorldClassifier(ModelMixin, ConfigMixin):  # type: ignore[misc]
@@ -45,6 +52,29 @@ class WorldClassifier(ModelMixin, ConfigMixin):  # type: ignore[misc]
         return [(names[0][i], names[1][j]) for i, j in zip(category, color, strict=True)]
 
 
-def load_classifier(folder: Path) -> WorldClassifier:
-    """The trained judge."""
-    return WorldClassifier.from_pretrained(folder, local_files_only=True, torch_dtype=torch.float32).eval()
+def load_judge(kind: type[Judge], folder: Path) -> Judge:
+    """A trained judge of that kind.
+
+    Raises:
+        DioramaError: E_WEIGHTS_MISSING, or E_WEIGHTS_CORRUPT if the folder holds another network.
+    """
+    made: Any = kind
+    weights = read_checkpoint(folder / SAFETENSORS_WEIGHTS_NAME)
+    try:
+        config = json.loads((folder / CONFIG_NAME).read_text("utf-8"))
+        found = config["_class_name"]
+        if found != kind.__name__:
+            raise DioramaError(
+                "E_WEIGHTS_CORRUPT",
+                f"{folder} holds a {found}, not a {kind.__name__}",
+                "Choose the folder of weights that our own recipe has written.",
+            )
+        judge: Judge = made.from_config(config)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DioramaError(
+            "E_WEIGHTS_CORRUPT",
+            f"{folder / CONFIG_NAME} is not that of a {kind.__name__}",
+            detail=repr(error),
+        ) from error
+    load_strictly(judge, {name: tensor.float() for name, tensor in weights.items()}, str(folder))
+    return judge.eval()

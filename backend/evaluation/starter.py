@@ -21,7 +21,7 @@ from ..training.dataset import FIRST_HELD_OUT_SEED, FOV_DEG, SIZE_PX, over
 from ..training.sdf import render
 from ..training.sheets import write_sheet
 from ..training.world import CATEGORIES, COLORS, make_object, prompt_for
-from .classifier import load_classifier
+from .classifier import WorldClassifier, load_judge
 
 FIRST_SEED = 5000  # far from those that were looked at while the recipe was made
 AT_ONCE = 4
@@ -53,7 +53,7 @@ def evaluate(weights: Path, seeds: int, three_d_aware: tuple[float, ...] | None,
         the mistakes by category and colour.
     """
     model = load(weights)
-    judge = load_classifier(weights / "judge")
+    judge = load_judge(WorldClassifier, weights / "judge")
     cameras = views.view_cameras(model, model.settings.num_views)
     pairs = [(category, color) for category in CATEGORIES for color in COLORS]
     asked = pairs * seeds

@@ -21,7 +21,7 @@ from ..model_folders import MOTION, STARTER
 from ..models.multiview_motion_unet import MultiViewMotionUNet
 from ..pipelines import views
 from ..pipelines.model import ViewsModel, load
-from ..pipelines.moving import consistency_of
+from ..pipelines.moving import consistency_of, pictures_of
 from ..pipelines.multiview_video import text_to_video, video_noise
 from ..pipelines.three_d_aware import render as render_splats
 from ..training import clips
@@ -30,7 +30,7 @@ from ..training.motions import MOTION_SYNONYMS, STILL, make_clip, moving_prompt_
 from ..training.sdf import render
 from ..training.sheets import write_sheet
 from ..training.world import CATEGORIES, COLORS
-from .classifier import WorldClassifier, load_classifier
+from .classifier import WorldClassifier, load_judge
 from .motion_classifier import MotionClassifier
 
 AWARE = "whole, with 3D-aware steps"  # as it is used; all other rows are without
@@ -49,7 +49,10 @@ def main(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     args.out.mkdir(parents=True, exist_ok=True)
     model = load(args.weights)
-    judges = load_classifier(args.weights.parent / "judge"), load_motion_classifier(args.weights)
+    judges = (
+        load_judge(WorldClassifier, args.weights.parent / "judge"),
+        load_judge(MotionClassifier, args.weights / "motion_judge"),
+    )
     asked = _asked(args.prompts)
     assert isinstance(model.unet, MultiViewMotionUNet)
     networks = variants(model.unet, args.work)
@@ -68,13 +71,6 @@ def main(argv: list[str]) -> int:
         print(json.dumps({name: table[name]}))
     (args.out / "starter-motion.json").write_text(json.dumps(table, indent=1) + "\n", "utf-8")
     return 0
-
-
-def load_motion_classifier(weights: Path) -> MotionClassifier:
-    """The trained judge of motions."""
-    return MotionClassifier.from_pretrained(
-        weights / "motion_judge", local_files_only=True, torch_dtype=torch.float32
-    ).eval()
 
 
 def variants(whole: MultiViewMotionUNet, work: Path | None) -> dict[str, MultiViewMotionUNet]:
@@ -145,7 +141,7 @@ def _generate(
         ],
         dim=1,
     )  # fmt: skip
-    return model.decode(latents[0].flatten(0, 1)).unflatten(0, latents.shape[1:3])
+    return pictures_of(model, latents[0])
 
 
 def _true_clip(i: int, category: str, color: str, motion: str) -> Tensor:  # [V, F, 3, H, W]

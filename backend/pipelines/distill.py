@@ -20,8 +20,9 @@ from ..models.videomv_unet import VideoMVImageUNet
 from ..ply import GaussianCloud
 from ..seeds import generator_for
 from . import schedules
+from .guidance import guide
 from .model import ViewsModel
-from .views import Conditioning, guide
+from .views import Conditioning
 
 STEPS = 200
 RESCALE = 0.5  # how much of the contrast that guidance adds is taken back (MVDream, section 3.3)

@@ -21,8 +21,10 @@ from ..cameras import at_unit_distance
 from ..models.lgm import LGM
 from ..models.multiview_motion_unet import MultiViewMotionUNet
 from ..models.videomv_unet import VideoMVImageUNet, VideoMVUNet
+from ..progress import Progress
 from ..protocol import DioramaError, is_out_of_memory
 from . import latents as coding
+from .guidance import branches
 from .offload import offload
 from .plan import Plan
 from .three_d_aware import SplatRendering
@@ -115,12 +117,13 @@ class ViewsModel:
         Of the samples, first those of one branch of the guidance and then those of the other, both halves
         are evaluated together or one after the other, as planned.
         """
-        if not self.plan.branches_together and len(latents) > 1:
-            images = ({name: told.chunk(2)[i] for name, told in image.items()} for i in range(2))
-            halves = zip(latents.chunk(2), context.chunk(2), images, strict=True)
-            parts = [self._predict(some, timestep, text, cameras, told) for some, text, told in halves]
-            return torch.cat(parts)
-        return self._predict(latents, timestep, context, cameras, image)
+        parts = branches(self.plan.branches_together, latents, context, *image.values())
+        return torch.cat(
+            [
+                self._predict(some, timestep, text, cameras, dict(zip(image, told, strict=True)))
+                for some, text, *told in parts
+            ]
+        )
 
     def _predict(
         self, latents: Tensor, timestep: int, context: Tensor, cameras: Tensor, image: dict[str, Tensor]
@@ -159,10 +162,16 @@ class ViewsModel:
         at_once = self.plan.images_at_once or len(images)
         return torch.cat([coding.encode(self.autoencoder, some) for some in images.split(at_once)])
 
-    def decode(self, latents: Tensor) -> Tensor:  # [N, 4, h, w] -> [N, 3, H, W] sRGB 0..1
-        """Pictures of scaled latents."""
-        at_once = self.plan.images_at_once or len(latents)
-        return torch.cat([coding.decode(self.autoencoder, some) for some in latents.split(at_once)])
+    def decode(
+        self, latents: Tensor, progress: Progress | None = None
+    ) -> Tensor:  # [N, 4, h, w] -> [N, 3, H, W] sRGB 0..1
+        """Pictures of scaled latents; `progress` is told how many are done."""
+        parts: list[Tensor] = []
+        for some in latents.split(self.plan.images_at_once or len(latents)):
+            parts.append(coding.decode(self.autoencoder, some))
+            if progress:
+                progress.step(sum(map(len, parts)), len(latents))
+        return torch.cat(parts)
 
 
 def read_settings(folder: Path) -> ModelSettings:

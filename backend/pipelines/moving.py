@@ -14,15 +14,17 @@ from ..progress import Progress
 from ..request import GenerationRequest
 from . import views
 from .model import ViewsModel
-from .multiview_video import Consistency, decode_video, text_to_video, video_noise
+from .multiview_video import Consistency, text_to_video, video_noise
 
 # Called with the steps done, their total, and what makes pictures [V, F, 3, H, W] of the unfinished result.
 Show = Callable[[int, int, Callable[[], Tensor]], None]
 
 
-def pictures_of(model: ViewsModel, latents: Tensor) -> Tensor:  # [V, F, C, h, w] -> [V, F, 3, H, W]
+def pictures_of(
+    model: ViewsModel, latents: Tensor, progress: Progress | None = None
+) -> Tensor:  # [V, F, C, h, w] -> [V, F, 3, H, W]
     """The pictures of all frames of all views."""
-    return model.decode(latents.flatten(0, 1)).unflatten(0, latents.shape[:2])
+    return model.decode(latents.flatten(0, 1), progress).unflatten(0, latents.shape[:2])
 
 
 def consistency_of(model: ViewsModel, num_views: int) -> Consistency:
@@ -67,7 +69,8 @@ def moving_splats(
         progress=progress,
         on_estimate=lambda i, x0: show(i, steps, lambda: pictures_of(model, x0[0])),
     )
-    images = decode_video(latents, model.decode, progress=progress)[0]  # [V, F, 3, H, W]
+    progress.stage("Decoding the video")
+    images = pictures_of(model, latents[0], progress)
 
     progress.stage("Reconstructing every frame")
     clouds, pictures = [], []

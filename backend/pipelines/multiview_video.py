@@ -16,9 +16,10 @@ from ..models.multiview_motion_unet import MultiViewMotionUNet
 from ..progress import Progress
 from ..protocol import DioramaError
 from . import schedules
+from .guidance import branches, guide
 from .model import ViewsModel
 from .three_d_aware import SplatRendering, three_d_aware_step
-from .views import guide, starting_noise
+from .views import starting_noise
 
 Images = Callable[[Tensor], Tensor]
 
@@ -76,14 +77,12 @@ def text_to_video(
     aware = {round(fraction * steps) for fraction in consistency.after} if consistency else set()
     context = torch.cat([no_tokens, tokens])
     told = at_unit_distance(cameras.to(noise)).expand(2 * len(noise), -1, -1, -1)
-    parts = 2 if one_branch_at_a_time else 1
     latents = noise
     progress.stage("Denoising the video")
     for i, t in enumerate(scheduler.timesteps.tolist()):
         both = torch.cat([latents, latents])
         predictions = []
-        for part in zip(both.chunk(parts), context.chunk(parts), told.chunk(parts), strict=True):
-            noisy, text, views = part
+        for noisy, text, views in branches(not one_branch_at_a_time, both, context, told):
             predictions.append(unet(noisy.to(unet.dtype), t, text, views).float())
             progress.raise_if_cancelled()
         prediction = torch.cat(predictions)
@@ -132,24 +131,6 @@ def one_object_per_frame(
         )
         progress.raise_if_cancelled()
     return torch.cat(refined).unflatten(0, (batch, frames)).permute(0, 3, 1, 2, 4, 5)
-
-
-@torch.no_grad()
-def decode_video(
-    latents: Tensor,  # [B, V, F, C, h, w]
-    decode: Images,
-    images_at_once: int = 8,
-    progress: Progress | None = None,
-) -> Tensor:  # [B, V, F, 3, H, W] sRGB 0..1
-    """The pictures of a video, some at a time: an autoencoder needs more memory than all else."""
-    progress = progress or Progress()
-    progress.stage("Decoding the video")
-    flat = latents.flatten(0, 2)
-    images: list[Tensor] = []
-    for some in flat.split(images_at_once):
-        images.append(decode(some).float().clamp(0, 1))
-        progress.step(min(len(images) * images_at_once, len(flat)), len(flat))
-    return torch.cat(images).unflatten(0, latents.shape[:3])
 
 
 def _check(unet: MultiViewMotionUNet, noise: Tensor, cameras: Tensor) -> None:

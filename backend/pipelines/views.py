@@ -15,6 +15,7 @@ from ..ply import SH_C0, GaussianCloud
 from ..protocol import DioramaError
 from ..seeds import generator_for
 from . import schedules
+from .guidance import branches, guide
 from .model import ViewsModel
 from .three_d_aware import in_world, reconstruct, render, three_d_aware_step
 
@@ -101,7 +102,7 @@ def denoise(
             x0 = torch.cat(
                 [
                     three_d_aware_step(
-                        branches,
+                        some,
                         cameras,
                         decode=model.decode,
                         encode=model.encode,
@@ -109,7 +110,7 @@ def denoise(
                         input_views=input_views(model, len(cameras)),
                         rendering=settings.rendering,
                     ).latents.float()
-                    for branches in x0.chunk(1 if model.plan.branches_together else 2)
+                    for (some,) in branches(model.plan.branches_together, x0)
                 ]
             )
             prediction = schedules.prediction_from_x0(scheduler, guide(x0, guidance), t, latents)
@@ -207,9 +208,3 @@ def unusual_orbit(model: ViewsModel, elevation_deg: float | None, radius: float 
 def with_suffix(prompt: str, suffix: str) -> str:
     """A prompt with the words that the model was trained to expect after it."""
     return prompt if suffix.strip(" ,") in prompt else prompt + suffix
-
-
-def guide(both: Tensor, guidance: float) -> Tensor:  # [2 * B, ...] -> [B, ...]
-    """Classifier-free guidance: beyond what the prompt changes."""
-    without, described = both.chunk(2)
-    return without + guidance * (described - without)

@@ -47,7 +47,7 @@ class WorldViews:
         return self.rgba[objects[:, None], views].float() / 255
 
 
-def over(rgba: Tensor, background: float = GREY) -> Tensor:  # [..., 4, H, W] -> [..., 3, H, W]
+def over(rgba: Tensor, background: float | Tensor = GREY) -> Tensor:  # [..., 4, H, W] -> [..., 3, H, W]
     """Pictures before a grey background, mixed as they are displayed."""
     color, alpha = rgba.split([3, 1], dim=-3)
     return color * alpha + background * (1 - alpha)

@@ -14,7 +14,7 @@ from ..models.videomv_unet import VideoMVUNet
 from ..pipelines.schedules import wanted_prediction
 from .loop import Batch
 
-CAPTION_DROPOUT = 0.1
+CAPTION_DROPOUT = 0.1  # also of AnimateDiff's recipe, on whose code Vivid-ZOO, which states none, was built
 _BETWEEN_VIEWS = ("transformer_in", "temp_", "camera_embedding")
 
 

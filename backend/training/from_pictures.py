@@ -17,14 +17,13 @@ from ..models.checkpoints import read_checkpoint
 from ..models.multiview_motion_unet import MultiViewMotionUNet
 from ..models.videomv_unet import VideoMVImageUNet
 from ..pipelines.model import ViewsModel
-from .alignment import AlignmentObjective
 from .dataset import over
 from .denoiser import DenoiserObjective, Stage
 from .loop import Batch
+from .moving import ALIGNMENT, MovingObjective
 from .objaverse import GREY, WHITE
 from .reconstructor import ReconstructorObjective, half_denoised
 
-IMAGES_AT_ONCE = 8  # through the autoencoder, which needs more memory for a picture than all else
 PERCEPTUAL_PX = 256
 
 
@@ -67,15 +66,13 @@ class PictureObjective(nn.Module):
         """Scaled latents of pictures, in the autoencoder's own precision."""
         flat = pictures.flatten(0, -4)
         with torch.no_grad(), torch.autocast(flat.device.type, enabled=False):
-            parts = [self.model.encode(some).float() for some in flat.split(IMAGES_AT_ONCE)]
-        return torch.cat(parts).unflatten(0, pictures.shape[:-3])
+            return self.model.encode(flat).float().unflatten(0, pictures.shape[:-3])
 
     def decode(self, latents: Tensor) -> Tensor:  # [..., C, h, w] -> [..., 3, H, W] sRGB 0..1
         """Pictures of scaled latents."""
         flat = latents.flatten(0, -4)
         with torch.no_grad(), torch.autocast(flat.device.type, enabled=False):
-            parts = [self.model.decode(some) for some in flat.split(IMAGES_AT_ONCE)]
-        return torch.cat(parts).unflatten(0, latents.shape[:-3])
+            return self.model.decode(flat).unflatten(0, latents.shape[:-3])
 
     def told(self, pictures: Tensor) -> dict[str, Tensor]:  # [B, V, 3, H, W], view 0 on white
         """What an image-conditioned denoiser is told besides the text; nothing for the others."""
@@ -139,7 +136,12 @@ class HalfDenoisedObjective(PictureObjective):
         )
         self.shrink_frozen()
 
-    def forward(
+    def forward(self, **batch: Tensor) -> Tensor:
+        """The loss of what `given` makes of a batch."""
+        return self.reconstruction(**self.given(**batch))
+
+    @torch.no_grad()
+    def given(
         self,
         rgba: Tensor,  # [B, V, 4, H, W] uint8, sRGB, straight alpha
         tokens: Tensor,  # [B, L]
@@ -150,24 +152,8 @@ class HalfDenoisedObjective(PictureObjective):
         compared: Tensor,  # [B, T] views to compare
         targets: Tensor,  # [B, T, 4, H', W'] uint8, of these
         background: Tensor,  # [3] behind the Gaussians
-    ) -> Tensor:
-        told = self.given(rgba, tokens, cameras, noise, timesteps, seen, compared, targets, background)
-        return self.reconstruction(**told)
-
-    @torch.no_grad()
-    def given(
-        self,
-        rgba: Tensor,
-        tokens: Tensor,
-        cameras: Tensor,
-        noise: Tensor,
-        timesteps: Tensor,
-        seen: Tensor,
-        compared: Tensor,
-        targets: Tensor,
-        background: Tensor,
     ) -> Batch:
-        """What the reconstructor is given, as its own objective has it; the arguments are `forward`'s."""
+        """What the reconstructor is given, as its own objective has it."""
         pictures = over(rgba.float() / 255, self.background)
         unet = self.model.unet
         told = {name: value.to(unet.dtype) for name, value in self.told(pictures).items()}
@@ -196,7 +182,9 @@ class MotionObjective(PictureObjective):
     def __init__(self, model: ViewsModel) -> None:
         super().__init__(model, unused=("reconstructor",))
         assert isinstance(model.unet, MultiViewMotionUNet)
-        self.alignment = AlignmentObjective(model.unet, model.settings.schedule, checkpointing=True)
+        self.denoiser = MovingObjective(
+            model.unet, model.text_encoder, model.settings.schedule, ALIGNMENT, checkpointing=True
+        )
         self.shrink_frozen()
 
     def forward(
@@ -208,12 +196,8 @@ class MotionObjective(PictureObjective):
         noise: Tensor,  # [B, V, F, C, h, w]
         timesteps: Tensor,  # [B]
     ) -> Tensor:
-        with torch.no_grad():
-            color, alpha = (rgba.float() / 255).split([3, 1], dim=-3)
-            pictures = color * alpha + background.view(-1, 1, 1, 1, 1, 1) * (1 - alpha)
-            latents = self.encode(pictures)
-            context = self.model.text_encoder(tokens).last_hidden_state
-        return self.alignment(latents, context, cameras, noise, timesteps)
+        pictures = over(rgba.float() / 255, background.view(-1, 1, 1, 1, 1, 1))
+        return self.denoiser(self.encode(pictures), tokens, cameras, noise, timesteps)
 
 
 class Perceptual(nn.Module):

@@ -23,12 +23,14 @@ from torch import nn
 
 from .. import model_folders
 from ..job import check_output
+from ..pipelines import plan as running
 from ..pipelines.model import ViewsModel, load
 from ..protocol import DioramaError
 from .loop import Batch, Plan, train
 
 MADE = "training.json"  # what a result was made by; in the work folder, what a run is
 SEED = 0
+IMAGES_AT_ONCE = 8  # through the autoencoder, which needs more memory for a picture than all else
 _NOT_COPIED = (model_folders.MANIFEST, MADE, "evaluation.json")  # true of the model that was begun with only
 
 
@@ -119,7 +121,7 @@ def run_of(args: argparse.Namespace, recipe: str, batch: int, plan: Plan) -> Run
 def load_model(run: Run) -> ViewsModel:
     """The model to begin with, in full precision, wherever it will be trained."""
     torch.manual_seed(SEED)
-    return load(run.model)
+    return load(run.model, running.Plan(images_at_once=IMAGES_AT_ONCE))
 
 
 def carry_out(

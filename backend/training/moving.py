@@ -1,4 +1,4 @@
-"""Trains a small network that denoises moving objects from several sides, in the stages of the papers."""
+"""Trains a network of any size that denoises moving objects from several sides, in the papers' stages."""
 
 from __future__ import annotations
 
@@ -60,6 +60,10 @@ class MovingObjective(nn.Module):
     """The prediction (noise or v, as the schedule has it) is right, at every strength of noise.
 
     The text encoder learns with the model of single images only.
+
+    Args:
+        schedule: keyword arguments of `DDIMScheduler`.
+        checkpointing: keep few activations and compute them again in the backward pass, to fit small cards.
     """
 
     def __init__(
@@ -68,6 +72,7 @@ class MovingObjective(nn.Module):
         text_encoder: CLIPTextModel,
         schedule: dict[str, Any],
         stage: Stage,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
         self.network = network
@@ -77,6 +82,8 @@ class MovingObjective(nn.Module):
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(stage.learns(name))
         text_encoder.requires_grad_(stage == IMAGES)
+        if checkpointing:
+            network.enable_gradient_checkpointing()
 
     def forward(
         self,
@@ -89,7 +96,7 @@ class MovingObjective(nn.Module):
         noisy = self.scheduler.add_noise(latents, noise, timesteps)
         # On a CPU, torch 2.13 crashes in a GroupNorm whose weights want gradients while its input does not,
         # as the first motion module's is where all before it is frozen.
-        noisy.requires_grad_()
+        noisy.requires_grad_(self.stage == CLIPS)
         wanted = wanted_prediction(self.scheduler, latents, noise, timesteps)
         prediction = self.network(
             noisy,

@@ -28,6 +28,7 @@ from ..evaluation.motion_classifier import MotionClassifier
 from ..model_folders import MOTION, STARTER
 from ..models.multiview_motion_unet import MultiViewMotionUNet
 from ..pipelines.model import load
+from ..pipelines.moving import pictures_of
 from ..pipelines.multiview_video import text_to_video, video_noise
 from ..pipelines.views import told_by_text, view_cameras
 from . import clips, dataset, moving, recipe
@@ -204,8 +205,7 @@ class Recipe:
                 network, told, nothing, noise, cameras, 20, self.settings.guidance,
                 schedule=self.settings.schedule,
             )  # fmt: skip
-            pictures = model.decode(latents[0].flatten(0, 1)).unflatten(0, latents.shape[1:3])
-            rows.append(pictures[::2].flatten(0, 1))  # two sides
+            rows.append(pictures_of(model, latents[0])[::2].flatten(0, 1))  # two sides
         sheet = torch.stack(rows)
         write_sheet(path, sheet)
         return (sheet - sheet.mean(1, keepdim=True)).square().mean().sqrt().item()

@@ -219,7 +219,7 @@ def show_views(model: ViewsModel, objects: Objects, path: Path) -> float:
             steps = min(STEPS_SHOWN, settings.steps)
             cameras = item.cameras.to(model.device)
             latents = views.denoise(model, told, noise, cameras, steps, settings.guidance, ())[0]
-            pictures = torch.cat([model.decode(some) for some in latents.transpose(0, 1).split(8)])[None]
+            pictures = model.decode(latents.transpose(0, 1))[None]
             gaussians = views.views_to_gaussians(model, pictures, cameras)
             small = dataclasses.replace(settings.rendering, size_px=settings.size_px)
             rows.append(pictures[0])

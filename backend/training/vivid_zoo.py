@@ -20,11 +20,12 @@ from ..models.alignment import save_alignment
 from ..models.multiview_motion_unet import MultiViewMotionUNet
 from ..pipelines.latents import latent_size
 from ..pipelines.model import ModelSettings, ViewsModel
-from ..pipelines.multiview_video import decode_video, text_to_video
+from ..pipelines.moving import pictures_of
+from ..pipelines.multiview_video import text_to_video
 from ..pipelines.views import with_suffix
 from ..protocol import DioramaError
 from . import full_size, objaverse
-from .alignment import CAPTION_DROPOUT
+from .denoiser import CAPTION_DROPOUT
 from .from_pictures import MotionObjective
 from .loop import Batch, Plan
 from .sheets import write_sheet
@@ -169,7 +170,7 @@ def show_video(objective: MotionObjective, clips: Clips, path: Path) -> float:
             settings.guidance,
             schedule=settings.schedule,
         )
-        video = decode_video(latents, model.decode)[0]  # [V, F, 3, H, W]
+        video = pictures_of(model, latents[0])  # [V, F, 3, H, W]
     shown = [i * settings.num_frames // FRAMES_SHOWN for i in range(FRAMES_SHOWN)]
     write_sheet(path, video[:, shown])
     batch = clips_batch(clips, 1, torch.Generator().manual_seed(1))

@@ -5,8 +5,10 @@ from __future__ import annotations
 from . import operators, panel
 from .assets import import_asset, orbit_camera, splat_objects, view_cameras
 from .render import prepare_render
+from .sequences import frame_objects
 
 __all__ = [
+    "frame_objects",
     "import_asset",
     "orbit_camera",
     "prepare_render",

@@ -269,6 +269,7 @@ CLASSES = (
     DIORAMA_OT_keep_frames_beside,
     DIORAMA_OT_prepare_render,
 )
+_register, _unregister = bpy.utils.register_classes_factory(CLASSES)
 
 
 def _count(path: Path) -> int:
@@ -307,8 +308,7 @@ def _export_entries(self: bpy.types.Menu, _context: bpy.types.Context) -> None:
 
 def register() -> None:
     """Adds the operators and their menu entries."""
-    for cls in CLASSES:
-        bpy.utils.register_class(cls)
+    _register()
     bpy.types.TOPBAR_MT_file_import.append(_import_entries)
     bpy.types.TOPBAR_MT_file_export.append(_export_entries)
 
@@ -317,5 +317,4 @@ def unregister() -> None:
     """Takes them away."""
     bpy.types.TOPBAR_MT_file_export.remove(_export_entries)
     bpy.types.TOPBAR_MT_file_import.remove(_import_entries)
-    for cls in reversed(CLASSES):
-        bpy.utils.unregister_class(cls)
+    _unregister()

@@ -10,14 +10,19 @@ from .modifier_inputs import draw_input
 _INPUTS = ("Free View", "Lit", "Tint", "Brightness", "Opacity", "Size", "Density", "Detail")
 
 
-class DIORAMA_PT_splats(bpy.types.Panel):
+class InTab:
+    """A panel of the Diorama tab beside the 3D view."""
+
+    bl_space_type = "VIEW_3D"
+    bl_region_type = "UI"
+    bl_category = "Diorama"
+
+
+class DIORAMA_PT_splats(InTab, bpy.types.Panel):
     """The active splat object."""
 
     bl_idname = "DIORAMA_PT_splats"
     bl_label = "Splats"
-    bl_space_type = "VIEW_3D"
-    bl_region_type = "UI"
-    bl_category = "Diorama"
     bl_order = 1  # below the panel that generates
 
     @classmethod
@@ -55,11 +60,4 @@ class DIORAMA_PT_splats(bpy.types.Panel):
             layout.operator("diorama.keep_frames_beside", icon="LINK_BLEND")
 
 
-def register() -> None:
-    """Adds the panel."""
-    bpy.utils.register_class(DIORAMA_PT_splats)
-
-
-def unregister() -> None:
-    """Takes it away."""
-    bpy.utils.unregister_class(DIORAMA_PT_splats)
+register, unregister = bpy.utils.register_classes_factory((DIORAMA_PT_splats,))

@@ -20,10 +20,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from transformers import CLIPTextConfig, CLIPTextModel
 
 from backend.models.multiview_motion_unet import MultiViewMotionUNet
 from backend.pipelines.schedules import VIVID_ZOO
-from backend.training.alignment import AlignmentObjective
+from backend.training.moving import ALIGNMENT, MovingObjective
 
 VIEWS, FRAMES, LATENT = 4, 16, 32
 
@@ -42,7 +43,10 @@ def peak_gib(checkpointing: bool) -> float:
         patch.object(functional, "group_norm", in_single_precision(functional.group_norm)),
         patch.object(functional, "layer_norm", in_single_precision(functional.layer_norm)),
     ):
-        objective = AlignmentObjective(MultiViewMotionUNet(), VIVID_ZOO, checkpointing)
+        words = CLIPTextModel(
+            CLIPTextConfig(vocab_size=1, hidden_size=768, num_hidden_layers=0, eos_token_id=0)
+        )
+        objective = MovingObjective(MultiViewMotionUNet(), words, VIVID_ZOO, ALIGNMENT, checkpointing)
         for parameter in objective.parameters():
             if not parameter.requires_grad:
                 parameter.data = parameter.data.half()
@@ -52,7 +56,7 @@ def peak_gib(checkpointing: bool) -> float:
         shape = (1, VIEWS, FRAMES, 4, LATENT, LATENT)
         batch = {
             "latents": torch.randn(shape),
-            "tokens": torch.randn(1, 77, 768),
+            "tokens": torch.zeros(1, 77, dtype=torch.long),
             "cameras": torch.randn(1, VIEWS, 4, 4),
             "noise": torch.randn(shape),
             "timesteps": torch.zeros(1, dtype=torch.long),

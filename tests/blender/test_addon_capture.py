@@ -77,7 +77,8 @@ def test_picture_has_the_object_and_no_background(
     monkeypatch.setattr(diorama.capture, "LONGEST_PX", 128)
     before = state(scene)
     path = tmp_path / "new" / "folder" / "camera.png"
-    assert diorama.capture.picture(bpy.context, scene.camera, path, only_selected=True) == []
+    diorama.capture.picture(bpy.context, scene.camera, path, only_selected=True)
+    assert diorama.capture.differences(scene) == []
     assert state(scene) == before
     assert [child.name for child in path.parent.iterdir()] == ["camera.png"]
     rgba = pixels(path)
@@ -116,16 +117,60 @@ def test_failing_render_leaves_the_scene_as_it_was(
     assert state(scene) == before
 
 
-def test_rigid_bodies_are_warned_of(
+def render_and_wait(context: bpy.types.Context, scene: str) -> None:
+    """What stands for a render in a window, where there is none."""
+    bpy.ops.render.render(write_still=True, scene=scene, layer=context.view_layer.name)
+
+
+def test_window_gets_the_same_picture_and_the_scene_is_as_before(
     diorama: ModuleType, scene: bpy.types.Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(diorama.capture, "LONGEST_PX", 64)
+    monkeypatch.setattr(diorama.capture, "_begin_render", render_and_wait)
+    before, ended = state(scene), []
+    there, path = tmp_path / "there.png", tmp_path / "camera.png"
+    diorama.capture.picture(bpy.context, scene.camera, there, only_selected=True)
+    rendering = diorama.capture.Rendering(bpy.context, scene.camera, path, True, ended.append)
+    assert not ended
+    assert rendering.pump() is None
+    assert ended == [None] and state(scene) == before
+    assert np.array_equal(pixels(path), pixels(there))
+    assert not bpy.app.handlers.render_cancel
+
+
+def test_cancelled_picture_is_thrown_away_and_nothing_follows(
+    diorama: ModuleType, scene: bpy.types.Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cancelled(context: bpy.types.Context, copy: str) -> None:
+        assert bpy.data.scenes[copy].render.use_lock_interface
+        render_and_wait(context, copy)  # Blender writes what there is
+        for told in list(bpy.app.handlers.render_cancel):
+            told(None)
+
     monkeypatch.setattr(diorama.capture, "LONGEST_PX", 16)
+    monkeypatch.setattr(diorama.capture, "_begin_render", cancelled)
+    before, ended = state(scene), []
+    path = tmp_path / "camera.png"
+    rendering = diorama.capture.Rendering(bpy.context, scene.camera, path, False, ended.append)
+    assert rendering.pump() is None
+    assert not ended and not path.exists() and state(scene) == before
+
+
+def test_picture_that_cannot_be_begun_leaves_the_scene_as_it_was(
+    diorama: ModuleType, scene: bpy.types.Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(diorama.capture, "_begin_render", render_and_wait)
+    before = state(scene)
+    with pytest.raises(diorama.capture.DioramaError, match="could not be rendered"):
+        diorama.capture.Rendering(bpy.context, None, tmp_path / "camera.png", False, print)
+    assert state(scene) == before and not bpy.app.handlers.render_cancel
+
+
+def test_rigid_bodies_are_warned_of(diorama: ModuleType, scene: bpy.types.Scene) -> None:
     bpy.context.view_layer.objects.active = bpy.data.objects["Cube"]
     bpy.ops.rigidbody.object_add()
-    before = state(scene)
-    (warning,) = diorama.capture.picture(bpy.context, scene.camera, tmp_path / "camera.png")
+    (warning,) = diorama.capture.differences(scene)
     assert "rigid bodies" in warning
-    assert state(scene) == before
 
 
 def test_camera_can_be_named(diorama: ModuleType, scene: bpy.types.Scene) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -12,6 +13,9 @@ from types import ModuleType
 import bpy
 import numpy as np
 import pytest
+from scene_helpers import make_cloud, orbit
+
+from backend.asset import write_asset
 
 
 @pytest.fixture
@@ -45,6 +49,33 @@ def test_prompt_to_blend(batch, diorama: ModuleType, tmp_path: Path) -> None:
     assert np.abs(rendered - diorama.headless.GREY).max(axis=-1).mean() > 0.02  # something stands there
     assert np.abs(rendered[:8] - diorama.headless.GREY).max() < 0.02  # and around it is background
     assert pixels.shape[1] > height  # the contact sheet is beside it
+
+
+def test_preview_shows_moments_of_what_moves(
+    extension: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extension.headless, "PREVIEW_PX", 48)
+    monkeypatch.setattr(extension.headless, "PREVIEW_SAMPLES", 1)
+    cloud = make_cloud(60)
+    write_asset(
+        tmp_path / "asset",
+        request={"prompt": "a walk", "seed": 1},
+        model="starter",
+        clouds=[dataclasses.replace(cloud, means=cloud.means * 0.2 + [0, 0, 0.2 * i]) for i in range(6)],
+        views=np.ones((1, 6, 16, 16, 4), np.float32),
+        cameras=orbit(1),
+        fov_deg=40.0,
+        blending="linear",
+        timings={},
+        tracked=True,
+    )
+    collection = extension.scene.import_asset(bpy.context, tmp_path / "asset", report=lambda change: None)
+    extension.headless._preview(collection, tmp_path / "asset" / "preview.png", tmp_path / "preview.png")
+    pixels = extension.headless._pixels(tmp_path / "preview.png")
+    assert pixels.shape[:2] == (48, 3 * 48 + 6 * 48)  # the sheet has a row of six frames
+    shown = np.abs(pixels[:, : 3 * 48, :3] - extension.headless.GREY).max(axis=-1).reshape(48, 3, 48)
+    heights = (shown.sum(2) * np.arange(48)[:, None]).sum(0) / shown.sum((0, 2))
+    assert (np.diff(heights) > 2).all()  # it climbs, from one moment to the next
 
 
 def test_many_jobs_and_again(batch, tmp_path: Path) -> None:

@@ -6,27 +6,15 @@ import dataclasses
 
 import pytest
 import torch
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from backend.models.lgm import LGM
 from backend.models.videomv_unet import VideoMVImageUNet, VideoMVUNet
 from backend.pipelines import schedules
 from backend.pipelines.model import ModelSettings, ViewsModel
 from backend.pipelines.three_d_aware import SplatRendering
 from backend.training.text import make_text_encoder, make_tokenizer
-from tests.tiny import moving_unet
+from tests import tiny
 
-UNET = {
-    "block_out_channels": (32, 64),
-    "layers_per_block": 1,
-    "down_block_types": ("CrossAttnDownBlock3D", "DownBlock3D"),
-    "up_block_types": ("UpBlock3D", "CrossAttnUpBlock3D"),
-    "cross_attention_dim": 32,
-    "attention_head_dim": 16,
-    "transformer_in_heads": 2,
-    "norm_num_groups": 8,
-}
+UNET = tiny.video_unet_sizes(32)
 
 
 @pytest.fixture(scope="session")
@@ -36,22 +24,8 @@ def tiny_model() -> ViewsModel:
     tokenizer = make_tokenizer(words)
     unet = VideoMVUNet(**UNET)
     torch.nn.init.normal_(unet.camera_embedding[2].weight, std=0.05)
-    autoencoder = AutoencoderKL(
-        block_out_channels=(8, 8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        norm_num_groups=4,
-        scaling_factor=1.0,
-    )
-    reconstructor = LGM(
-        input_size=32,
-        down_channels=(16, 32),
-        down_attention=(False, True),
-        up_channels=(32,),
-        up_attention=(False,),
-        layers_per_block=1,
-        attention_heads=2,
-    )
+    autoencoder = tiny.autoencoder(2, scaling_factor=1.0)
+    reconstructor = tiny.reconstructor(32, 16)
     settings = ModelSettings(
         schedule=schedules.STARTER,
         num_views=8,
@@ -76,12 +50,7 @@ def tiny_model() -> ViewsModel:
 def tiny_image_model(tiny_model: ViewsModel) -> ViewsModel:
     """The same, told by a picture what to make."""
     torch.manual_seed(1)
-    unet = VideoMVImageUNet(**UNET, image_embedding_dim=24)
-    config = CLIPVisionConfig(
-        hidden_size=32, intermediate_size=32, projection_dim=24, num_hidden_layers=1, num_attention_heads=2,
-        image_size=32, patch_size=8,
-    )  # fmt: skip
-    networks = unet, CLIPVisionModelWithProjection(config)
+    networks = VideoMVImageUNet(**UNET, image_embedding_dim=24), tiny.image_encoder(32, 24, 32)
     for network in networks:
         network.eval().requires_grad_(False)
     return dataclasses.replace(tiny_model, unet=networks[0], image_encoder=networks[1])
@@ -90,6 +59,6 @@ def tiny_image_model(tiny_model: ViewsModel) -> ViewsModel:
 @pytest.fixture(scope="session")
 def tiny_moving_model(tiny_model: ViewsModel) -> ViewsModel:
     """The same for objects that move, in two frames from four sides."""
-    unet = moving_unet(cross_attention_dim=32, motion_max_frames=4).requires_grad_(False)
+    unet = tiny.moving_unet(cross_attention_dim=32, motion_max_frames=4).requires_grad_(False)
     settings = dataclasses.replace(tiny_model.settings, num_views=4, num_frames=2)
     return dataclasses.replace(tiny_model, unet=unet, settings=settings)

@@ -9,7 +9,7 @@ from torch import Tensor
 from backend import cameras
 from backend.models.lgm import LGM
 from backend.models.multiview_motion_unet import MultiViewMotionUNet
-from backend.pipelines.multiview_video import Consistency, decode_video, text_to_video
+from backend.pipelines.multiview_video import Consistency, text_to_video
 from backend.pipelines.three_d_aware import SplatRendering, render
 from backend.progress import Progress
 from backend.protocol import DioramaError
@@ -83,7 +83,7 @@ def test_each_frame_becomes_the_views_of_one_object(unet, consistency, monkeypat
     places = cameras.reconstruction_cameras(ORBIT)
     for frame, cloud in enumerate(reconstructed[FRAMES:]):
         views, _ = render(cloud, places, consistency.rendering)
-        shown = decode_video(estimates[-1][:, :, frame : frame + 1], consistency.decode)[0, :, 0]
+        shown = consistency.decode(estimates[-1][0, :, frame])
         assert (shown - views[0, :, :, ::2, ::2]).abs().max() < 1e-4
         assert views.std() > 0.01
     assert (aware - video(unet, guidance=1.0)).abs().max() > 0.1
@@ -93,18 +93,6 @@ def test_how_many_frames_are_refined_at_once_changes_nothing(unet, consistency):
     fields = vars(consistency) | {"frames_at_once": 4}
     one, four = (video(unet, consistency=some) for some in (consistency, Consistency(**fields)))
     assert (one - four).abs().max() < 1e-3
-
-
-def test_pictures_are_decoded_some_at_a_time():
-    latents, sizes = torch.rand(1, VIEWS, FRAMES, 4, SIDE, SIDE), []
-
-    def decode(some: Tensor) -> Tensor:
-        sizes.append(len(some))
-        return some[:, :3] * 2
-
-    images = decode_video(latents, decode, images_at_once=5)
-    assert sizes == [5, 5, 2]
-    assert torch.equal(images, (latents[..., :3, :, :] * 2).clamp(0, 1))
 
 
 @pytest.mark.parametrize("apart", [False, True])

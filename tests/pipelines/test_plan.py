@@ -19,6 +19,7 @@ from backend.models.multiview_motion_unet import MultiViewMotionUNet
 from backend.models.videomv_unet import VideoMVUNet
 from backend.pipelines import views
 from backend.pipelines.model import ViewsModel, load
+from backend.pipelines.moving import pictures_of
 from backend.pipelines.offload import offload
 from backend.pipelines.plan import CPU, Plan, plans
 from backend.progress import Progress
@@ -154,6 +155,15 @@ def test_only_the_network_that_works_is_on_the_device(monkeypatch: pytest.Monkey
     for working, call in steps:
         assert call().device == there
         assert [network for network in model.networks if network.device == there] == [working]
+
+
+@torch.inference_mode()
+def test_a_video_is_decoded_some_pictures_at_a_time_and_says_how_far_it_is(starter: ViewsModel) -> None:
+    latents, steps = torch.randn(4, 3, 8, 12, 12), []
+    progress = Progress(lambda event, fields: steps.append((fields["step"], fields["total"])))
+    some = pictures_of(dataclasses.replace(starter, plan=Plan(images_at_once=5)), latents, progress)
+    assert steps == [(5, 12), (10, 12), (12, 12)]
+    torch.testing.assert_close(some[1, 2], starter.decode(latents[1, 2][None])[0], rtol=0, atol=1e-4)
 
 
 @pytest.fixture

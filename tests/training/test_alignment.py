@@ -12,7 +12,8 @@ from backend.models.alignment import bases_sha256, load_alignment, save_alignmen
 from backend.models.multiview_motion_unet import MultiViewMotionUNet
 from backend.pipelines.schedules import STARTER, VIVID_ZOO
 from backend.protocol import DioramaError
-from backend.training.alignment import CAPTION_DROPOUT, AlignmentObjective, batch_of
+from backend.training.moving import ALIGNMENT, MovingObjective
+from backend.training.text import make_text_encoder, make_tokenizer, tokens_of
 from tests.tiny import moving_unet
 
 VIEWS, FRAMES = 2, 3
@@ -23,34 +24,45 @@ def network(seed: int = 0, **config: object) -> MultiViewMotionUNet:
     return moving_unet(seed=seed, busy=("proj_out",), **config)
 
 
+TOKENIZER = make_tokenizer(["a", "fish", "duck"])
+
+
+def objective_of(
+    net: MultiViewMotionUNet, schedule=VIVID_ZOO, checkpointing: bool = False
+) -> MovingObjective:
+    torch.manual_seed(1)
+    return MovingObjective(net, make_text_encoder(TOKENIZER, 16), schedule, ALIGNMENT, checkpointing).eval()
+
+
 @pytest.fixture
-def clips():
-    """Latents, encoded captions, and those of no caption: three clips of four views and seven frames."""
+def given() -> dict[str, torch.Tensor]:
+    """A batch of two clips."""
     generator = torch.Generator().manual_seed(2)
-    latents = torch.randn(3, 4, 7, 4, 8, 8, generator=generator)
-    return latents, torch.randn(3, 5, 16, generator=generator), torch.zeros(5, 16)
-
-
-def batch(clips, seed: int = 0, size: int = 2):
-    generator = torch.Generator().manual_seed(seed)
-    return batch_of(orbit(4, 20.0, 2.4), *clips, generator, size, VIEWS, FRAMES, stride=2)
+    shape = (2, VIEWS, FRAMES, 4, 8, 8)
+    return {
+        "latents": torch.randn(shape, generator=generator),
+        "tokens": tokens_of(TOKENIZER, ["a fish", "a duck"]),
+        "cameras": orbit(VIEWS, 20.0, 2.4).expand(2, -1, -1, -1),
+        "noise": torch.randn(shape, generator=generator),
+        "timesteps": torch.tensor([300, 800]),
+    }
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_gradients_reach_the_alignment_and_nothing_else(clips, checkpointing):
-    objective = AlignmentObjective(network(), VIVID_ZOO, checkpointing)
-    objective(**batch(clips)).backward()
+def test_gradients_reach_the_alignment_and_nothing_else(given, checkpointing):
+    objective = objective_of(network(), checkpointing=checkpointing)
+    objective(**given).backward()
     reached = {name for name, p in objective.network.named_parameters() if p.grad is not None}
     assert reached == set(objective.network.alignment()) == {n for n in reached if ".align_" in n}
     assert len(reached) == 4 * 7  # 4 tensors at each of 2 + 1 + 4 sites
     moved = {name for name in reached if objective.network.get_parameter(name).grad.abs().max() > 0}
     assert moved == reached
+    assert not any(p.grad is not None for p in objective.text_encoder.parameters())
 
 
-def test_few_steps_on_one_batch_lower_the_loss_and_leave_the_bases(clips):
-    objective = AlignmentObjective(network(), VIVID_ZOO)
+def test_few_steps_on_one_batch_lower_the_loss_and_leave_the_bases(given):
+    objective = objective_of(network())
     bases = bases_sha256(objective.network)
-    given = batch(clips)
     optimizer = torch.optim.AdamW(
         [p for p in objective.parameters() if p.requires_grad], lr=3e-3, weight_decay=0
     )
@@ -65,9 +77,9 @@ def test_few_steps_on_one_batch_lower_the_loss_and_leave_the_bases(clips):
     assert bases_sha256(objective.network) == bases
 
 
-def test_the_loss_is_that_of_vivid_zoo_s_schedule_and_of_cameras_at_unit_distance(clips):
+def test_the_loss_is_that_of_vivid_zoo_s_schedule_and_of_cameras_at_unit_distance(given):
     net = network()
-    given = batch(clips)
+    objective = objective_of(net)
     alpha = torch.cumprod(1 - torch.linspace(0.00085, 0.012, 1000), 0)[given["timesteps"]].view(
         -1, 1, 1, 1, 1, 1
     )
@@ -75,48 +87,20 @@ def test_the_loss_is_that_of_vivid_zoo_s_schedule_and_of_cameras_at_unit_distanc
     cameras = given["cameras"].clone()
     cameras[..., :3, 3] /= 2.4
     with torch.no_grad():
-        expected = (net(noisy, given["timesteps"], given["tokens"], cameras) - given["noise"]).square().mean()
-        assert AlignmentObjective(net, VIVID_ZOO)(**given) == pytest.approx(expected.item(), rel=1e-5)
+        context = objective.text_encoder(given["tokens"]).last_hidden_state
+        expected = (net(noisy, given["timesteps"], context, cameras) - given["noise"]).square().mean()
+        assert objective(**given) == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_a_schedule_of_v_predictions_wants_v(clips):
-    given = batch(clips)
+def test_a_schedule_of_v_predictions_wants_v(given):
     scheduler = DDIMScheduler(**STARTER)
     alpha = scheduler.alphas_cumprod[given["timesteps"]].view(-1, 1, 1, 1, 1, 1)
     v = alpha.sqrt() * given["noise"] - (1 - alpha).sqrt() * given["latents"]
     net = network()
     for parameter in net.parameters():
         torch.nn.init.zeros_(parameter)  # predicts nothing
-    loss = AlignmentObjective(net, STARTER)(**given)
+    loss = objective_of(net, STARTER)(**given)
     assert loss.item() == pytest.approx(v.square().mean().item(), rel=1e-5)
-
-
-def test_batches_are_clips_as_they_were_seen(clips):
-    latents, tokens, none = clips
-    given = batch(clips, seed=3, size=200)
-    places = {tuple(latents[n, v, f].flatten()[:3].tolist()): (n, v, f)
-              for n in range(3) for v in range(4) for f in range(7)}  # fmt: skip
-    orbit_cameras, dropped, starts = orbit(4, 20.0, 2.4), 0, set()
-    for clip, text, cameras in zip(given["latents"], given["tokens"], given["cameras"], strict=True):
-        where = [
-            [places[tuple(clip[v, f].flatten()[:3].tolist())] for f in range(FRAMES)] for v in range(VIEWS)
-        ]
-        number, view, frame = where[0][0]
-        starts.add((view, frame))
-        assert where == [
-            [(number, (view + 2 * v) % 4, frame + 2 * f) for f in range(FRAMES)] for v in range(VIEWS)
-        ]
-        assert torch.equal(cameras, orbit_cameras[[view, (view + 2) % 4]])
-        without = torch.equal(text, none)
-        assert without or torch.equal(text, tokens[number])
-        dropped += without
-    assert starts == {(view, frame) for view in range(4) for frame in range(3)}
-    assert 0.5 * CAPTION_DROPOUT < dropped / 200 < 2 * CAPTION_DROPOUT
-
-
-def test_clips_that_are_too_short_are_refused(clips):
-    with pytest.raises(ValueError, match="a multiple of 3 views and 46 frames are needed"):
-        batch_of(orbit(4, 0.0, 2.0), *clips, torch.Generator(), 1, views=3)
 
 
 def aligned(seed: int = 0) -> MultiViewMotionUNet:

@@ -13,18 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from backend import model_folders
 from backend.__main__ import main
 from backend.cameras import orbit
 from backend.evaluation.image_quality import vgg16_features
 from backend.models.alignment import bases_sha256, load_alignment
-from backend.models.lgm import LGM
 from backend.models.videomv_unet import VideoMVImageUNet, VideoMVUNet
 from backend.pipelines import published_settings, schedules
 from backend.pipelines.model import ModelSettings, load
@@ -34,21 +31,12 @@ from backend.training import videomv, vivid_zoo
 from backend.training.from_pictures import Perceptual
 from backend.training.loop import LOSSES
 from backend.training.text import make_text_encoder, make_tokenizer
-from tests.tiny import moving_unet
+from tests import tiny
 
 CPU = torch.device("cpu")
 VIEWS, FRAMES, SIZE = 4, 2, 16
 UNET = "unet/diffusion_pytorch_model.safetensors"
-VIDEO_UNET: dict[str, Any] = {
-    "block_out_channels": (8, 16),
-    "layers_per_block": 1,
-    "down_block_types": ("CrossAttnDownBlock3D", "DownBlock3D"),
-    "up_block_types": ("UpBlock3D", "CrossAttnUpBlock3D"),
-    "cross_attention_dim": 8,
-    "attention_head_dim": 8,
-    "transformer_in_heads": 1,
-    "norm_num_groups": 4,
-}
+VIDEO_UNET = tiny.video_unet_sizes(8)
 SETTINGS = ModelSettings(
     schedule=schedules.VIDEOMV_TEXT,
     num_views=VIEWS,
@@ -75,21 +63,8 @@ def write_model(folder: Path, unet: Any, settings: ModelSettings = SETTINGS, **m
     networks = {
         "unet": unet,
         "text_encoder": make_text_encoder(tokenizer, 8),
-        "autoencoder": AutoencoderKL(
-            block_out_channels=(8, 8),
-            down_block_types=("DownEncoderBlock2D",) * 2,
-            up_block_types=("UpDecoderBlock2D",) * 2,
-            norm_num_groups=4,
-        ),
-        "reconstructor": LGM(
-            input_size=SIZE,
-            down_channels=(8, 8),
-            down_attention=(False, False),
-            up_channels=(8,),
-            up_attention=(False,),
-            layers_per_block=1,
-            attention_heads=1,
-        ),
+        "autoencoder": tiny.autoencoder(1),
+        "reconstructor": tiny.reconstructor(SIZE, 8),
         **more,
     }
     for part, network in networks.items():
@@ -105,7 +80,7 @@ def text_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def moving_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    unet = moving_unet(
+    unet = tiny.moving_unet(
         block_out_channels=(8, 8), num_attention_heads=(1, 1), motion_heads=1, cross_attention_dim=8,
         norm_num_groups=4,
     )  # fmt: skip
@@ -243,16 +218,12 @@ def test_the_reconstructor_learns_from_half_denoised_views_of_a_frozen_denoiser(
 
 def test_a_model_that_is_told_by_an_image_learns_from_any_side(orbits: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    config = CLIPVisionConfig(
-        hidden_size=8, intermediate_size=8, projection_dim=8, num_hidden_layers=1, num_attention_heads=1,
-        image_size=16, patch_size=8,
-    )  # fmt: skip
     settings = dataclasses.replace(SETTINGS, schedule=schedules.VIDEOMV_IMAGE, prompt_suffix="")
     model = write_model(
         tmp_path / "model",
         VideoMVImageUNet(**VIDEO_UNET, image_embedding_dim=8),
         settings,
-        image_encoder=CLIPVisionModelWithProjection(config),
+        image_encoder=tiny.image_encoder(8, 8, SIZE),
     )
     (orbits / "text_captions_cap3d.json").unlink()  # it needs none
     options = arguments(model, orbits, tmp_path, "--stage", "views", "--steps", "2", "--batch", "2")
@@ -294,7 +265,7 @@ def test_samples_of_clips_are_evenly_spread_views_and_every_third_frame(
 ) -> None:
     write_clip(tmp_path, frames=6, step=1)
     data, _ = vivid_zoo.read_clips(tmp_path, load(moving_model))
-    cameras, seen, starts = orbit(2 * VIEWS, 20.0, 2.4), set(), set()
+    cameras, seen, starts, dropped = orbit(2 * VIEWS, 20.0, 2.4), set(), set(), 0
     for seed in range(30):
         batch = vivid_zoo.clips_batch(data, 1, torch.Generator().manual_seed(seed))
         assert batch["rgba"].shape == (1, VIEWS, FRAMES, 4, SIZE, SIZE)
@@ -305,9 +276,10 @@ def test_samples_of_clips_are_evenly_spread_views_and_every_third_frame(
             batch["rgba"][0, :, :, 3].amax(-2).int().argmax(-1) - 2
         )  # [V, F] the dot's column is its frame
         assert (where == where[:1]).all() and (where[0].diff() == 3).all()
+        dropped += torch.equal(batch["tokens"][0], data.no_tokens)
         seen.add(first)
         starts.add(int(where[0, 0]))
-    assert len(seen) > 4 and starts == {0, 1, 2}
+    assert len(seen) > 4 and starts == {0, 1, 2} and 0 < dropped < 10
 
 
 @pytest.mark.parametrize("name", published_settings.SETTINGS)

@@ -10,6 +10,7 @@ from backend.evaluation.motion_classifier import MotionClassifier
 from backend.models.multiview_motion_unet import MultiViewMotionUNet
 from backend.pipelines import schedules
 from backend.training import moving, text
+from backend.training.denoiser import CAPTION_DROPOUT
 from tests.tiny import moving_unet
 
 VIEWS, FRAMES = 4, 3
@@ -50,6 +51,19 @@ def test_each_stage_teaches_its_own_layers(network, stage, learns, frozen) -> No
         assert not any(part in name for name in moved), part
     taught = any(p.grad is not None for p in encoder.parameters())
     assert taught == (stage == moving.IMAGES)
+
+
+def test_batches_are_whole_clips_whose_caption_is_dropped_now_and_then() -> None:
+    generator = torch.Generator().manual_seed(1)
+    latents = torch.randn(5, VIEWS, FRAMES, 1, 1, 1, generator=generator)
+    cameras = torch.stack([orbit(VIEWS, 15.0, 1.9 + i) for i in range(5)])
+    tokens, nothing = torch.arange(1, 6)[:, None], torch.zeros(1, dtype=torch.long)
+    given = moving.batch_of(latents, cameras, tokens, nothing, moving.ALIGNMENT, generator, 200)
+    numbers = (given["latents"].flatten(1)[:, :1] == latents.flatten(1)[:, 0]).int().argmax(1)
+    assert torch.equal(given["latents"], latents[numbers]) and torch.equal(given["cameras"], cameras[numbers])
+    dropped = given["tokens"][:, 0] == 0
+    assert torch.equal(given["tokens"][~dropped], tokens[numbers[~dropped]])
+    assert 0.5 * CAPTION_DROPOUT < dropped.float().mean() < 2 * CAPTION_DROPOUT
 
 
 def test_judge_of_motions_learns_to_tell_left_and_right_from_up_and_down() -> None:
