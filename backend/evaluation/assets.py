@@ -24,11 +24,12 @@ from . import fvd, image_quality
 from .clip_score import clip_score
 from .consistency import self_consistency
 from .flow import flow_rmse
-from .pictures import Pictures, pictures_of
+from .pictures import Pictures, pictures_of, with_mask
 from .sheet import write_sheet
+from .silhouettes import outlines_agree
 
 WEIGHTS_VARIABLE = "DIORAMA_MODELS"  # the folder of all models; those of measures are in `metrics` inside
-_MOST_FRAMES = 4  # of an animation are reconstructed for the self-consistency, evenly spread
+_MOST_FRAMES = 4  # of an animation are looked at for whether views agree, evenly spread
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def measure(asset: Asset, pictures: Pictures, weights: Path | None) -> list[Meas
             name = f"flow RMSE at gap {gap}, {label}"
             value = flow_rmse(images[:, 0], pictures.masks[:, 0], gap, closed=True)
             lines.append(Measure(name, value, "", "lower", "" if value is not None else "too few views"))
-    lines += _consistency(pictures)
+    lines += [_outlines(pictures), *_consistency(pictures)]
     if pictures.views.shape[1] > 1:
         for label, images in (("views", pictures.views), ("splats", pictures.renders)):
             errors = [
@@ -216,17 +217,33 @@ def _fvd(shown: list[Pictures], reference: Path | None, weights: Path | None) ->
     return lines
 
 
+def _outlines(pictures: Pictures) -> Measure:
+    """Averaged over some of the frames; without the alpha, since our assets have theirs from the splats."""
+    masks = with_mask(pictures.views, pictures.background)[:, :, 3]
+    found = [
+        outlines_agree(masks[:, frame], pictures.cameras, pictures.fov_deg)
+        for frame in _some_frames(pictures)
+    ]
+    whole = [value for value in found if value is not None]
+    if not whole:
+        return Measure("outlines agree, views", None, "", "higher", "a view shows nothing, or is alone")
+    return Measure("outlines agree, views", sum(whole) / len(whole), "", "higher")
+
+
+def _some_frames(pictures: Pictures) -> list[int]:
+    frames = pictures.views.shape[1]
+    return sorted({round(i * (frames - 1) / max(1, _MOST_FRAMES - 1)) for i in range(_MOST_FRAMES)})
+
+
 def _consistency(pictures: Pictures) -> list[Measure]:
     """MVGBench's measures, averaged over some of the frames."""
-    frames = pictures.views.shape[1]
-    chosen = sorted({round(i * (frames - 1) / max(1, _MOST_FRAMES - 1)) for i in range(_MOST_FRAMES)})
     names = [("PSNR", "dB", "higher"), ("SSIM", "", "higher"), ("Chamfer", "", "lower")]
     try:
         found = [
             self_consistency(
                 pictures.rgba[:, frame], pictures.cameras, pictures.fov_deg, pictures.compositing
             )
-            for frame in chosen
+            for frame in _some_frames(pictures)
         ]
     except ValueError as error:
         return [
