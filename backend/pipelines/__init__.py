@@ -211,7 +211,8 @@ def _loaded(folder: Path, plan: Plan) -> ViewsModel:
     """The model, which stays for the next job; another one goes before it comes."""
     if (folder, plan) not in _kept:
         forget()
-        _kept[folder, plan] = load(folder, plan)
+        with torch.inference_mode(False):  # or no gradient could pass through the weights
+            _kept[folder, plan] = load(folder, plan)
     return _kept[folder, plan]
 
 

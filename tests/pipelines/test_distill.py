@@ -166,6 +166,17 @@ def test_distilled_asset_shows_what_its_cameras_see(out: Path) -> None:
     assert not list(out.glob("*partial*"))
 
 
+def test_loaded_model_is_distilled_whether_it_has_made_views_before_or_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipelines, "REFINING_STEPS", 2)  # to save time
+    (tmp_path / "asset").mkdir()
+    for method in ("distill", "reconstruct", "distill"):
+        request = GenerationRequest("a red car", method=method, views=4, steps=1)
+        assert asset.read_asset(pipelines.generate(request, tmp_path / "asset", Progress())).request
+    pipelines.forget()
+
+
 def test_same_seed_gives_the_same_splats(out: Path, tiny_model: ViewsModel, one_thread: None) -> None:
     told = views.told_by_text(tiny_model, ["a red car"])
     cameras = views.view_cameras(tiny_model, 4)
