@@ -30,7 +30,7 @@ def video_network(folder: Path) -> Any:
 
     Args:
         folder: as transformers keeps it: config.json, model.safetensors. For instance those of
-            MCG-NJU/videomae-base-finetuned-ssv2, or -kinetics.
+            MCG-NJU/videomae-base-finetuned-kinetics.
 
     Raises:
         DioramaError: E_WEIGHTS_CORRUPT if the folder holds no such network, or not all of it.
@@ -49,7 +49,7 @@ def video_network(folder: Path) -> Any:
             "E_WEIGHTS_CORRUPT",
             f"{folder} holds no complete VideoMAE for the classification of videos",
             "It needs config.json and model.safetensors of a finetuned one, such as "
-            "MCG-NJU/videomae-base-finetuned-ssv2.",
+            "MCG-NJU/videomae-base-finetuned-kinetics.",
             str(error),
         ) from error
     model.classifier = nn.Identity()
