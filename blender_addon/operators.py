@@ -36,7 +36,7 @@ class DIORAMA_OT_generate(bpy.types.Operator):
     )
     seed: bpy.props.IntProperty(min=0, max=MAX_SEED, description="The scene's seed if not given")
     model: bpy.props.StringProperty(description="Its name; the scene's model if not given")
-    steps: bpy.props.IntProperty(min=0, description="Denoising steps; 0 for the model's own number")
+    steps: bpy.props.IntProperty(min=0, description="Of denoising or distillation; 0 for the usual number")
     views: bpy.props.IntProperty(min=0, description="Number of views; 0 for the model's own number")
     frames: bpy.props.IntProperty(min=1, description="Frames of a loop; the scene's if not given; 1: none")
     elevation: bpy.props.FloatProperty(
@@ -44,6 +44,9 @@ class DIORAMA_OT_generate(bpy.types.Operator):
     )
     radius: bpy.props.FloatProperty(
         min=0, subtype="DISTANCE", description="Of their orbit; 0 for the model's own"
+    )
+    method: bpy.props.EnumProperty(
+        items=properties.METHODS, description="How splats are made; the scene's choice if not given"
     )
     mesh: bpy.props.BoolProperty(
         description="Make a mesh besides the splats; the scene's choice if not given"
@@ -164,6 +167,7 @@ class DIORAMA_OT_generate(bpy.types.Operator):
             elevation_deg=None if elevation is None else round(math.degrees(elevation), 4),
             radius=round(radius, 4) or None,
             mesh=self.mesh if given("mesh") else settings.mesh,
+            method=self.method if given("method") else settings.method,
         )
 
 

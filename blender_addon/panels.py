@@ -53,6 +53,7 @@ class DIORAMA_PT_generate(InTab, bpy.types.Panel):
         row.operator("diorama.random_seed", text="", icon="FILE_REFRESH")
         layout.prop(settings, "frames")
         layout.prop(settings, "mesh")
+        layout.prop(settings, "method")
         row = layout.row()
         row.scale_y = 1.6
         row.operator("diorama.generate", icon="OUTLINER_OB_POINTCLOUD")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import functools
 import json
 import math
 import os
@@ -18,15 +20,16 @@ import torch
 from ..asset import Asset, read_asset
 from ..models.checkpoints import read_checkpoint
 from ..protocol import DioramaError
-from . import image_quality
+from . import fvd, image_quality
 from .clip_score import clip_score
 from .consistency import self_consistency
 from .flow import flow_rmse
-from .pictures import Pictures, pictures_of
+from .pictures import Pictures, pictures_of, with_mask
 from .sheet import write_sheet
+from .silhouettes import outlines_agree
 
 WEIGHTS_VARIABLE = "DIORAMA_MODELS"  # the folder of all models; those of measures are in `metrics` inside
-_MOST_FRAMES = 4  # of an animation are reconstructed for the self-consistency, evenly spread
+_MOST_FRAMES = 4  # of an animation are looked at for whether views agree, evenly spread
 
 
 @dataclass(frozen=True)
@@ -54,10 +57,15 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--metric-weights",
         type=Path,
-        help=f"folder with lpips/ and clip/; default: metrics in ${WEIGHTS_VARIABLE}",
+        help=f"folder with lpips/, clip/ and {fvd.FOLDER}/; default: metrics in ${WEIGHTS_VARIABLE}",
+    )
+    parser.add_argument(
+        "--reference",
+        type=Path,
+        help="folder with assets that move, or made by render_dataset.py, to measure FVD against",
     )
     args = parser.parse_args(argv)
-    weights = args.metric_weights or _default_weights()
+    weights = args.metric_weights or default_weights()
     results: dict[str, dict[str, Measure]] = {}
     sheet: list[tuple[str, Pictures]] = []
     failure: DioramaError | None = None
@@ -77,9 +85,18 @@ def main(argv: list[str]) -> int:
         print(f"  measured in {time.monotonic() - began:.1f} s")
     if len(results) > 1:
         print(f"\nmean of {len(results)} assets\n{table(means(list(results.values())))}")
+    together: list[Measure] = []
+    try:
+        together = _fvd([pictures for _, pictures in sheet], args.reference, weights)
+    except DioramaError as error:  # what was measured before is kept
+        failure = failure or error
+        print(f"{error.code}: {error.message}\n{error.hint}", file=sys.stderr)
+    if together:
+        print(f"\nall assets together\n{table(together)}")
     if args.json:
         listed = {name: {m.name: m.to_dict() for m in lines.values()} for name, lines in results.items()}
-        _write(args.json, json.dumps({"assets": listed}, indent=1, allow_nan=False) + "\n")
+        found = {"assets": listed, "together": {m.name: m.to_dict() for m in together}}
+        _write(args.json, json.dumps(found, indent=1, allow_nan=False) + "\n")
     if args.sheet and sheet:
         write_sheet(args.sheet, sheet)
     return failure.exit_code if failure else 0
@@ -99,7 +116,7 @@ def measure(asset: Asset, pictures: Pictures, weights: Path | None) -> list[Meas
             name = f"flow RMSE at gap {gap}, {label}"
             value = flow_rmse(images[:, 0], pictures.masks[:, 0], gap, closed=True)
             lines.append(Measure(name, value, "", "lower", "" if value is not None else "too few views"))
-    lines += _consistency(pictures)
+    lines += [_outlines(pictures), *_consistency(pictures)]
     if pictures.views.shape[1] > 1:
         for label, images in (("views", pictures.views), ("splats", pictures.renders)):
             errors = [
@@ -152,7 +169,7 @@ def _lpips(renders: torch.Tensor, views: torch.Tensor, weights: Path | None) -> 
     name = "LPIPS, splats to views"
     found = image_quality.lpips_weights(weights / "lpips") if weights else None
     if found is None:
-        note = _not_installed(weights, f"lpips/{image_quality.LPIPS_FILE}")
+        note = not_installed(weights, f"lpips/{image_quality.LPIPS_FILE}")
         return Measure(name, None, "", "lower", note)
     if image_quality.too_small_for_lpips(views):
         return Measure(name, None, "", "lower", "views of less than 32 pixels")
@@ -167,7 +184,7 @@ def _clip(asset: Asset, pictures: Pictures, weights: Path | None) -> list[Measur
     for label, images in (("views", pictures.views), ("splats", pictures.renders)):
         name = f"CLIP score, {label}"
         if folder is None or not (folder / "config.json").is_file():
-            note = _not_installed(weights, "clip/config.json and what belongs to it")
+            note = not_installed(weights, "clip/config.json and what belongs to it")
             lines.append(Measure(name, None, "", "higher", note))
         elif not asset.prompt:
             lines.append(Measure(name, None, "", "higher", "made without a prompt"))
@@ -177,17 +194,56 @@ def _clip(asset: Asset, pictures: Pictures, weights: Path | None) -> list[Measur
     return lines
 
 
+def _fvd(shown: list[Pictures], reference: Path | None, weights: Path | None) -> list[Measure]:
+    """The distance of all moving assets' videos, every view one of them, from those of a folder."""
+    if reference is None:
+        return []
+    names = {"FVD (VideoMAE), views": "views", "FVD (VideoMAE), splats": "renders"}
+    folder = weights / fvd.FOLDER if weights else None
+    if folder is None or not (folder / "config.json").is_file():
+        note = not_installed(weights, f"{fvd.FOLDER}/config.json and what belongs to it")
+        return [Measure(name, None, "", "lower", note) for name in names]
+    moving = [pictures for pictures in shown if pictures.views.shape[1] > 1]
+    if not moving:
+        return [Measure(name, None, "", "lower", "none of the assets moves") for name in names]
+    network = fvd.video_network(folder)
+    side = network.config.image_size
+    real = torch.cat([fvd.seen_by(network, videos) for videos in fvd.videos_in(reference, side)])
+    lines = []
+    for name, which in names.items():
+        made = torch.cat([fvd.seen_by(network, getattr(pictures, which)) for pictures in moving])
+        line = _attempt(name, "", "lower", functools.partial(fvd.frechet_distance, made, real))
+        lines.append(dataclasses.replace(line, note=line.note or fvd.caveat(made, real)))
+    return lines
+
+
+def _outlines(pictures: Pictures) -> Measure:
+    """Averaged over some of the frames; without the alpha, since our assets have theirs from the splats."""
+    masks = with_mask(pictures.views, pictures.background)[:, :, 3]
+    found = [
+        outlines_agree(masks[:, frame], pictures.cameras, pictures.fov_deg)
+        for frame in _some_frames(pictures)
+    ]
+    whole = [value for value in found if value is not None]
+    if not whole:
+        return Measure("outlines agree, views", None, "", "higher", "a view shows nothing, or is alone")
+    return Measure("outlines agree, views", sum(whole) / len(whole), "", "higher")
+
+
+def _some_frames(pictures: Pictures) -> list[int]:
+    frames = pictures.views.shape[1]
+    return sorted({round(i * (frames - 1) / max(1, _MOST_FRAMES - 1)) for i in range(_MOST_FRAMES)})
+
+
 def _consistency(pictures: Pictures) -> list[Measure]:
     """MVGBench's measures, averaged over some of the frames."""
-    frames = pictures.views.shape[1]
-    chosen = sorted({round(i * (frames - 1) / max(1, _MOST_FRAMES - 1)) for i in range(_MOST_FRAMES)})
     names = [("PSNR", "dB", "higher"), ("SSIM", "", "higher"), ("Chamfer", "", "lower")]
     try:
         found = [
             self_consistency(
                 pictures.rgba[:, frame], pictures.cameras, pictures.fov_deg, pictures.compositing
             )
-            for frame in chosen
+            for frame in _some_frames(pictures)
         ]
     except ValueError as error:
         return [
@@ -202,12 +258,12 @@ def _consistency(pictures: Pictures) -> list[Measure]:
     ]
 
 
-def _default_weights() -> Path | None:
+def default_weights() -> Path | None:
     root = os.environ.get(WEIGHTS_VARIABLE)
     return Path(root) / "metrics" if root else None
 
 
-def _not_installed(weights: Path | None, name: str) -> str:
+def not_installed(weights: Path | None, name: str) -> str:
     where = weights or Path(f"${WEIGHTS_VARIABLE}") / "metrics"
     return f"weights not installed: they go to {where / name}"
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,18 +24,9 @@ def clip_score(images: Tensor, prompt: str, folder: Path) -> float:  # [N, 3, H,
 
     Source: Hessel et al., CLIPScore (2021), without its factor 2.5.
     """
-    from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
+    from transformers import CLIPImageProcessorPil
 
-    try:
-        model = CLIPModel.from_pretrained(folder, local_files_only=True, use_safetensors=True).eval()
-        tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise DioramaError(
-            "E_WEIGHTS_CORRUPT",
-            f"{folder} holds no complete CLIP model",
-            "It needs config.json, model.safetensors and the tokenizer's files of a CLIP model.",
-            str(error),
-        ) from error
+    model, tokenizer = _load(folder)
     side = model.config.vision_config.image_size
     prepare = CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
     levels = (images * 255).round().to(torch.uint8)
@@ -46,3 +39,19 @@ def clip_score(images: Tensor, prompt: str, folder: Path) -> float:  # [N, 3, H,
         )
     cosines = torch.nn.functional.cosine_similarity(seen.image_embeds, seen.text_embeds)
     return float(100 * cosines.clamp_min(0).mean())
+
+
+@lru_cache(maxsize=1)  # many assets are measured one after the other
+def _load(folder: Path) -> tuple[Any, Any]:
+    from transformers import CLIPModel, CLIPTokenizer
+
+    try:
+        model = CLIPModel.from_pretrained(folder, local_files_only=True, use_safetensors=True).eval()
+        return model, CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise DioramaError(
+            "E_WEIGHTS_CORRUPT",
+            f"{folder} holds no complete CLIP model",
+            "It needs config.json, model.safetensors and the tokenizer's files of a CLIP model.",
+            str(error),
+        ) from error

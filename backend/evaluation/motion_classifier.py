@@ -38,11 +38,15 @@ class MotionClassifier(ModelMixin, ConfigMixin):  # type: ignore[misc]
     config: Any
 
     def forward(self, clips: Tensor) -> Tensor:  # [N, F, 3, H, W] sRGB 0..1 -> [N, M] logits
+        return self.motion(self.seen(clips))
+
+    def seen(self, clips: Tensor) -> Tensor:  # [N, F, 3, H, W] sRGB 0..1 -> [N, D]
+        """What it sees of a motion before it names it; nothing of what the object is."""
         grey = clips.mean(2)  # [N, F, H, W]
         small = F.interpolate(grey, (self.SIDE_PX, self.SIDE_PX), mode="area")
         moving = small - small.mean(1, keepdim=True)
         moving = moving / (moving.std((1, 2, 3), keepdim=True) + 0.02)  # what hardly moves stays near nothing
-        return self.motion(self.trunk(moving.unsqueeze(1)).mean((2, 3, 4)))
+        return self.trunk(moving.unsqueeze(1)).mean((2, 3, 4))
 
     @torch.inference_mode()
     def name(self, clips: Tensor) -> list[str]:  # [B, V, F, 3, H, W]

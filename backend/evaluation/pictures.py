@@ -23,15 +23,21 @@ _OBJECT = 0.05  # an opaque view's pixel that differs more than this from the ba
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """What every measure looks at; all in sRGB, 0..1."""
+class Seen:
+    """The views of an asset; all in sRGB, 0..1."""
 
     rgba: Tensor  # [V, F, 4, H, W] straight alpha; of opaque views 0 or 1, found by their background
     views: Tensor  # [V, F, 3, H, W] the generated views before the background
+    background: Tensor  # [3]
+
+
+@dataclass(frozen=True)
+class Pictures(Seen):
+    """What every measure looks at: the views, and the splats beside them."""
+
     renders: Tensor  # [V, F, 3, H, W] the splats, seen by the same cameras
     cameras: Tensor  # [V, 4, 4] camera-to-world, Blender's axes
     fov_deg: float
-    background: Tensor  # [3]
     compositing: Literal["linear", "display"]
 
     @property
@@ -51,21 +57,28 @@ def pictures_of(asset: Asset) -> Pictures:
             "E_ASSET", f"{asset.directory} has {len(asset.splats)} splat files for {frames} frames of views"
         )
     compositing = cast(Literal["linear", "display"], asset.blending)
-    seen = torch.stack([torch.stack([_read(path) for path in row]) for row in asset.views])
-    background = torch.full((3,), GREY) if seen.shape[2] == 4 else border_color(seen)
-    rgba = seen if seen.shape[2] == 4 else with_mask(seen, background)
-    views = seen if seen.shape[2] == 3 else over(seen, background, compositing)
+    seen = seen_in(asset)
     cameras = torch.from_numpy(asset.cameras).float()
     with torch.no_grad():
         renders = [
             fitting.render(
                 fitting.leaves_of(read_ply(path)), cameras, asset.fov_deg, asset.height, asset.width,
-                background.expand(len(cameras), 3), compositing,
+                seen.background.expand(len(cameras), 3), compositing,
             )
             for path in asset.splats
         ]  # fmt: skip
     shown = torch.stack(renders, 1).clamp(0, 1).movedim(-1, 2)  # [V, F, 3, H, W]
-    return Pictures(rgba, views, shown, cameras, asset.fov_deg, background, compositing)
+    return Pictures(seen.rgba, seen.views, seen.background, shown, cameras, asset.fov_deg, compositing)
+
+
+def seen_in(asset: Asset) -> Seen:
+    """Reads an asset's views."""
+    read = torch.stack([torch.stack([_read(path) for path in row]) for row in asset.views])
+    if read.shape[2] == 3:
+        background = border_color(read)
+        return Seen(with_mask(read, background), read, background)
+    background = torch.full((3,), GREY)
+    return Seen(read, over(read, background, asset.blending), background)
 
 
 def border_color(opaque: Tensor) -> Tensor:  # [..., 3, H, W] -> [3]

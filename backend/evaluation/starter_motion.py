@@ -9,7 +9,10 @@ from __future__ import annotations
 import argparse
 import copy
 import dataclasses
+import functools
 import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +26,38 @@ from ..pipelines import views
 from ..pipelines.model import ViewsModel, load
 from ..pipelines.moving import consistency_of, pictures_of
 from ..pipelines.multiview_video import text_to_video, video_noise
-from ..pipelines.three_d_aware import render as render_splats
 from ..training import clips
 from ..training.dataset import FIRST_HELD_OUT_SEED, FOV_DEG, SIZE_PX, over
 from ..training.motions import MOTION_SYNONYMS, STILL, make_clip, moving_prompt_for
 from ..training.sdf import render
 from ..training.sheets import write_sheet
 from ..training.world import CATEGORIES, COLORS
+from . import fvd
+from .assets import default_weights
 from .classifier import WorldClassifier, load_judge
+from .clip_score import clip_score
 from .motion_classifier import MotionClassifier
+from .pictures import GREY, with_mask
+from .silhouettes import outlines_agree
 
 AWARE = "whole, with 3D-aware steps"  # as it is used; all other rows are without
 NO_SIDES = "without the multi-view network"  # every view for itself, told nothing of its camera
 FIRST_SEED = 7000  # far from those that were looked at while the recipe was made
+OTHERS = 1000  # from there on: the true clips that FVD is measured against, which no row shows
+
+
+Sees = Callable[[Tensor], Tensor]  # videos [N, F, 3, H, W] to what a network sees in them [N, D]
+
+
+@dataclass(frozen=True)
+class Judges:
+    """Who looks at clips."""
+
+    objects: WorldClassifier
+    motions: MotionClassifier
+    videos: dict[str, Sees]  # by the names of their columns
+    real: dict[str, Tensor]  # what they see in true clips of the same prompts: [N, D]
+    clip: Path | None  # the folder of a CLIP model, if there is one
 
 
 def main(argv: list[str]) -> int:
@@ -45,15 +67,13 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--prompts", type=int, default=60, help="of the 60 pairs of category and motion")
     parser.add_argument("--work", type=Path, help="the recipe's work folder, for the row of images alone")
     parser.add_argument("--only", nargs="+", help="these rows of the table only")
+    parser.add_argument("--metric-weights", type=Path, help="folder with clip/ and videomae/, as of assets")
     parser.add_argument("--out", type=Path, default=Path("out/evaluation"), help="for the table and sheets")
     args = parser.parse_args(argv)
     args.out.mkdir(parents=True, exist_ok=True)
     model = load(args.weights)
-    judges = (
-        load_judge(WorldClassifier, args.weights.parent / "judge"),
-        load_judge(MotionClassifier, args.weights / "motion_judge"),
-    )
     asked = _asked(args.prompts)
+    judges = _judges(args.weights, args.metric_weights or default_weights(), asked)
     assert isinstance(model.unet, MultiViewMotionUNet)
     networks = variants(model.unet, args.work)
     table: dict[str, Any] = {}
@@ -66,11 +86,29 @@ def main(argv: list[str]) -> int:
             made = (
                 _generate(variant, name, moving_prompt_for(*what), i, cameras) for i, what in enumerate(asked)
             )
-        table[name] = _measure(tqdm(made, name, len(asked), unit="clip"), asked, model, judges, cameras,
-                               args.out / f"motion-{name.replace(' ', '-')}.png")  # fmt: skip
+        table[name] = measure(tqdm(made, name, len(asked), unit="clip"), asked, judges, cameras,
+                              args.out / f"motion-{name.replace(' ', '-')}.png")  # fmt: skip
         print(json.dumps({name: table[name]}))
     (args.out / "starter-motion.json").write_text(json.dumps(table, indent=1) + "\n", "utf-8")
     return 0
+
+
+@torch.no_grad()
+def _judges(weights: Path, metrics: Path | None, asked: list[tuple[str, str, str]]) -> Judges:
+    """Our own, and those of large networks that are installed; and what they see in true clips."""
+    motions = load_judge(MotionClassifier, weights / "motion_judge")
+    videos: dict[str, Sees] = {"FVD by the motion judge": motions.seen}
+    if metrics and (metrics / fvd.FOLDER / "config.json").is_file():
+        network = fvd.video_network(metrics / fvd.FOLDER)
+        videos["FVD by VideoMAE"] = functools.partial(fvd.seen_by, network)
+    clip = metrics / "clip" if metrics and (metrics / "clip" / "config.json").is_file() else None
+    true = tqdm([OTHERS + i for i in range(len(asked))], "true clips to compare with", unit="clip")
+    seen = [
+        [sees(video) for sees in videos.values()]
+        for video in (_true_clip(i, *what) for i, what in zip(true, asked, strict=True))
+    ]
+    real = dict(zip(videos, map(torch.cat, zip(*seen, strict=True)), strict=True))
+    return Judges(load_judge(WorldClassifier, weights.parent / "judge"), motions, videos, real, clip)
 
 
 def variants(whole: MultiViewMotionUNet, work: Path | None) -> dict[str, MultiViewMotionUNet]:
@@ -151,31 +189,41 @@ def _true_clip(i: int, category: str, color: str, motion: str) -> Tensor:  # [V,
 
 
 @torch.no_grad()
-def _measure(
-    made: Any,  # of [V, F, 3, H, W]
+def measure(
+    made: Iterable[Tensor],  # of [V, F, 3, H, W]
     asked: list[tuple[str, str, str]],
-    model: ViewsModel,
-    judges: tuple[WorldClassifier, MotionClassifier],
-    cameras: Tensor,
+    judges: Judges,
+    cameras: Tensor,  # [V, 4, 4]
     sheet: Path,
 ) -> dict[str, float]:
-    """Means over all clips: parts of 1 for the names, dB, and differences of sRGB values."""
-    rows, right, numbers = [], [], []
+    """Means over all clips: parts of 1 for names and outlines, differences of sRGB values, and distances.
+
+    FVD is between all views of all clips and those of true ones. By the motion judge it hears of motions
+    only; between two sets of true clips it is not 0 either, but what so few clips leave.
+    """
+    rows, right, numbers, scores = [], [], [], []
+    seen: dict[str, list[Tensor]] = {name: [] for name in judges.videos}
     for clip, (category, color, motion) in zip(made, asked, strict=True):
         rows.append(clip[:2].flatten(0, 1))
-        names = judges[0].name(clip.flatten(0, 1)[None])[0]
-        right.append((names[0] == category, names[1] == color, judges[1].name(clip[None])[0] == motion))
-        frames = clip.transpose(0, 1)  # [F, V, 3, H, W]
-        gaussians = views.views_to_gaussians(model, frames, cameras)
-        shown, _ = render_splats(gaussians, cameras, model.settings.rendering)
+        names = judges.objects.name(clip.flatten(0, 1)[None])[0]
+        right.append((names[0] == category, names[1] == color, judges.motions.name(clip[None])[0] == motion))
+        masks = with_mask(clip, torch.full((3,), GREY))[:, :, 3]
+        agreeing = [
+            outlines_agree(masks[:, frame], cameras, FOV_DEG) or 0.0 for frame in range(clip.shape[1])
+        ]
         turn = clip - clip.roll(1, 1)
         numbers.append(
             (
-                -10 * (shown - frames).square().mean().log10().item(),
+                sum(agreeing) / len(agreeing),
                 (turn - turn.roll(-1, 1)).abs().mean().item(),
                 (clip - clip.mean(1, keepdim=True)).square().mean().sqrt().item(),
             )
         )
+        for name, sees in judges.videos.items():
+            seen[name].append(sees(clip))
+        if judges.clip:
+            prompt = moving_prompt_for(category, color, motion)
+            scores.append(clip_score(clip.flatten(0, 1), prompt, judges.clip))
     write_sheet(sheet, torch.stack(rows[:: max(len(rows) // 12, 1)]))
     parts = torch.tensor(right).float()
     means = torch.tensor(numbers).mean(0).tolist()
@@ -184,7 +232,12 @@ def _measure(
         "colour": round(parts[:, 1].mean().item(), 3),
         "motion": round(parts[:, 2].mean().item(), 3),
         "all three": round(parts.prod(1).mean().item(), 3),
-        "views of a frame against their splats, dB": round(means[0], 2),
+        "outlines of a frame agree": round(means[0], 4),
         "flicker (second difference)": round(means[1], 5),
         "motion (RMS about the mean frame)": round(means[2], 4),
+        **{
+            name: round(fvd.frechet_distance(torch.cat(found), judges.real[name]), 4)
+            for name, found in seen.items()
+        },
+        **({"CLIP score": round(sum(scores) / len(scores), 2)} if scores else {}),
     }

@@ -41,7 +41,14 @@ def generate(request: GenerationRequest, directory: Path, progress: Progress) ->
     """
     progress.stage("Loading the model")
     folder = _folder(request)
-    work = work_of(folder, read_settings(folder), request.views, request.frames)
+    settings, distilled = read_settings(folder), request.method == "distill"
+    if distilled and settings.num_frames > 1:
+        raise DioramaError(
+            "E_REQUEST",
+            f"{request.model} makes objects that move; distilled ones stand still",
+            "Choose a model of objects that stand still, or the usual method.",
+        )
+    work = work_of(folder, settings, request.views, request.frames, distilled)
     device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else CPU
     choice = choose(work, device, free_bytes(device) + _kept_bytes(device))
     progress.log("info" if choice.fits else "warning", choice.reason)
@@ -204,7 +211,8 @@ def _loaded(folder: Path, plan: Plan) -> ViewsModel:
     """The model, which stays for the next job; another one goes before it comes."""
     if (folder, plan) not in _kept:
         forget()
-        _kept[folder, plan] = load(folder, plan)
+        with torch.inference_mode(False):  # or no gradient could pass through the weights
+            _kept[folder, plan] = load(folder, plan)
     return _kept[folder, plan]
 
 

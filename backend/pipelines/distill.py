@@ -13,6 +13,7 @@ from collections.abc import Callable
 import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from ..cameras import turned
 from ..gaussians import fitting
@@ -61,7 +62,7 @@ def distill(
         for i in range(steps):
             seen_from = _cameras_of_step(model, cameras, generator).to(device)
             pictures = _photograph(model, leaves, seen_from)
-            latents = model.encode(pictures).float().transpose(0, 1)[None]  # [1, C, V, h, w]
+            latents = encode(model, pictures).float().transpose(0, 1)[None]  # [1, C, V, h, w]
             noise = torch.randn(latents.shape, generator=generator).to(device)
             part = MOST_NOISE + (LEAST_NOISE - MOST_NOISE) * i / max(steps - 1, 1)
             timestep = int(part * scheduler.config["num_train_timesteps"])
@@ -76,6 +77,18 @@ def distill(
         opacities = leaves["logits"].detach().sigmoid()
         kept = opacities >= opacities.max().clamp_max(FAINTEST)
         return fitting.cloud_of({name: leaf[kept] for name, leaf in leaves.items()})
+
+
+def encode(model: ViewsModel, pictures: Tensor) -> Tensor:  # [V, 3, H, W] -> [V, C, h, w]
+    """Latents that know their pictures, of as many pictures at once as planned.
+
+    What the encoder computes on the way is 381 MiB for a picture of 256 px in half precision. So it is not
+    kept for all pictures until the gradient needs it, but computed again then, for those of one go at a time.
+    """
+    if not model.plan.images_at_once:
+        return model.encode(pictures)
+    parts = pictures.split(model.plan.images_at_once)
+    return torch.cat([checkpoint(model.encode, some, use_reentrant=False) for some in parts])
 
 
 def distance(latents: Tensor, wanted: Tensor) -> Tensor:

@@ -23,13 +23,15 @@ if TYPE_CHECKING:
 # published networks at their published sizes: it runs them on tensors that have only sizes, with attention
 # that does not keep its weights, as on any GPU of today. In half precision they are 499 MiB for a branch of
 # VideoMV's 24 views, 63 for one of MVDream's 4, 1049 for one of Vivid-ZOO's 4 x 16, 96 for a picture of
-# 256 px that is decoded and 80 for one that is encoded, and 300 for LGM's 4 views.
+# 256 px that is decoded and 80 for one that is encoded (381 if its gradient is wanted), and 300 for LGM's 4
+# views.
 ACTIVATIONS = {
     "VideoMVUNet": 33.3,
     "VideoMVImageUNet": 33.6,
     "MultiViewMotionUNet": 26.3,  # with motion; 25.3 without
     "decode": 6.0,
     "encode": 5.0,
+    "encode for gradients": 23.8,
     "LGM": 9.4,
 }
 
@@ -64,6 +66,7 @@ class Work:
         denoiser: the class of the U-Net.
         widths: channels of the finest level of the U-Net, the autoencoder and the reconstructor.
         three_d_aware: whether views are encoded and rendered while they are denoised.
+        distilled: whether pictures of splats are encoded, with gradients, and nothing is decoded.
     """
 
     networks: dict[str, Size]
@@ -77,15 +80,21 @@ class Work:
     input_px: int
     rendering_px: int
     three_d_aware: bool
+    distilled: bool = False
 
 
 def work_of(
-    folder: Path, settings: ModelSettings, views: int | None = None, frames: int | None = None
+    folder: Path,
+    settings: ModelSettings,
+    views: int | None = None,
+    frames: int | None = None,
+    distilled: bool = False,
 ) -> Work:
     """What a model's files say about it, without loading them.
 
     Args:
         views, frames: how many are asked for; None for the model's own numbers.
+        distilled: whether splats are distilled out of the model.
 
     Raises:
         DioramaError: E_WEIGHTS_MISSING or E_WEIGHTS_CORRUPT, naming the network.
@@ -125,7 +134,8 @@ def work_of(
             input_views=settings.input_views,
             input_px=configs["reconstructor"]["input_size"],
             rendering_px=settings.rendering.size_px,
-            three_d_aware=bool(settings.three_d_aware),
+            three_d_aware=bool(settings.three_d_aware) and not distilled,
+            distilled=distilled,
         )
     except (KeyError, IndexError, TypeError) as error:
         raise DioramaError(
@@ -146,13 +156,17 @@ def needed_bytes(work: Work, plan: Plan) -> int:
     decoded = min(at_once, max(work.views * work.frames, in_a_step * work.input_views)) * work.size_px**2
     encoded = min(at_once, max(in_a_step * work.views, 1)) * work.size_px**2
     rendered = max(in_a_step, 1) * work.views * work.rendering_px**2
+    if work.distilled:  # pictures wait for their gradients, beside whatever works
+        coded = min(at_once, work.views) * work.size_px**2 * ACTIVATIONS["encode for gradients"]
+        waiting = work.views * work.size_px**2 * RENDERING_BYTES
+    else:
+        coded = max(decoded * ACTIVATIONS["decode"], encoded * ACTIVATIONS["encode"])
+        waiting = 0
     activations = {
         "text_encoder": 0.0,  # one sentence: nothing beside the others
         "image_encoder": 0.0,
         "unet": number * latents * denoiser * ACTIVATIONS[work.denoiser],
-        "autoencoder": number
-        * autoencoder
-        * max(decoded * ACTIVATIONS["decode"], encoded * ACTIVATIONS["encode"]),
+        "autoencoder": number * autoencoder * coded,
         "reconstructor": max(number * seen * reconstructor * ACTIVATIONS["LGM"], rendered * RENDERING_BYTES),
     }
     everything = sum(network.weights for network in work.networks.values())
@@ -163,7 +177,7 @@ def needed_bytes(work: Work, plan: Plan) -> int:
         for name, network in work.networks.items()
     }
     most = max(number * resident[name] + activations[name] for name in work.networks)
-    return round(SPARE * most) + WORKSPACE_BYTES
+    return round(SPARE * (most + waiting)) + WORKSPACE_BYTES
 
 
 def free_bytes(device: torch.device) -> int:

@@ -92,6 +92,7 @@ def choose(work: Work, device: torch.device, free_bytes: int) -> Choice:
 
     place = "main memory" if device.type == "cpu" else "the GPU's memory"
     reason = f"{work.views} views" + (f" of {work.frames} frames" if work.frames > 1 else "")
+    reason += " to distil from" if work.distilled else ""
     dtype = str(first.dtype).removeprefix("torch.")
     reason += f" need about {_gb(most)} at {dtype}, {_gb(free_bytes)} of {place} are free: "
     reason += f"{plan} ({_gb(needed)})" if chosen else str(plan)

@@ -40,6 +40,7 @@ class Settings:
     radius: float
     frames: int
     step: int
+    textureless: float
     seed: int
 
 
@@ -99,6 +100,12 @@ def _parser(description: str) -> argparse.ArgumentParser:
     )
     add("--frames", type=int, default=16, help="vividzoo: pictures of each view, at most")
     add("--step", type=int, default=3, help="vividzoo: frames of the animation from one picture to the next")
+    add(
+        "--textureless",
+        type=float,
+        default=filters.PLAIN,
+        help="vividzoo: share of the objects without any texture that is kept, 0 to 1",
+    )
     add("--seed", type=int, default=0)
     return parser
 
@@ -108,6 +115,8 @@ def _check(parser: argparse.ArgumentParser, settings: Settings) -> None:
     for name, value in least.items():
         if getattr(settings, name) < value:
             parser.error(f"--{name} is {getattr(settings, name)}, expected {value} or more")
+    if not 0 <= settings.textureless <= 1:
+        parser.error(f"--textureless is {settings.textureless}, expected a share from 0 to 1")
     if not 1.2 <= settings.radius <= 20 or abs(settings.elevation) >= 90:
         parser.error("--radius must be between 1.2 and 20, --elevation between -90 and 90")
 
@@ -169,6 +178,12 @@ def _render_subject(source: Path, subject: Subject, folder: Path, settings: Sett
         camera = shots.prepare(shots.Look(settings.size, settings.samples, settings.engine), frame)
         if settings.mode == "videomv":
             return _orbit(camera, frame, surface, folder, settings)
+        name = f"{source.stem}/{subject.name}"
+        if not subjects.textured(subject) and not filters.keeps_plain(
+            name, settings.seed, settings.textureless
+        ):
+            reason = f"textureless: of such, {settings.textureless:.0%} are kept (--textureless 1 keeps all)"
+            return {"status": "dropped", "reason": reason}
         return _clip(camera, frame, subject, folder, settings, rng)
     except (ValueError, RuntimeError) as error:  # this object's own trouble: the next one is rendered
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,14 +1,22 @@
-"""Which clips are not worth training on: those in which nothing moves, and those that leave the picture.
+"""Which clips are not worth training on: what does not move or leaves the picture, and most that is plain.
 
-Source: Vivid-ZOO (arXiv 2406.08659), appendix D. There the second kind was sorted out by hand.
+Source: Vivid-ZOO (arXiv 2406.08659), appendix D. There those that leave the picture were sorted out by hand.
 """
 
 from __future__ import annotations
+
+import zlib
 
 import numpy as np
 
 STILL = 0.01  # mean change of the object's pixels from the first frame, 0..1; less is no motion
 AWAY = 0.05  # share of the object beyond the frame in the worst view and frame; more is a runaway
+PLAIN = 0.1  # share of the objects without any texture that is kept
+
+
+def keeps_plain(name: str, seed: int, share: float) -> bool:
+    """Whether an object without texture is one of those that are kept; always the same for name and seed."""
+    return bool(np.random.default_rng([seed, zlib.crc32(f"plain {name}".encode())]).uniform() < share)
 
 
 def motion(frames: np.ndarray) -> float:  # [F, H, W, 4] sRGB, straight alpha

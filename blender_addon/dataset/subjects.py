@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,9 @@ import numpy as np
 FORMATS = (".blend", ".glb", ".gltf")
 _SURFACES = {"MESH", "CURVE", "SURFACE", "META", "FONT"}  # what can be turned into a mesh
 _SHAPED = _SURFACES | {"CURVES", "POINTCLOUD", "VOLUME"}
+# Nodes besides images that give a surface different colours in different places.
+_TEXTURES = {"TEX_BRICK", "TEX_CHECKER", "TEX_GABOR", "TEX_GRADIENT", "TEX_MAGIC", "TEX_NOISE", "TEX_VORONOI",
+             "TEX_WAVE", "TEX_WHITE_NOISE", "VERTEX_COLOR", "ATTRIBUTE"}  # fmt: skip
 _MOST_POINTS = 20_000
 
 
@@ -88,13 +92,8 @@ def show_only(subject: Subject) -> None:
 def points(subject: Subject) -> np.ndarray:  # [N, 3]
     """Points of its surface in the current frame, metres; empty if nothing of it is visible."""
     found = [np.empty((0, 3))]
-    for instance in bpy.context.evaluated_depsgraph_get().object_instances:
+    for instance in _visible(subject):
         item = instance.object
-        owner = (instance.parent if instance.is_instance else item).original
-        if owner.name not in subject.objects or owner.hide_render or not instance.show_self:
-            continue
-        if item.type not in _SHAPED or item.original.hide_render:
-            continue
         local = _vertices(item) if item.type in _SURFACES else np.array(item.bound_box)
         matrix = np.array(instance.matrix_world)
         found.append(local @ matrix[:3, :3].T + matrix[:3, 3])
@@ -104,6 +103,45 @@ def points(subject: Subject) -> np.ndarray:  # [N, 3]
     chosen = np.random.default_rng(0).choice(len(every), _MOST_POINTS, replace=False)
     extremes = [*every.argmin(0), *every.argmax(0)]  # so that the bounding box stays exact
     return every[[*chosen, *extremes]]
+
+
+def textured(subject: Subject) -> bool:
+    """Whether anything visible of it has a material with a texture.
+
+    Image textures count, procedural ones, and colours that are painted on vertices, if something is linked to
+    them, in groups of nodes too: all that makes a surface more than a few plain colours.
+    """
+    materials = set()
+    for instance in _visible(subject):
+        item = instance.object
+        materials |= {slot.material for slot in item.material_slots}
+        materials |= set(getattr(item.data, "materials", ()))  # what geometry nodes have set
+    return any(material and material.node_tree and _has_texture(material.node_tree) for material in materials)
+
+
+def _has_texture(tree: bpy.types.NodeTree) -> bool:
+    for node in tree.nodes:
+        if not any(output.is_linked for output in node.outputs):
+            continue
+        if node.type == "TEX_IMAGE":
+            if node.image:
+                return True
+        elif node.type in _TEXTURES or (
+            node.type == "GROUP" and node.node_tree and _has_texture(node.node_tree)
+        ):
+            return True
+    return False
+
+
+def _visible(subject: Subject) -> Iterator[bpy.types.DepsgraphObjectInstance]:
+    """All that is rendered of it, in the current frame; each is valid until the next."""
+    for instance in bpy.context.evaluated_depsgraph_get().object_instances:
+        item = instance.object
+        owner = (instance.parent if instance.is_instance else item).original
+        if owner.name not in subject.objects or owner.hide_render or not instance.show_self:
+            continue
+        if item.type in _SHAPED and not item.original.hide_render:
+            yield instance
 
 
 def _vertices(item: bpy.types.Object) -> np.ndarray:  # [N, 3]

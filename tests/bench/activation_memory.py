@@ -9,6 +9,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -22,6 +23,8 @@ from backend.models.lgm import LGM
 from backend.models.multiview_motion_unet import MultiViewMotionUNet
 from backend.models.published import NETWORKS
 from backend.models.videomv_unet import VideoMVImageUNet
+from backend.pipelines import distill, latents
+from backend.pipelines.plan import Plan
 
 HALF = 2  # bytes of a number in half precision
 LATENT_PX = 32
@@ -95,14 +98,25 @@ def denoising(net: Any, branches: int, views: int, frames: int = 1) -> int:  # b
 
 def decoding(net: AutoencoderKL, images: int) -> int:  # bytes
     """Of latents to pictures."""
-    latents = torch.ones(images, 4, LATENT_PX, LATENT_PX)
-    return peak(net, lambda: net.decode(latents).sample)
+    coded = torch.ones(images, 4, LATENT_PX, LATENT_PX)
+    return peak(net, lambda: net.decode(coded).sample)
 
 
 def encoding(net: AutoencoderKL, images: int) -> int:  # bytes
     """Of pictures to latents."""
     pictures = torch.ones(images, 3, SIZE_PX, SIZE_PX)
     return peak(net, lambda: net.encode(pictures).latent_dist.mean)
+
+
+def encoding_for_gradients(net: AutoencoderKL, images: int, at_once: int) -> int:  # bytes
+    """Of pictures to latents and of the gradient back, as a distillation has it: some pictures at once."""
+    with torch.inference_mode(False), torch.enable_grad():
+        net = type(net).from_config(net.config).eval().requires_grad_(False)  # one that can have gradients
+        model = SimpleNamespace(
+            plan=Plan(images_at_once=at_once), encode=lambda some: latents.encode(net, some)
+        )
+        pictures = torch.ones(images, 3, SIZE_PX, SIZE_PX, requires_grad=True)
+        return peak(net, lambda: distill.encode(model, pictures).sum().backward())  # type: ignore[arg-type]
 
 
 def reconstructing(net: LGM, samples: int, views: int) -> int:  # bytes
@@ -142,6 +156,10 @@ def main() -> None:
                     images * SIZE_PX**2,
                     width,
                 )
+        for at_once in (1, 4, 8, 24):
+            size = encoding_for_gradients(net, 24, at_once)
+            work = f"24 for gradients, {at_once} at once"
+            row("stable-diffusion-vae", work, size, at_once * SIZE_PX**2, net.config.block_out_channels[0])
         net = NETWORKS["lgm"].make().eval()
         for samples in (1, 2):
             size = reconstructing(net, samples, 4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import bpy
 import pytest
@@ -33,6 +34,26 @@ def test_settings_of_the_scene_are_used_where_none_are_given(diorama: ModuleType
     assert "a blue snowman" in bpy.data.collections
     request = diorama.host.get().session.jobs[-1].request
     assert (request["prompt"], request["seed"]) == ("a blue snowman", 3)
+
+
+def test_method_is_the_script_s_or_the_scene_s_and_comes_back_from_the_history(diorama: ModuleType) -> None:
+    settings = bpy.context.scene.diorama
+    settings.method, settings.frames = "distill", 8
+    with pytest.raises(RuntimeError, match="distilled objects stand still: set Frames to 1"):
+        bpy.ops.diorama.generate(prompt="a red mushroom")
+    settings.frames = 1
+
+    def asked(**options: str) -> Any:
+        with pytest.raises(RuntimeError, match="E_OUTPUT_UNWRITABLE"):  # to save time
+            bpy.ops.diorama.generate(prompt="a red mushroom", directory="/dev/null/asset", **options)
+        return diorama.host.get().session.jobs[-1]
+
+    job = asked()
+    assert job.request["method"] == "distill"
+    assert asked(method="reconstruct").request["method"] == "reconstruct"
+    settings.method = "reconstruct"
+    bpy.ops.diorama.job(job=job.id, action="REUSE")
+    assert settings.method == "distill"
 
 
 def test_unknown_words_are_named_and_known_ones_listed(diorama: ModuleType, tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def test_panel_shows_what_the_source_needs(
     settings.model = "starter" if source == "PROMPT" else PICTURES
     drawn = draw(diorama.panels.DIORAMA_PT_generate)
     assert drawn[0] == "source"
-    assert shown | {"model", "seed", "mesh", "diorama.generate"} <= set(drawn)
+    assert shown | {"model", "seed", "mesh", "method", "diorama.generate"} <= set(drawn)
     assert not hidden & set(drawn)
     assert not any("told by" in text or "needs" in text for text in drawn)
 

@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 ROOT = Path(__file__).parents[2]
+PLAIN = ["--textureless", "1"]  # the shining balls have none
 SMALL = ["--size", "32", "--views", "4", "--samples", "1"]
 # An object far from the origin and not of unit size: centre (10, 0, 3), longest side 4.
 BALLS = {(8.3, 0.0, 3.0): (1, 0, 0), (11.7, 0.0, 3.0): (0, 1, 0), (10.0, 0.7, 3.7): (0, 0, 1)}
@@ -201,7 +202,7 @@ def test_clips_of_moving_things_are_kept_static_and_runaway_ones_dropped(render,
     save_moving_ball(tmp_path / "leaves.blend", (0, 0, 0.6), (0, 0, 2.0), (0, 0, 9.0))
     out = tmp_path / "data"
     files = [tmp_path / f"{name}.blend" for name in ("moves", "rests", "leaves")]
-    assert render(*files, "--out", out, "--mode", "vividzoo", "--frames", "3", *SMALL) == 0
+    assert render(*files, "--out", out, "--mode", "vividzoo", "--frames", "3", *PLAIN, *SMALL) == 0
     moves, rests, leaves = read(out / "report-vividzoo.json")["objects"]
     assert moves["status"] == "rendered" and moves["motion"] > 0.05 and moves["away"] == 0
     assert rests["status"] == "dropped" and rests["reason"].startswith("static")
@@ -220,8 +221,61 @@ def test_clips_of_moving_things_are_kept_static_and_runaway_ones_dropped(render,
     # view 0 looks from Blender's front, +X to the right: the ball is right of the middle, then left
     first, second = (pixels(folder / f"00000/{frame:05d}.png") for frame in (0, 1))
     assert red_column(first) > 17 and red_column(second) < 15
-    assert render(*files, "--out", out, "--mode", "vividzoo", "--frames", "3", *SMALL) == 0
+    assert render(*files, "--out", out, "--mode", "vividzoo", "--frames", "3", *PLAIN, *SMALL) == 0
     assert {item["status"] for item in read(out / "report-vividzoo.json")["objects"]} == {"skipped"}
+
+
+def paint(material: bpy.types.Material, how: str) -> None:
+    """Gives a shining material a texture, or what only looks like one."""
+    nodes, links = material.node_tree.nodes, material.node_tree.links
+    color = next(node for node in nodes if node.type == "EMISSION").inputs["Color"]
+    if how == "in a group":
+        tree = bpy.data.node_groups.new("paint", "ShaderNodeTree")
+        tree.interface.new_socket("Color", in_out="OUTPUT", socket_type="NodeSocketColor")
+        noise, end = tree.nodes.new("ShaderNodeTexNoise"), tree.nodes.new("NodeGroupOutput")
+        tree.links.new(noise.outputs["Color"], end.inputs[0])
+        group = nodes.new("ShaderNodeGroup")
+        group.node_tree = tree
+        links.new(group.outputs[0], color)
+        return
+    texture = nodes.new("ShaderNodeTexImage")
+    if how != "without an image":
+        texture.image = bpy.data.images.new("stripes", 4, 4)
+        texture.image.pixels = [0.0, 1.0, 0.5, 1.0] * 16
+        texture.image.pack()
+    if how != "not linked":
+        links.new(texture.outputs["Color"], color)
+
+
+@pytest.mark.parametrize(
+    ("how", "kept"),
+    [("image", True), ("in a group", True), ("without an image", False), ("not linked", False)],
+)
+def test_clips_of_what_has_a_texture_are_kept_plain_ones_dropped(render, tmp_path, how, kept):
+    source = save_moving_ball(tmp_path / "moves.blend", (0.3, 0, 0.5), (-0.3, 0, 0.5))
+    paint(bpy.data.objects["Sphere"].data.materials[0], how)
+    save(source)
+    command = (source, "--out", tmp_path / "data", "--mode", "vividzoo", "--frames", "2", "--views", "1",
+               "--size", "16", "--samples", "1", "--textureless", "0")  # fmt: skip
+    assert render(*command) == 0
+    (entry,) = read(tmp_path / "data/report-vividzoo.json")["objects"]
+    assert entry["status"] == ("rendered" if kept else "dropped")
+    assert kept or entry["reason"].startswith("textureless: of such, 0% are kept")
+    assert kept == bool(list((tmp_path / "data").rglob("*.png")))
+
+
+def test_one_plain_object_in_ten_is_kept_and_always_the_same(render, tmp_path):
+    filters = sys.modules["diorama_dataset.filters"]
+    names = [f"file/object {i}" for i in range(2000)]
+    kept = [[filters.keeps_plain(name, seed, filters.PLAIN) for name in names] for seed in (0, 0, 1)]
+    assert 0.08 < np.mean(kept[0]) < 0.12
+    assert kept[0] == kept[1] != kept[2]
+
+    # a still orbit is no clip: nothing is left out of it
+    source = save_moving_ball(tmp_path / "moves.blend", (0.3, 0, 0.5), (-0.3, 0, 0.5))
+    small = ("--views", "1", "--size", "16", "--samples", "1", "--textureless", "0")
+    assert render(source, "--out", tmp_path / "data", *small) == 0
+    assert read(tmp_path / "data/report-videomv.json")["objects"][0]["status"] == "rendered"
 
 
 def red_column(picture: np.ndarray) -> float:
@@ -251,6 +305,7 @@ def test_runs_alone_on_a_glb_and_reports_a_damaged_file(alone, tmp_path):
         ([], "nothing to render"),
         (["--size", "2"], "--size is 2"),
         (["--radius", "0.1"], "--radius must be between"),
+        (["--textureless", "10"], "--textureless is 10.0, expected a share from 0 to 1"),
     ],
 )
 def test_wrong_command_lines_say_what_to_do(render, tmp_path, capsys, arguments, words):

@@ -6,50 +6,17 @@ import json
 
 import numpy as np
 import pytest
-import torch
-from painted_blob import FOV_DEG, painted_blob, pictures
+from measured import SIZE, blob, make_asset
 from PIL import Image
 
 from backend.__main__ import main
-from backend.asset import write_asset
-from backend.cameras import orbit
 from backend.evaluation import consistency
-from backend.gaussians.fitting import cloud_of
-
-SIZE = 48
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DIORAMA_MODELS", raising=False)
     monkeypatch.setattr(consistency.self_consistency, "__defaults__", (10, 200))  # steps, Gaussians
-
-
-def blob(brightness: float = 0.0, shift: float = 0.0) -> dict[str, torch.Tensor]:
-    leaves = painted_blob(600)
-    return leaves | {
-        "sh": leaves["sh"] + brightness / 0.28209479,
-        "means": leaves["means"] + torch.tensor([0, 0, shift]),
-    }
-
-
-def make_asset(folder, shown, views=None, count=4, opaque=False, blending="linear"):
-    """An asset with one cloud a frame, and views that are pictures of the same clouds, or of others."""
-    cameras = orbit(count, 15.0, 2.0)
-    rgba = torch.stack([pictures(leaves, cameras, SIZE, blending) for leaves in views or shown], 1)
-    if opaque:
-        rgba = rgba[:, :, :3] * rgba[:, :, 3:] + 0.5 * (1 - rgba[:, :, 3:])
-    return write_asset(
-        folder,
-        request={"prompt": "a painted blob", "seed": 1},
-        model="starter",
-        clouds=[cloud_of(leaves) for leaves in shown],
-        views=rgba.movedim(2, -1).numpy(),
-        cameras=cameras.numpy(),
-        fov_deg=FOV_DEG,
-        blending=blending,
-        timings={},
-    )
 
 
 @pytest.mark.parametrize(("opaque", "blending"), [(False, "linear"), (False, "display"), (True, "display")])

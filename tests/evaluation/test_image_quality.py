@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 import socket
-from pathlib import Path
 
 import pytest
 import torch
 import torchmetrics.functional.image.lpips as reference
+from measured import make_clip
 from safetensors.torch import save_file
 
 from backend.evaluation import image_quality
@@ -72,25 +71,6 @@ def test_weights_that_are_not_there_or_not_vgg16_are_told_apart(tmp_path):
     with pytest.raises(DioramaError) as error:
         image_quality.vgg16_features({"features.0.weight": torch.zeros(2, 3, 3, 3)})
     assert error.value.code == "E_WEIGHTS_CORRUPT" and "VGG16" in error.value.message
-
-
-def make_clip(folder: Path) -> None:
-    """A CLIP model with random weights and a tokenizer of letters."""
-    from transformers import CLIPConfig, CLIPModel
-
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-    text = {"vocab_size": 60, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
-    config = CLIPConfig(
-        text_config=sizes | text, vision_config=sizes | {"image_size": 32, "patch_size": 8}, projection_dim=16
-    )
-    model = CLIPModel(config)
-    model.text_projection.weight.data.neg_()  # or every cosine of this seed would be below 0
-    model.save_pretrained(folder)
-    letters = [letter + end for letter in "abcdefghijklmnopqrstuvwxyz" for end in ("", "</w>")]
-    words = {word: i for i, word in enumerate(["<|startoftext|>", "<|endoftext|>", *letters])}
-    (folder / "vocab.json").write_text(json.dumps(words))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
 
 
 def test_clip_score_is_the_cosine_of_picture_and_prompt(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from backend.cameras import orbit, turned
 from backend.model_folders import STARTER
 from backend.pipelines import distill, views
 from backend.pipelines.model import ViewsModel, load
+from backend.pipelines.offload import offload
+from backend.pipelines.plan import Plan
 from backend.progress import Progress
 from backend.protocol import DioramaError
 from backend.request import GenerationRequest
@@ -70,6 +74,34 @@ def test_gradient_is_that_of_score_distillation(tiny_model: ViewsModel, timestep
         weighted = sigma / alpha * (predicted - noise)
     (expected,) = torch.autograd.grad(latents_of(theta), theta, weighted)
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4 * expected.abs().max().item())
+
+
+@pytest.mark.parametrize("plan", [Plan(images_at_once=2), Plan(images_at_once=3, offload="layers")])
+def test_gradient_is_the_same_however_many_pictures_are_encoded_at_once(
+    tiny_model: ViewsModel, plan: Plan
+) -> None:
+    apart = dataclasses.replace(copy.deepcopy(tiny_model), plan=plan)
+    offload({str(i): network for i, network in enumerate(apart.networks)}, plan)
+    batches: list[int] = []
+    apart.autoencoder.encoder.register_forward_pre_hook(lambda net, args: batches.append(len(args[0])))
+    pictures = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(1), requires_grad=True)
+    weights = torch.rand(4, 4, 8, 8, generator=torch.Generator().manual_seed(2))
+    found = [
+        torch.autograd.grad((distill.encode(model, pictures) * weights).sum(), pictures)[0]
+        for model in (tiny_model, apart)
+    ]
+    torch.testing.assert_close(found[1], found[0])
+    parts = [2, 2] if plan.images_at_once == 2 else [3, 1]
+    assert batches == parts + parts[::-1]  # and again for the gradients, those of the last part first
+
+
+def test_model_that_only_moves_cannot_be_distilled(
+    out: Path, tiny_moving_model: ViewsModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipelines, "read_settings", lambda folder: tiny_moving_model.settings)
+    with pytest.raises(DioramaError, match="distilled ones stand still") as caught:
+        pipelines.generate(GenerationRequest("a car", method="distill"), out, Progress())
+    assert caught.value.code == "E_REQUEST"
 
 
 def _signal_and_noise(scheduler: DDIMScheduler, timestep: int) -> tuple[float, float]:
@@ -132,6 +164,17 @@ def test_distilled_asset_shows_what_its_cameras_see(out: Path) -> None:
     assert steps == [1, 2, 3]
     assert "preview" in [event for event, _ in told]
     assert not list(out.glob("*partial*"))
+
+
+def test_loaded_model_is_distilled_whether_it_has_made_views_before_or_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipelines, "REFINING_STEPS", 2)  # to save time
+    (tmp_path / "asset").mkdir()
+    for method in ("distill", "reconstruct", "distill"):
+        request = GenerationRequest("a red car", method=method, views=4, steps=1)
+        assert asset.read_asset(pipelines.generate(request, tmp_path / "asset", Progress())).request
+    pipelines.forget()
 
 
 def test_same_seed_gives_the_same_splats(out: Path, tiny_model: ViewsModel, one_thread: None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import struct
 from pathlib import Path
@@ -15,7 +16,7 @@ from backend.models.published import NETWORKS
 from backend.models.videomv_unet import VideoMVUNet
 from backend.pipelines import memory
 from backend.pipelines.model import ViewsModel, read_settings
-from backend.pipelines.plan import CPU, choose, plans
+from backend.pipelines.plan import CPU, Plan, choose, plans
 from backend.pipelines.published_settings import SETTINGS
 from backend.protocol import DioramaError
 from backend.weights import MODELS
@@ -103,6 +104,13 @@ def test_leaner_plans_need_less(work: dict[str, memory.Work]) -> None:
         ),
         ("stable-diffusion-vae", lambda net: measure.decoding(net, 4), "decode", 4 * 256**2, 128),
         ("stable-diffusion-vae", lambda net: measure.encoding(net, 4), "encode", 4 * 256**2, 128),
+        (
+            "stable-diffusion-vae",
+            lambda net: measure.encoding_for_gradients(net, 8, 4),
+            "encode for gradients",
+            4 * 256**2,
+            128,
+        ),
         ("lgm", lambda net: measure.reconstructing(net, 1, 4), "LGM", 4 * 256**2, 64),
     ],
 )
@@ -157,6 +165,37 @@ def test_less_to_make_needs_less(few: dict[str, int]) -> None:
     )
     for device in (CPU, GPU):
         assert memory.needed_bytes(less, plans(device)[0]) < memory.needed_bytes(more, plans(device)[0])
+
+
+@pytest.fixture(scope="module")
+def distilled(work: dict[str, memory.Work]) -> memory.Work:
+    """24 views of VideoMV to distil from."""
+    return dataclasses.replace(work["videomv-t2v"], distilled=True, three_d_aware=False)
+
+
+def test_distillation_is_bounded_by_how_many_pictures_are_encoded_at_once(distilled: memory.Work) -> None:
+    with measure.only_sizes():
+        net = NETWORKS["stable-diffusion-vae"].make().eval()
+        four, all_at_once = (measure.encoding_for_gradients(net, 24, count) for count in (4, 24))
+    assert all_at_once > 8.9 * 2**30 > 5 * four
+    fastest, *_, leanest = needed_gib(distilled)
+    assert memory.needed_bytes(distilled, Plan(GPU, torch.float16)) / 2**30 > fastest + 4  # all 24 at once
+    assert leanest < 3
+    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+    assert f"24 views of VideoMV need {fastest:.1f} GiB of a GPU, or {leanest:.1f} in the leanest" in readme
+
+
+def test_plan_knows_what_is_distilled(work: dict[str, memory.Work], distilled: memory.Work) -> None:
+    for device in (CPU, GPU):
+        needed = needed_gib(distilled, device)
+        assert needed == sorted(needed, reverse=True)
+        assert needed[0] > needed_gib(work["videomv-t2v"], device)[0]
+    enough_for_views = round(needed_gib(work["videomv-t2v"])[0] * 2**30) + 1
+    assert choose(work["videomv-t2v"], GPU, enough_for_views).plan == plans(GPU)[0]
+    choice = choose(distilled, GPU, enough_for_views)
+    assert choice.plan != plans(GPU)[0] and choice.fits
+    assert choice.reason.startswith("24 views to distil from need about")
+    assert memory.work_of(STARTER, read_settings(STARTER), distilled=True).distilled
 
 
 def test_half_a_header_is_named(tmp_path: Path) -> None:
