@@ -57,7 +57,9 @@ class DIORAMA_PT_generate(_Panel, bpy.types.Panel):
         row.prop(settings, "seed")
         row.operator("diorama.random_seed", text="", icon="FILE_REFRESH")
         layout.prop(settings, "frames")
-        layout.prop(settings, "mesh")
+        row = layout.row()
+        row.prop(settings, "mesh")
+        row.prop(settings, "fast")
         row = layout.row()
         row.scale_y = 1.6
         row.operator("diorama.generate", icon="OUTLINER_OB_POINTCLOUD")

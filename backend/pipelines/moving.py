@@ -66,6 +66,7 @@ def moving_splats(
         consistency=consistency_of(model, num_views),
         progress=progress,
         on_estimate=lambda i, x0: show(i, steps, lambda: pictures_of(model, x0[0])),
+        fast=settings.fast if request.fast else None,
     )
     images = decode_video(latents, model.decode, progress=progress)[0]  # [V, F, 3, H, W]
 

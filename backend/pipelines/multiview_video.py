@@ -16,6 +16,7 @@ from ..models.multiview_motion_unet import MultiViewMotionUNet
 from ..progress import Progress
 from ..protocol import DioramaError
 from . import schedules
+from .fast import FastDenoising, FastSteps
 from .model import ViewsModel
 from .three_d_aware import SplatRendering, three_d_aware_step
 from .views import guide, starting_noise
@@ -51,6 +52,7 @@ def text_to_video(
     consistency: Consistency | None = None,
     progress: Progress | None = None,
     on_estimate: Callable[[int, Tensor], None] | None = None,
+    fast: FastDenoising | None = None,
 ) -> Tensor:  # [B, V, F, C, h, w]
     """Latents of all frames of all views.
 
@@ -62,6 +64,7 @@ def text_to_video(
         one_branch_at_a_time: evaluates the two branches of the guidance one after the other, in less memory.
         progress: is told of every step, and asked after every network evaluation whether to go on.
         on_estimate: called with the number of steps done and the estimate of the clean latents.
+        fast: runs the whole network in some of the steps only.
 
     Raises:
         DioramaError: E_REQUEST for sizes that the network cannot make; E_CANCELLED.
@@ -77,14 +80,16 @@ def text_to_video(
     context = torch.cat([no_tokens, tokens])
     told = at_unit_distance(cameras.to(noise)).expand(2 * len(noise), -1, -1, -1)
     parts = 2 if one_branch_at_a_time else 1
+    kept = FastSteps(fast, steps, aware, parts) if fast else None
     latents = noise
     progress.stage("Denoising the video")
     for i, t in enumerate(scheduler.timesteps.tolist()):
         both = torch.cat([latents, latents])
         predictions = []
-        for part in zip(both.chunk(parts), context.chunk(parts), told.chunk(parts), strict=True):
-            noisy, text, views = part
-            predictions.append(unet(noisy.to(unet.dtype), t, text, views).float())
+        evaluations = kept.begin(i) if kept else parts * (None,)
+        for part in zip(both.chunk(parts), context.chunk(parts), told.chunk(parts), evaluations, strict=True):
+            noisy, text, views, deep = part
+            predictions.append(unet(noisy.to(unet.dtype), t, text, views, deep=deep).float())
             progress.raise_if_cancelled()
         prediction = torch.cat(predictions)
         if consistency and i in aware:

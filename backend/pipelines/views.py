@@ -15,6 +15,7 @@ from ..ply import SH_C0, GaussianCloud
 from ..protocol import DioramaError
 from ..seeds import generator_for
 from . import schedules
+from .fast import FastDenoising, FastSteps
 from .model import ViewsModel
 from .three_d_aware import in_world, reconstruct, render, three_d_aware_step
 
@@ -76,6 +77,7 @@ def denoise(
     guidance: float,
     three_d_aware: tuple[float, ...],
     on_step: Callable[[int, Tensor], None] | None = None,
+    fast: FastDenoising | None = None,
 ) -> Tensor:  # [B, 4, V, h, w]
     """Latents of the views of what the model was told to make.
 
@@ -84,6 +86,7 @@ def denoise(
 
     Args:
         on_step: called with the number of steps done and the estimate of the clean latents; may raise.
+        fast: runs the whole network in some of the steps only.
 
     Source: VideoMV (arXiv 2403.12010), section 3.3 and algorithm 1.
     """
@@ -92,10 +95,12 @@ def denoise(
     scheduler.set_timesteps(steps, device=noise.device)
     aware = {round(fraction * steps) for fraction in three_d_aware}
     cameras = cameras.to(noise)
+    evaluations = 1 if model.plan.branches_together else 2
+    kept = FastSteps(fast, steps, aware, evaluations) if fast else None
     latents = noise
     for i, t in enumerate(scheduler.timesteps.tolist()):
         both = latents.repeat(2, 1, 1, 1, 1)
-        prediction = model.predict(both, t, told.context, cameras, told.image)
+        prediction = model.predict(both, t, told.context, cameras, told.image, kept.begin(i) if kept else ())
         if i in aware:
             x0 = schedules.x0_from_prediction(scheduler, prediction, t, both)
             x0 = torch.cat(
@@ -109,7 +114,7 @@ def denoise(
                         input_views=input_views(model, len(cameras)),
                         rendering=settings.rendering,
                     ).latents.float()
-                    for branches in x0.chunk(1 if model.plan.branches_together else 2)
+                    for branches in x0.chunk(evaluations)
                 ]
             )
             prediction = schedules.prediction_from_x0(scheduler, guide(x0, guidance), t, latents)
