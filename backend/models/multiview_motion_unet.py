@@ -15,6 +15,7 @@ from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import Tensor, nn
 
 from .feature_cache import DeepFeatures, through_levels
+from .videomv_unet import per_sample
 
 # GroupNorms see one frame, or all frames of a view as one picture.
 NormFrames = Literal["per_frame", "joint"]
@@ -178,7 +179,7 @@ class MultiViewMotionUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         joint = self.config.resnet_norm_frames == "joint"
         layout = _Layout(views, frames, motion, norm_frames=frames if joint else 1)
 
-        timestep = torch.as_tensor(timestep, device=sample.device).expand(batch)
+        timestep = per_sample(timestep, sample)
         embedding = self.time_embedding(self.time_proj(timestep).to(sample.dtype))  # [B, E]
         embedding = embedding.unsqueeze(1).expand(-1, views, -1)
         if camera is not None and self.camera_embedding is not None:

@@ -97,7 +97,7 @@ class VideoMVUNet(UNet3DConditionModel):
         return self._denoise(sample, embedding, encoder_hidden_states, mix_views, deep)
 
     def _embed_time(self, timestep: Tensor | int, sample: Tensor) -> Tensor:  # [B, E]
-        timestep = torch.as_tensor(timestep, device=sample.device).expand(sample.shape[0])
+        timestep = per_sample(timestep, sample)
         return self.time_embedding(self.time_proj(timestep).to(sample.dtype))
 
     def _per_frame(self, embedding: Tensor, sample: Tensor, camera: Tensor | None) -> Tensor:
@@ -227,7 +227,7 @@ class VideoMVImageUNet(VideoMVUNet):
             deep: as for the other.
         """
         embedding = self._embed_time(timestep, sample)
-        fps = torch.as_tensor(fps, device=sample.device).expand(sample.shape[0])
+        fps = per_sample(fps, sample)
         embedding = embedding + self.fps_embedding(self.time_proj(fps).to(sample.dtype))
 
         local = self.image_latents_context_embedding(image_latents).flatten(2).transpose(1, 2)  # [B, 64, D]
@@ -247,6 +247,13 @@ class VideoMVImageUNet(VideoMVUNet):
         pixels = frames.permute(0, 3, 4, 1, 2).flatten(0, 2)  # [B * h * w, F, C]
         pixels = self.image_latents_temporal_encoder(pixels)
         return pixels.unflatten(0, (batch, height, width)).permute(0, 4, 3, 1, 2)
+
+
+def per_sample(number: Tensor | int, sample: Tensor) -> Tensor:  # [B]
+    """One number for every sample of a batch."""
+    if not isinstance(number, Tensor):  # filled there: a copy to a GPU would wait for all that it has to do
+        return torch.full(sample.shape[:1], number, device=sample.device)
+    return number.to(sample.device).expand(sample.shape[0])
 
 
 def _layer(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from accelerate.utils import align_module_device
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor
 
@@ -75,7 +76,7 @@ def text_to_video(
     _check(unet, noise, cameras)
     _warn_if_not_aligned(unet, progress)
     scheduler = DDIMScheduler(**schedule)
-    scheduler.set_timesteps(steps, device=noise.device)
+    scheduler.set_timesteps(steps)  # on the CPU, where they are read
     aware = {round(fraction * steps) for fraction in consistency.after} if consistency else set()
     context = torch.cat([no_tokens, tokens])
     told = at_unit_distance(cameras.to(noise)).expand(2 * len(noise), -1, -1, -1)
@@ -170,9 +171,15 @@ def _check(unet: MultiViewMotionUNet, noise: Tensor, cameras: Tensor) -> None:
 
 
 def _warn_if_not_aligned(unet: MultiViewMotionUNet, progress: Progress) -> None:
-    trained = any(bool(parameter.any()) for parameter in unet.alignment().values())
+    trained = any(_does_something(layer) for name, layer in unet.named_modules() if ".align_" in name)
     if unet.config.motion and unet.camera_embedding is not None and not trained:
         progress.log(
             "warning",
             "the alignment between views and motion is not trained: views may disagree and move badly",
         )
+
+
+def _does_something(layer: torch.nn.Module) -> bool:
+    """Whether any weight of a layer is not zero, wherever the weights wait."""
+    with align_module_device(layer):
+        return any(bool(parameter.any()) for parameter in layer.parameters())

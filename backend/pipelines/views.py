@@ -92,7 +92,7 @@ def denoise(
     """
     settings = model.settings
     scheduler = DDIMScheduler(**settings.schedule)
-    scheduler.set_timesteps(steps, device=noise.device)
+    scheduler.set_timesteps(steps)  # on the CPU, where they are read
     aware = {round(fraction * steps) for fraction in three_d_aware}
     cameras = cameras.to(noise)
     evaluations = 1 if model.plan.branches_together else 2

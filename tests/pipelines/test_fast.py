@@ -20,6 +20,7 @@ from backend.pipelines.model import ViewsModel
 from backend.pipelines.multiview_video import text_to_video
 from backend.pipelines.offload import offload
 from backend.pipelines.plan import Plan
+from backend.progress import Progress
 from tests.tiny import moving_unet
 
 ALWAYS, OFTEN = FastDenoising(whole_every=1), FastDenoising(whole_until=0.0, whole_every=2)
@@ -124,9 +125,14 @@ def test_run_that_was_stopped_leaves_nothing_to_the_next(tiny_model: ViewsModel)
 
 
 @pytest.mark.parametrize("waiting", ["networks", "layers"])
-def test_networks_may_wait_in_main_memory(tiny_model: ViewsModel, waiting: Any) -> None:
+def test_networks_may_wait_in_main_memory(tiny_model: ViewsModel, unet: Any, waiting: Any) -> None:
     plan = Plan(offload=waiting, branches_together=False)
-    networks = copy.deepcopy({"unet": tiny_model.unet, "autoencoder": tiny_model.autoencoder})
+    networks = copy.deepcopy({"unet": tiny_model.unet, "autoencoder": tiny_model.autoencoder, "moving": unet})
     offload(networks, plan)
+    moving = networks.pop("moving")
     lean = dataclasses.replace(tiny_model, **networks, plan=plan)
     assert (sample(tiny_model, fast=OFTEN) - sample(lean, fast=OFTEN)).abs().max() < 1e-4
+    progress = Progress()
+    apart = video(moving, fast=OFTEN, one_branch_at_a_time=True, progress=progress)
+    assert (video(unet, fast=OFTEN) - apart).abs().max() < 1e-4
+    assert not progress.warnings  # the alignment's weights are found where they wait
