@@ -75,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
         help="reconstruct: splats of generated views; distill: of the model itself",
     )
     generate.add_argument("--mesh", action="store_true", help="make a textured mesh besides the splats")
+    generate.add_argument("--fast", action="store_true", help="in half the time, nearly the same")
     return parser
 
 
@@ -92,6 +93,7 @@ def _generate(args: argparse.Namespace) -> int:
         image=args.image,
         elevation_deg=args.elevation,
         radius=args.radius,
+        fast=args.fast,
     )
     from . import job
     from .progress import Progress, TerminalBar

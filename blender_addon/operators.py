@@ -51,6 +51,9 @@ class DIORAMA_OT_generate(bpy.types.Operator):
     mesh: bpy.props.BoolProperty(
         description="Make a mesh besides the splats; the scene's choice if not given"
     )
+    fast: bpy.props.BoolProperty(
+        description="In half the time, nearly the same; the scene's choice if not given"
+    )
     directory: bpy.props.StringProperty(
         subtype="DIR_PATH", description="The asset folder to make; a new one if empty"
     )
@@ -168,6 +171,7 @@ class DIORAMA_OT_generate(bpy.types.Operator):
             radius=round(radius, 4) or None,
             mesh=self.mesh if given("mesh") else settings.mesh,
             method=self.method if given("method") else settings.method,
+            fast=self.fast if given("fast") else settings.fast,
         )
 
 

@@ -52,7 +52,9 @@ class DIORAMA_PT_generate(InTab, bpy.types.Panel):
         row.prop(settings, "seed")
         row.operator("diorama.random_seed", text="", icon="FILE_REFRESH")
         layout.prop(settings, "frames")
-        layout.prop(settings, "mesh")
+        row = layout.row()
+        row.prop(settings, "mesh")
+        row.prop(settings, "fast")
         layout.prop(settings, "method")
         row = layout.row()
         row.scale_y = 1.6

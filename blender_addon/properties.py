@@ -78,6 +78,11 @@ class DIORAMA_PG_settings(bpy.types.PropertyGroup):
     mesh: bpy.props.BoolProperty(
         name="Mesh", description="Make a textured mesh besides the splats; it is imported hidden"
     )
+    fast: bpy.props.BoolProperty(
+        name="Fast",
+        description="Generate in half the time what is nearly the same, to look for a prompt and a seed; "
+        "small parts may differ",
+    )
     views: bpy.props.IntProperty(
         name="Views", description="How many views are generated; 0 for the model's own number", min=0, max=64
     )
@@ -131,6 +136,7 @@ class DIORAMA_PG_settings(bpy.types.PropertyGroup):
         self.seed = request["seed"]
         self.frames, self.mesh = request.get("frames") or 1, request.get("mesh", False)
         self.method = request.get("method", "reconstruct")
+        self.fast = request.get("fast", False)
         self.views, self.radius = request.get("views") or 0, request.get("radius") or 0.0
         elevation_deg = request.get("elevation_deg")
         self.use_elevation = elevation_deg is not None

@@ -14,6 +14,9 @@ from diffusers.models.resnet import Downsample2D, ResnetBlock2D, Upsample2D
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import Tensor, nn
 
+from .feature_cache import DeepFeatures, through_levels
+from .videomv_unet import per_sample
+
 # GroupNorms see one frame, or all frames of a view as one picture.
 NormFrames = Literal["per_frame", "joint"]
 
@@ -154,6 +157,7 @@ class MultiViewMotionUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         encoder_hidden_states: Tensor,  # [B, L, D]
         camera: Tensor | None = None,  # [B, V, 4, 4]
         motion: bool = True,
+        deep: DeepFeatures | None = None,
     ) -> Tensor:  # [B, V, F, C, h, w]
         """Predicts the noise of every frame of every view.
 
@@ -164,6 +168,7 @@ class MultiViewMotionUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
             camera: camera-to-world of every view (Blender's axes), at distance 1
                 (`backend.cameras.at_unit_distance`); None leaves the cameras out.
             motion: False leaves the motion modules out: frames do not see each other.
+            deep: of the steps before, to skip the deep layers in this one, or to be told what they say.
 
         Raises:
             ValueError: more frames than the motion modules know positions for.
@@ -174,7 +179,7 @@ class MultiViewMotionUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         joint = self.config.resnet_norm_frames == "joint"
         layout = _Layout(views, frames, motion, norm_frames=frames if joint else 1)
 
-        timestep = torch.as_tensor(timestep, device=sample.device).expand(batch)
+        timestep = per_sample(timestep, sample)
         embedding = self.time_embedding(self.time_proj(timestep).to(sample.dtype))  # [B, E]
         embedding = embedding.unsqueeze(1).expand(-1, views, -1)
         if camera is not None and self.camera_embedding is not None:
@@ -183,24 +188,9 @@ class MultiViewMotionUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         context = encoder_hidden_states.repeat_interleave(views * frames, dim=0)
 
         hidden = self.conv_in(sample.flatten(0, 2))
-        skips = [hidden]
-        down: Any
-        for down in self.down_blocks:
-            for i in range(len(down.resnets)):
-                hidden = self._layer(down, i, hidden, embedding, context, layout)
-                skips.append(hidden)
-            for downsample in down.downsamplers:
-                hidden = downsample(hidden)
-                skips.append(hidden)
-        for i in range(len(self.mid_block.resnets)):
-            hidden = self._layer(self.mid_block, i, hidden, embedding, context, layout)
-        up: Any
-        for up in self.up_blocks:
-            for i in range(len(up.resnets)):
-                hidden = torch.cat([hidden, skips.pop()], dim=1)
-                hidden = self._layer(up, i, hidden, embedding, context, layout)
-            for upsample in up.upsamplers:
-                hidden = upsample(hidden, skips[-1].shape[-2:])  # sizes that do not halve evenly come back
+        hidden = through_levels(
+            self, hidden, lambda block, i, x: self._layer(block, i, x, embedding, context, layout), deep
+        )
         hidden = _group_norm(self.conv_norm_out, hidden, layout.norm_frames)
         return self.conv_out(nn.functional.silu(hidden)).unflatten(0, (batch, views, frames))
 

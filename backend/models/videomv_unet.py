@@ -13,6 +13,8 @@ from diffusers.models.unets.unet_3d_condition import UNet3DConditionModel
 from diffusers.models.unets.unet_i2vgen_xl import I2VGenXLTransformerTemporalEncoder
 from torch import Tensor, nn
 
+from .feature_cache import DeepFeatures, through_levels
+
 
 class VideoMVUNet(UNet3DConditionModel):
     """VideoMV's text-to-multi-view U-Net: ModelScope's video U-Net with a camera per frame.
@@ -79,6 +81,7 @@ class VideoMVUNet(UNet3DConditionModel):
         encoder_hidden_states: Tensor,  # [B, L, D]
         camera: Tensor | None = None,  # [B, F, 4, 4]
         mix_views: bool = True,
+        deep: DeepFeatures | None = None,
     ) -> Tensor:  # [B, C, F, h, w]
         """Predicts noise (or v) for every view.
 
@@ -88,12 +91,13 @@ class VideoMVUNet(UNet3DConditionModel):
             encoder_hidden_states: text tokens, the same for all views.
             camera: camera-to-world (Blender's axes, scene units) of every view; None leaves the cameras out.
             mix_views: False leaves out all layers that see several views, to train on single images.
+            deep: of the steps before, to skip the deep layers in this one, or to be told what they say.
         """
         embedding = self._per_frame(self._embed_time(timestep, sample), sample, camera)
-        return self._denoise(sample, embedding, encoder_hidden_states, mix_views)
+        return self._denoise(sample, embedding, encoder_hidden_states, mix_views, deep)
 
     def _embed_time(self, timestep: Tensor | int, sample: Tensor) -> Tensor:  # [B, E]
-        timestep = torch.as_tensor(timestep, device=sample.device).expand(sample.shape[0])
+        timestep = per_sample(timestep, sample)
         return self.time_embedding(self.time_proj(timestep).to(sample.dtype))
 
     def _per_frame(self, embedding: Tensor, sample: Tensor, camera: Tensor | None) -> Tensor:
@@ -109,6 +113,7 @@ class VideoMVUNet(UNet3DConditionModel):
         embedding: Tensor,  # [B * F, E]
         context: Tensor,  # [B, L, D]
         mix_views: bool = True,
+        deep: DeepFeatures | None = None,
     ) -> Tensor:  # [B, C, F, h, w]
         """The U-Net proper."""
         layer: Callable[..., Tensor] = _layer
@@ -120,25 +125,7 @@ class VideoMVUNet(UNet3DConditionModel):
         hidden = self.conv_in(sample.transpose(1, 2).flatten(0, 1))
         if mix_views:
             hidden = self.transformer_in(hidden, num_frames=frames, return_dict=False)[0]
-        skips = [hidden]
-        block: Any
-        for block in self.down_blocks:
-            for i in range(len(block.resnets)):
-                hidden = layer(block, i, hidden, *inputs)
-                skips.append(hidden)
-            for downsample in block.downsamplers or ():
-                hidden = downsample(hidden)
-                skips.append(hidden)
-
-        for i in range(len(self.mid_block.resnets)):
-            hidden = layer(self.mid_block, i, hidden, *inputs)
-
-        for block in self.up_blocks:
-            for i in range(len(block.resnets)):
-                hidden = layer(block, i, torch.cat([hidden, skips.pop()], dim=1), *inputs)
-            for upsample in block.upsamplers or ():
-                hidden = upsample(hidden, skips[-1].shape[-2:])  # sizes that do not halve evenly come back
-
+        hidden = through_levels(self, hidden, lambda block, i, x: layer(block, i, x, *inputs), deep)
         hidden = self.conv_out(self.conv_act(self.conv_norm_out(hidden)))
         return hidden.unflatten(0, (-1, frames)).transpose(1, 2)
 
@@ -228,6 +215,7 @@ class VideoMVImageUNet(VideoMVUNet):
         image_latents: Tensor,  # [B, C, h, w]
         image_embeddings: Tensor,  # [B, 1, D']
         fps: Tensor | int = 8,  # [B] or scalar
+        deep: DeepFeatures | None = None,
     ) -> Tensor:  # [B, C, F, h, w]
         """Predicts v for every view.
 
@@ -236,9 +224,10 @@ class VideoMVImageUNet(VideoMVUNet):
             image_embeddings: the picture, as CLIP embeds it (projected, not normalised); zeros for the branch
                 without guidance.
             fps: always 8 in VideoMV.
+            deep: as for the other.
         """
         embedding = self._embed_time(timestep, sample)
-        fps = torch.as_tensor(fps, device=sample.device).expand(sample.shape[0])
+        fps = per_sample(fps, sample)
         embedding = embedding + self.fps_embedding(self.time_proj(fps).to(sample.dtype))
 
         local = self.image_latents_context_embedding(image_latents).flatten(2).transpose(1, 2)  # [B, 64, D]
@@ -246,7 +235,7 @@ class VideoMVImageUNet(VideoMVUNet):
         context = torch.cat([encoder_hidden_states, local, image], dim=1)
 
         sample_and_image = torch.cat([sample, self._image_frames(image_latents, sample.shape[2])], dim=1)
-        return self._denoise(sample_and_image, self._per_frame(embedding, sample, camera), context)
+        return self._denoise(sample_and_image, self._per_frame(embedding, sample, camera), context, deep=deep)
 
     def _image_frames(self, image_latents: Tensor, num_frames: int) -> Tensor:  # -> [B, C, F, h, w]
         """The picture as a video: itself, then planes that say how far the frame is from it, both encoded."""
@@ -258,6 +247,13 @@ class VideoMVImageUNet(VideoMVUNet):
         pixels = frames.permute(0, 3, 4, 1, 2).flatten(0, 2)  # [B * h * w, F, C]
         pixels = self.image_latents_temporal_encoder(pixels)
         return pixels.unflatten(0, (batch, height, width)).permute(0, 4, 3, 1, 2)
+
+
+def per_sample(number: Tensor | int, sample: Tensor) -> Tensor:  # [B]
+    """One number for every sample of a batch."""
+    if not isinstance(number, Tensor):  # filled there: a copy to a GPU would wait for all that it has to do
+        return torch.full(sample.shape[:1], number, device=sample.device)
+    return number.to(sample.device).expand(sample.shape[0])
 
 
 def _layer(

@@ -144,6 +144,7 @@ def _still_splats(
         settings.guidance if request.guidance is None else request.guidance,
         settings.three_d_aware,
         on_step,
+        settings.fast if request.fast else None,
     )
     images = model.decode(latents[0].transpose(0, 1)).cpu()  # [V, 3, H, W]
 

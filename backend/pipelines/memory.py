@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 # VideoMV's 24 views, 63 for one of MVDream's 4, 1049 for one of Vivid-ZOO's 4 x 16, 96 for a picture of
 # 256 px that is decoded and 80 for one that is encoded (381 if its gradient is wanted), and 300 for LGM's 4
 # views.
+# What fast denoising keeps from step to step is one such number more, within what SPARE adds.
 ACTIVATIONS = {
     "VideoMVUNet": 33.3,
     "VideoMVImageUNet": 33.6,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,14 @@ from transformers import AutoTokenizer, CLIPTextModel, CLIPVisionModelWithProjec
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from ..cameras import at_unit_distance
+from ..models.feature_cache import DeepFeatures
 from ..models.lgm import LGM
 from ..models.multiview_motion_unet import MultiViewMotionUNet
 from ..models.videomv_unet import VideoMVImageUNet, VideoMVUNet
 from ..progress import Progress
 from ..protocol import DioramaError, is_out_of_memory
 from . import latents as coding
+from .fast import FastDenoising
 from .guidance import branches
 from .offload import offload
 from .plan import Plan
@@ -48,6 +51,7 @@ class ModelSettings:
         words: all that the model knows, if these are few.
         num_frames: of every view; 1 for models of objects that stand still.
         shared_noise: the part of the noise's variance that all frames of a view have in common.
+        fast: how it is denoised if that is to be fast.
     """
 
     schedule: dict[str, Any]
@@ -66,6 +70,7 @@ class ModelSettings:
     words: tuple[str, ...] = ()
     num_frames: int = 1
     shared_noise: float = 0.0
+    fast: FastDenoising = field(default_factory=FastDenoising)
 
     def write(self, folder: Path) -> None:
         """Puts them beside the weights."""
@@ -75,9 +80,14 @@ class ModelSettings:
     @classmethod
     def read(cls, folder: Path) -> ModelSettings:
         """The settings beside the weights."""
-        data = json.loads((folder / SETTINGS).read_text("utf-8"))
+        return cls.from_dict(json.loads((folder / SETTINGS).read_text("utf-8")))
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> ModelSettings:
+        """The settings as they are in a file."""
         lists = {name: tuple(data[name]) for name in ("three_d_aware", "words")}
-        return cls(**{**data, **lists, "rendering": SplatRendering(**data["rendering"])})
+        rendering, fast = SplatRendering(**data["rendering"]), FastDenoising(**data.get("fast", {}))
+        return cls(**{**data, **lists, "rendering": rendering, "fast": fast})
 
 
 @dataclass(frozen=True)
@@ -111,29 +121,39 @@ class ViewsModel:
         context: Tensor,  # [B, L, D]
         cameras: Tensor,  # [V, 4, 4] camera-to-world
         image: dict[str, Tensor],  # what an image-conditioned denoiser is told besides
+        kept: Sequence[DeepFeatures] = (),
     ) -> Tensor:  # [B, C, V, h, w]
         """What the denoiser predicts for all views at once, whichever of them it is.
 
         Of the samples, first those of one branch of the guidance and then those of the other, both halves
         are evaluated together or one after the other, as planned.
+
+        Args:
+            kept: from step to step, for each of these evaluations; nothing if none are given.
         """
-        parts = branches(self.plan.branches_together, latents, context, *image.values())
+        parts = list(branches(self.plan.branches_together, latents, context, *image.values()))
         return torch.cat(
             [
-                self._predict(some, timestep, text, cameras, dict(zip(image, told, strict=True)))
-                for some, text, *told in parts
+                self._predict(some, timestep, text, cameras, dict(zip(image, told, strict=True)), deep)
+                for (some, text, *told), deep in zip(parts, kept or len(parts) * (None,), strict=True)
             ]
         )
 
     def _predict(
-        self, latents: Tensor, timestep: int, context: Tensor, cameras: Tensor, image: dict[str, Tensor]
+        self,
+        latents: Tensor,
+        timestep: int,
+        context: Tensor,
+        cameras: Tensor,
+        image: dict[str, Tensor],
+        deep: DeepFeatures | None,
     ) -> Tensor:
         latents, cameras = latents.to(self.unet.dtype), cameras.expand(len(latents), -1, -1, -1)
         if isinstance(self.unet, MultiViewMotionUNet):  # MVDream: one frame of every view
             frames = latents.permute(0, 2, 1, 3, 4).unsqueeze(2)
-            frames = self.unet(frames, timestep, context, at_unit_distance(cameras), motion=False)
+            frames = self.unet(frames, timestep, context, at_unit_distance(cameras), motion=False, deep=deep)
             return frames.squeeze(2).permute(0, 2, 1, 3, 4).float()
-        return self.unet(latents, timestep, context, cameras, **image).float()
+        return self.unet(latents, timestep, context, cameras, deep=deep, **image).float()
 
     def encode_prompts(self, prompts: list[str]) -> Tensor:  # [B, L, D]
         """The text encoder's tokens."""

@@ -68,6 +68,7 @@ def moving_splats(
         consistency=consistency_of(model, num_views),
         progress=progress,
         on_estimate=lambda i, x0: show(i, steps, lambda: pictures_of(model, x0[0])),
+        fast=settings.fast if request.fast else None,
     )
     progress.stage("Decoding the video")
     images = pictures_of(model, latents[0], progress)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from accelerate.utils import align_module_device
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from ..models.multiview_motion_unet import MultiViewMotionUNet
 from ..progress import Progress
 from ..protocol import DioramaError
 from . import schedules
+from .fast import FastDenoising, FastSteps
 from .guidance import branches, guide
 from .model import ViewsModel
 from .three_d_aware import SplatRendering, three_d_aware_step
@@ -52,6 +54,7 @@ def text_to_video(
     consistency: Consistency | None = None,
     progress: Progress | None = None,
     on_estimate: Callable[[int, Tensor], None] | None = None,
+    fast: FastDenoising | None = None,
 ) -> Tensor:  # [B, V, F, C, h, w]
     """Latents of all frames of all views.
 
@@ -63,6 +66,7 @@ def text_to_video(
         one_branch_at_a_time: evaluates the two branches of the guidance one after the other, in less memory.
         progress: is told of every step, and asked after every network evaluation whether to go on.
         on_estimate: called with the number of steps done and the estimate of the clean latents.
+        fast: runs the whole network in some of the steps only.
 
     Raises:
         DioramaError: E_REQUEST for sizes that the network cannot make; E_CANCELLED.
@@ -73,17 +77,21 @@ def text_to_video(
     _check(unet, noise, cameras)
     _warn_if_not_aligned(unet, progress)
     scheduler = DDIMScheduler(**schedule)
-    scheduler.set_timesteps(steps, device=noise.device)
+    scheduler.set_timesteps(steps)  # on the CPU, where they are read
     aware = {round(fraction * steps) for fraction in consistency.after} if consistency else set()
     context = torch.cat([no_tokens, tokens])
     told = at_unit_distance(cameras.to(noise)).expand(2 * len(noise), -1, -1, -1)
+    evaluations = 2 if one_branch_at_a_time else 1
+    kept = FastSteps(fast, steps, aware, evaluations) if fast else None
     latents = noise
     progress.stage("Denoising the video")
     for i, t in enumerate(scheduler.timesteps.tolist()):
         both = torch.cat([latents, latents])
         predictions = []
-        for noisy, text, views in branches(not one_branch_at_a_time, both, context, told):
-            predictions.append(unet(noisy.to(unet.dtype), t, text, views).float())
+        parts = branches(not one_branch_at_a_time, both, context, told)
+        features = kept.begin(i) if kept else evaluations * (None,)
+        for (noisy, text, views), deep in zip(parts, features, strict=True):
+            predictions.append(unet(noisy.to(unet.dtype), t, text, views, deep=deep).float())
             progress.raise_if_cancelled()
         prediction = torch.cat(predictions)
         if consistency and i in aware:
@@ -147,9 +155,15 @@ def _check(unet: MultiViewMotionUNet, noise: Tensor, cameras: Tensor) -> None:
 
 
 def _warn_if_not_aligned(unet: MultiViewMotionUNet, progress: Progress) -> None:
-    trained = any(bool(parameter.any()) for parameter in unet.alignment().values())
+    trained = any(_does_something(layer) for name, layer in unet.named_modules() if ".align_" in name)
     if unet.config.motion and unet.camera_embedding is not None and not trained:
         progress.log(
             "warning",
             "the alignment between views and motion is not trained: views may disagree and move badly",
         )
+
+
+def _does_something(layer: torch.nn.Module) -> bool:
+    """Whether any weight of a layer is not zero, wherever the weights wait."""
+    with align_module_device(layer):
+        return any(bool(parameter.any()) for parameter in layer.parameters())

@@ -15,6 +15,7 @@ from ..ply import SH_C0, GaussianCloud
 from ..protocol import DioramaError
 from ..seeds import generator_for
 from . import schedules
+from .fast import FastDenoising, FastSteps
 from .guidance import branches, guide
 from .model import ViewsModel
 from .three_d_aware import in_world, reconstruct, render, three_d_aware_step
@@ -77,6 +78,7 @@ def denoise(
     guidance: float,
     three_d_aware: tuple[float, ...],
     on_step: Callable[[int, Tensor], None] | None = None,
+    fast: FastDenoising | None = None,
 ) -> Tensor:  # [B, 4, V, h, w]
     """Latents of the views of what the model was told to make.
 
@@ -85,18 +87,21 @@ def denoise(
 
     Args:
         on_step: called with the number of steps done and the estimate of the clean latents; may raise.
+        fast: runs the whole network in some of the steps only.
 
     Source: VideoMV (arXiv 2403.12010), section 3.3 and algorithm 1.
     """
     settings = model.settings
     scheduler = DDIMScheduler(**settings.schedule)
-    scheduler.set_timesteps(steps, device=noise.device)
+    scheduler.set_timesteps(steps)  # on the CPU, where they are read
     aware = {round(fraction * steps) for fraction in three_d_aware}
     cameras = cameras.to(noise)
+    evaluations = 1 if model.plan.branches_together else 2
+    kept = FastSteps(fast, steps, aware, evaluations) if fast else None
     latents = noise
     for i, t in enumerate(scheduler.timesteps.tolist()):
         both = latents.repeat(2, 1, 1, 1, 1)
-        prediction = model.predict(both, t, told.context, cameras, told.image)
+        prediction = model.predict(both, t, told.context, cameras, told.image, kept.begin(i) if kept else ())
         if i in aware:
             x0 = schedules.x0_from_prediction(scheduler, prediction, t, both)
             x0 = torch.cat(

@@ -136,6 +136,7 @@ def test_one_failing_job_does_not_stop_the_others(batch, diorama: ModuleType, tm
         (["--jobs", "/nowhere/jobs.jsonl"], 2, "E_REQUEST"),
         (["--prompt", "a red mushroom", "--elevation", "90"], 2, "elevation_deg is 90"),
         (["--prompt", "a red mushroom", "--radius", "0"], 2, "radius is 0"),
+        (["--prompt", "a red mushroom", "--fast", "--method", "distill"], 2, "no fast way"),
         (["--prompt", "a red mushroom", "--image", "chair.png"], 2, "not allowed with"),
         (["--image"], 2, "expected one argument"),
         (["--image", "chair.png"], 2, "told by text"),

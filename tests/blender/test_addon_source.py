@@ -81,7 +81,7 @@ def test_panel_shows_what_the_source_needs(
     settings.model = "starter" if source == "PROMPT" else PICTURES
     drawn = draw(diorama.panels.DIORAMA_PT_generate)
     assert drawn[0] == "source"
-    assert shown | {"model", "seed", "mesh", "method", "diorama.generate"} <= set(drawn)
+    assert shown | {"model", "seed", "mesh", "fast", "method", "diorama.generate"} <= set(drawn)
     assert not hidden & set(drawn)
     assert not any("told by" in text or "needs" in text for text in drawn)
 
@@ -172,6 +172,17 @@ def test_orbit_of_the_panel_reaches_the_request(diorama: ModuleType, settings: A
     bpy.ops.diorama.job(job=diorama.host.get().session.jobs[-1].id, action="REUSE")
     assert (settings.views, settings.use_elevation) == (6, True)
     assert (settings.radius, np.degrees(settings.elevation)) == pytest.approx((2.1, 25))
+
+
+def test_fast_is_asked_for_in_the_panel_or_by_a_script(diorama: ModuleType, settings: Any) -> None:
+    settings.prompt = "a red mushroom"
+    for panel, script, asked in ((False, {}, False), (True, {}, True), (True, {"fast": False}, False)):
+        settings.fast = panel
+        with pytest.raises(RuntimeError):
+            bpy.ops.diorama.generate(directory="/dev/null/asset", **script)
+        assert diorama.host.get().session.jobs[-1].request["fast"] is asked
+    bpy.ops.diorama.job(job=diorama.host.get().session.jobs[-1].id, action="REUSE")
+    assert not settings.fast
 
 
 def test_prompt_of_a_script_is_the_source(diorama: ModuleType, settings: Any) -> None:

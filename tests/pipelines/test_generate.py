@@ -52,6 +52,29 @@ def test_text_and_picture_each_become_an_asset(
         assert not list(made.directory.glob("*partial*"))
 
 
+def test_fast_request_skips_the_deep_layers_in_some_steps(
+    use, monkeypatch: pytest.MonkeyPatch, tiny_model: ViewsModel, tiny_moving_model: ViewsModel, out: Path
+) -> None:
+    monkeypatch.setattr(pipelines, "REFINING_STEPS", 1)
+    skipped: list[bool] = []
+
+    def look(_net: object, _args: object, told: dict) -> None:
+        skipped.append(told["deep"] is not None and told["deep"].skips)
+
+    for model, frames in ((tiny_model, None), (tiny_moving_model, 2)):
+        use(model)
+        handle = model.unet.register_forward_pre_hook(look, with_kwargs=True)
+        try:
+            for fast in (True, False):
+                pipelines.generate(
+                    GenerationRequest("a car", frames=frames, steps=8, fast=fast), out, Progress()
+                )
+        finally:
+            handle.remove()
+    fast_steps = [False, False, True, True, False, False, True, True]  # the fifth is a 3D-aware one
+    assert skipped == 2 * (fast_steps + 8 * [False])
+
+
 def test_previews_come_and_go(use, tiny_model: ViewsModel, out: Path) -> None:
     use(tiny_model)
     seen = []

@@ -40,6 +40,8 @@ def test_every_model_is_told_by_text_or_by_a_picture() -> None:
         ({"prompt": "a car", "radius": 0}, "E_REQUEST", "metres, above 0"),
         ({"prompt": "a car", "radius": -1.5}, "E_REQUEST", "metres, above 0"),
         ({"prompt": "a car", "radius": math.inf}, "E_REQUEST", "radius is inf"),
+        ({"prompt": "a car", "fast": "yes"}, "E_REQUEST", "fast is 'yes'; expected true or false"),
+        ({"prompt": "a car", "fast": True, "method": "distill"}, "E_REQUEST", "distillation has no fast way"),
     ],
 )
 def test_what_cannot_be_made_is_refused_in_words(settings: dict[str, Any], code: str, words: str) -> None:
@@ -54,6 +56,7 @@ def test_what_cannot_be_made_is_refused_in_words(settings: dict[str, Any], code:
     [
         {"prompt": "a car", "elevation_deg": -89.5, "radius": 2},
         {"image": "car.png", "model": "videomv-i2v"},
+        {"prompt": "a car", "fast": True},
     ],
 )
 def test_request_survives_json(settings: dict[str, Any]) -> None:

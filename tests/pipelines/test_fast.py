@@ -1,0 +1,138 @@
+"""Fast denoising: fewer operations, the same object, and nothing of one run or branch in another."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from backend import cameras
+from backend.models.feature_cache import DeepFeatures
+from backend.models.multiview_motion_unet import MultiViewMotionUNet
+from backend.pipelines import views
+from backend.pipelines.fast import FastDenoising, whole_steps
+from backend.pipelines.model import ViewsModel
+from backend.pipelines.multiview_video import text_to_video
+from backend.pipelines.offload import offload
+from backend.pipelines.plan import Plan
+from backend.progress import Progress
+from tests.tiny import moving_unet
+
+ALWAYS, OFTEN = FastDenoising(whole_every=1), FastDenoising(whole_until=0.0, whole_every=2)
+
+
+@pytest.fixture(scope="module")
+def unet() -> MultiViewMotionUNet:
+    return moving_unet(busy=("proj_out", ".align_"), std=0.1, motion_max_frames=8)
+
+
+@torch.no_grad()
+def sample(model: ViewsModel, seed: int = 1, prompt: str = "a red mushroom", **options: Any) -> Tensor:
+    if model.image_encoder:
+        picture = torch.rand(4, 32, 32, generator=torch.Generator().manual_seed(5))
+        told = views.told_by_image(model, picture)
+    else:
+        told = views.told_by_text(model, [prompt])
+    noise = views.starting_noise(model, 4, seed)
+    options = {"three_d_aware": ()} | options
+    return views.denoise(model, told, noise, views.view_cameras(model, 4), 6, 2.0, **options)
+
+
+def video(unet: MultiViewMotionUNet, **options: Any) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    noise, words = (torch.randn(shape, generator=generator) for shape in ((1, 4, 2, 4, 8, 8), (2, 1, 5, 16)))
+    return text_to_video(unet, words[0], words[1], noise, cameras.orbit(4, 20.0, 2.0), 6, 3.0, **options)
+
+
+def test_whole_network_in_every_step_gives_the_same_bytes(
+    tiny_model: ViewsModel, tiny_image_model: ViewsModel, tiny_moving_model: ViewsModel, unet: Any
+) -> None:
+    for model in (tiny_model, tiny_image_model, tiny_moving_model):
+        assert torch.equal(sample(model), sample(model, fast=ALWAYS))
+        assert not torch.equal(sample(model), sample(model, fast=OFTEN))
+    assert torch.equal(video(unet), video(unet, fast=ALWAYS))
+    assert not torch.equal(video(unet), video(unet, fast=OFTEN))
+
+
+def test_skipped_steps_take_fewer_operations(tiny_model: ViewsModel, unet: Any) -> None:
+    marks: list[int] = []
+
+    def mark(*_: Any) -> None:
+        marks.append(counter.get_total_flops())
+
+    for run, made_by, net in ((sample, tiny_model, tiny_model.unet), (video, unet, unet)):
+        marks.clear()
+        handles = net.register_forward_pre_hook(mark), net.register_forward_hook(mark)
+        try:
+            with FlopCounterMode(display=False) as counter:
+                run(made_by, fast=FastDenoising(0.0, 3, 1))
+        finally:
+            for handle in handles:
+                handle.remove()
+        taken = [end - start for start, end in zip(marks[::2], marks[1::2], strict=True)]
+        assert [each == taken[0] for each in taken] == [True, False, False] * 2
+        assert 0 < taken[1] < 0.5 * taken[0]
+
+
+def test_more_layers_in_every_step_are_nearer_to_the_whole_network(unet: Any) -> None:
+    exact = video(unet)
+    off = [(video(unet, fast=FastDenoising(0.0, 2, layers)) - exact).square().mean() for layers in (1, 2, 4)]
+    assert off[0] > off[2]
+    assert len({float(value) for value in off}) == 3
+
+
+def test_branches_in_turn_do_not_mix(tiny_model: ViewsModel, tiny_image_model: ViewsModel, unet: Any) -> None:
+    in_turn = Plan(branches_together=False)
+    for model in (tiny_model, tiny_image_model):
+        apart = dataclasses.replace(model, plan=in_turn)
+        together = sample(model, fast=OFTEN)
+        assert (together - sample(apart, fast=OFTEN)).abs().max() < 1e-4
+    together, apart = (video(unet, fast=OFTEN, one_branch_at_a_time=turn) for turn in (False, True))
+    assert (together - apart).abs().max() < 1e-4
+
+
+def test_first_steps_3d_aware_steps_and_those_after_them_are_whole() -> None:
+    assert whole_steps(FastDenoising(0.0, 3), 9) == {0, 3, 6}
+    assert whole_steps(FastDenoising(0.3, 3), 10) == {0, 1, 2, 5, 8}
+    assert whole_steps(FastDenoising(0.0, 1), 3) == {0, 1, 2}
+    assert whole_steps(FastDenoising(0.0, 4), 12, {5}) == {0, 4, 5, 6, 10}
+    assert whole_steps(FastDenoising(0.0, 3), 4, {4}) == {0, 3}  # 4 would be after the last
+
+
+def test_nothing_is_skipped_before_there_is_something_to_go_on_from() -> None:
+    deep = DeepFeatures(1)
+    deep.begin(whole=False)
+    assert not deep.skips
+
+
+def test_run_that_was_stopped_leaves_nothing_to_the_next(tiny_model: ViewsModel) -> None:
+    class Cancelled(Exception):
+        """As when somebody presses Cancel."""
+
+    def stop(i: int, _: Tensor) -> None:
+        if i == 3:
+            raise Cancelled
+
+    before = sample(tiny_model, fast=OFTEN, three_d_aware=(0.5,))
+    with pytest.raises(Cancelled):
+        sample(tiny_model, seed=2, prompt="a blue car", fast=OFTEN, on_step=stop)
+    assert torch.equal(before, sample(tiny_model, fast=OFTEN, three_d_aware=(0.5,)))
+
+
+@pytest.mark.parametrize("waiting", ["networks", "layers"])
+def test_networks_may_wait_in_main_memory(tiny_model: ViewsModel, unet: Any, waiting: Any) -> None:
+    plan = Plan(offload=waiting, branches_together=False)
+    networks = copy.deepcopy({"unet": tiny_model.unet, "autoencoder": tiny_model.autoencoder, "moving": unet})
+    offload(networks, plan)
+    moving = networks.pop("moving")
+    lean = dataclasses.replace(tiny_model, **networks, plan=plan)
+    assert (sample(tiny_model, fast=OFTEN) - sample(lean, fast=OFTEN)).abs().max() < 1e-4
+    progress = Progress()
+    apart = video(moving, fast=OFTEN, one_branch_at_a_time=True, progress=progress)
+    assert (video(unet, fast=OFTEN) - apart).abs().max() < 1e-4
+    assert not progress.warnings  # the alignment's weights are found where they wait
