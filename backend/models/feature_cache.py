@@ -62,7 +62,8 @@ def through_levels(
     for block, i in ups:
         if deep and len(left) == deep.layers:
             deep.said = hidden
-        hidden = layer(block, i, torch.cat([hidden, left.pop()], dim=1))
+        hidden = torch.cat([hidden, left.pop()], dim=1)
+        hidden = layer(block, i, hidden)
         if i == len(block.resnets) - 1:
             for upsample in block.upsamplers or ():
                 hidden = upsample(hidden, left[-1].shape[-2:])  # sizes that do not halve evenly come back
