@@ -149,8 +149,8 @@ def vivid_zoo_unet(checkpoint: StateDict) -> dict[str, Tensor]:
 def animate3d_unet(checkpoint: StateDict) -> dict[str, Tensor]:
     """`MultiViewMotionUNet` from MVDream 1.5, Animate3D's motion modules, and IP-Adapter for SD 1.5.
 
-    Animate3D's file has whole motion modules and, beside MVDream's attention, `.processor.` layers; what it was
-    trained on and did not change is in the other files.
+    Animate3D's file has whole motion modules and, beside MVDream's attention, `.processor.` layers; what it
+    was trained on and did not change is in the other files.
     """
     layers = {name: tensor for name, tensor in checkpoint.items() if ".processor." in name}
     prompt = {name: tensor for name, tensor in checkpoint.items() if name.startswith(_IP_ADAPTER)}
