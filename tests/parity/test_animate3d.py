@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers.models.detr.modeling_detr import DetrSinePositionEmbedding
 
+from backend import cameras
 from backend.models import animate3d, converters
 from backend.models.checkpoints import load_strictly, read_checkpoint
 from backend.models.multiview_motion_unet import MultiViewMotionUNet
@@ -298,3 +299,21 @@ def test_files_of_another_version_are_refused_with_their_keys(files, lost, added
         both[added] = torch.zeros(1)
     with pytest.raises(DioramaError, match=message):
         load_strictly(empty(), converters.animate3d_unet(both), "files")
+
+
+def test_expected_names_are_those_that_the_authors_code_gives() -> None:
+    """At the fixture's size, which has run; for the published size, see `test_published_keys`."""
+    fixture = load_fixture(DATA / "animate3d_unet.safetensors")
+    config = fixture.config
+    widths, context, dim = (
+        config[name] for name in ("block_out_channels", "cross_attention_dim", "image_embedding_dim")
+    )
+    expected = animate3d_keys.animate3d(widths), animate3d_keys.ip_adapter(widths, context, dim)
+    for part, names in zip(("animate3d", "ip_adapter"), expected, strict=True):
+        theirs = {name: tuple(tensor.shape) for name, tensor in fixture.weights[part].items()}
+        assert {name: shape for name, shape in names.items() if not name.endswith(".pe")} == theirs
+
+
+def test_cameras_are_ours_at_an_elevation_of_15_degrees() -> None:
+    fixture = load_fixture(DATA / "animate3d_unet.safetensors")
+    assert difference(fixture["in.camera"], cameras.orbit(4, 15.0, 1.0).flatten(1)) < 1e-6
