@@ -17,7 +17,7 @@ from ..request import GenerationRequest
 from ..seeds import generator_for
 from . import image_source, views
 from .model import ViewsModel
-from .multiview_video import text_to_video, video_noise
+from .multiview_video import check, text_to_video, video_noise
 
 # What stands around the objects of Animate3D's training, sRGB; before white it fails, as its users found.
 GREY = 127 / 255
@@ -46,11 +46,12 @@ def animate(
     settings = model.settings
     assert isinstance(model.unet, MultiViewMotionUNet)
     steps = request.steps or settings.steps
+    noise = video_noise(model, len(cameras), request.frames or settings.num_frames, request.seed)
+    check(model.unet, noise, cameras)
     pictures = _before_grey(_first_frame(model, request, cameras, progress, on_estimate), progress)
     clean = model.encode(pictures)[None]  # [1, V, C, h, w]
     seen = model.encode_image(pictures, "bicubic").transpose(0, 1)  # [1, V, D]
     nothing, told = views.told_by_text(model, [request.prompt]).context.chunk(2)
-    noise = video_noise(model, len(cameras), request.frames or settings.num_frames, request.seed)
 
     def video(noise: Tensor, number: int) -> Tensor:
         return text_to_video(

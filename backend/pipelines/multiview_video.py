@@ -76,7 +76,7 @@ def text_to_video(
     VideoMV's (2403.12010, section 3.3).
     """
     progress = progress or Progress()
-    _check(unet, noise, cameras)
+    check(unet, noise, cameras)
     _warn_if_not_aligned(unet, progress)
     scheduler = DDIMScheduler(**schedule)
     scheduler.set_timesteps(steps, device=noise.device)
@@ -170,7 +170,12 @@ def _beginning_with(first_frame: Tensor | None, latents: Tensor) -> Tensor:
     return torch.cat([first_frame.unsqueeze(2).to(latents), latents[:, :, 1:]], dim=2)
 
 
-def _check(unet: MultiViewMotionUNet, noise: Tensor, cameras: Tensor) -> None:
+def check(unet: MultiViewMotionUNet, noise: Tensor, cameras: Tensor) -> None:
+    """Refuses noise of a video, [B, V, F, C, h, w], that the network cannot make.
+
+    Raises:
+        DioramaError: E_REQUEST.
+    """
     views, frames = noise.shape[1:3]
     most = unet.config.motion_max_frames
     if unet.config.motion and frames > most:

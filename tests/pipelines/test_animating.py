@@ -215,9 +215,12 @@ def test_cancel_leaves_nothing(use, tiny_animating_model, tmp_path, stage):
     assert not list((tmp_path / "asset").iterdir())
 
 
-def test_more_frames_than_the_model_knows_are_refused(tiny_animating_model):
+def test_more_frames_than_the_model_knows_are_refused_before_the_first_is_made(tiny_animating_model):
+    stages: list[dict[str, Any]] = []
+    progress = Progress(lambda event, fields: stages.append(fields))
     with pytest.raises(DioramaError, match="5 frames; this model's motion has at most 4"):
-        animated(tiny_animating_model, dataclasses.replace(REQUEST, frames=5))
+        animated(tiny_animating_model, dataclasses.replace(REQUEST, frames=5), progress)
+    assert not stages
 
 
 @torch.no_grad()
