@@ -130,6 +130,8 @@ _MVDREAM = _hugging_face("MVDream/MVDream")
 _MVDREAM_DIFFUSERS = _hugging_face("ashawkey/mvdream-sd2.1-diffusers")
 _LGM = _hugging_face("ashawkey/LGM")
 _ANIMATEDIFF = _hugging_face("guoyww/animatediff-motion-adapter-v1-5-2")
+_ANIMATE3D = _hugging_face("yanqinJiang/animate3d")
+_IP_ADAPTER = _hugging_face("h94/IP-Adapter")
 
 # CLIP's words, the same for every model here; only the token that fills up a prompt differs.
 _WORDS = (
@@ -283,6 +285,43 @@ _VIVID_ZOO_MODEL = Model(
     ),
 )
 
+_ANIMATE3D_MODEL = Model(
+    "animate3d",
+    "MVDream and Animate3D: a prompt to 4 views, then 16 frames of them at 256 px, then moving splats.",
+    "MVDream: OpenRAIL, whose restrictions of use go with the results; Animate3D and IP-Adapter: Apache-2.0; "
+    "LGM: MIT",
+    commercial=True,
+    moves=True,
+    memory_gib=(8.6, 4.7),  # 1526 M U-Net, 632 M image encoder, 415 M LGM, 123 M text, 84 M VAE parameters
+    components=(
+        Component(
+            "unet",
+            "animate3d-unet",
+            (
+                _mvdream_v15("unet"),
+                SourceFile(_ANIMATE3D, "animate3d_motion_modules.ckpt"),
+                SourceFile(_IP_ADAPTER, "models/ip-adapter_sd15.safetensors", 0.04),
+            ),
+        ),
+        _LGM_FIXROT,
+        Component("autoencoder", "stable-diffusion-vae", (_mvdream_v15("vae"),)),
+        Component("text_encoder", "clip-l-text", (_mvdream_v15("text_encoder", "model"),)),
+        Component(
+            "image_encoder",
+            "clip-h-image",
+            (
+                SourceFile(
+                    _IP_ADAPTER,
+                    "models/image_encoder/model.safetensors",
+                    2.53,
+                    also=("models/image_encoder/pytorch_model.bin",),
+                ),
+            ),
+        ),
+        _TOKENIZER_SD1,
+    ),
+)
+
 MODELS: dict[str, Model] = {
     model.name: model
     for model in (
@@ -291,6 +330,7 @@ MODELS: dict[str, Model] = {
         _VIDEOMV_IMAGE_MODEL,
         _MVDREAM_LGM_MODEL,
         _VIVID_ZOO_MODEL,
+        _ANIMATE3D_MODEL,
     )
 }
 """Every model by name; the first is the one that is taken where none is chosen."""

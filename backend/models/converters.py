@@ -40,6 +40,10 @@ _VIDEOMV_ROOTS = _LDM_ROOTS | {
     "local_temporal_encoder.layers.0.1.net.2": "image_latents_temporal_encoder.ff.net.2",
 }
 
+# Tables that AnimateDiff, diffusers and Animate3D save with their motion modules.
+_POSITIONS = (".pos_encoder.pe", ".pos_embed.pe", ".time_pos_embed.pe")
+_IP_ADAPTER = ("image_proj.", "ip_adapter.")
+
 
 def without_prefix(checkpoint: StateDict, prefix: str) -> dict[str, Tensor]:
     """The part of a checkpoint whose names start with `prefix`, without it."""
@@ -107,7 +111,7 @@ def motion_modules(checkpoint: StateDict) -> dict[str, Tensor]:
     """AnimateDiff's motion modules with the names of `MultiViewMotionUNet`.
 
     From v1, v2 or v3, the original `.ckpt` or diffusers' adapter. Position tables are left out: they are
-    computed. Vivid-ZOO's alignment layers are kept.
+    computed. Vivid-ZOO's alignment layers and Animate3D's attention are kept.
     """
     rules = {
         ".temporal_transformer.": ".",
@@ -119,7 +123,7 @@ def motion_modules(checkpoint: StateDict) -> dict[str, Tensor]:
     }
     converted: dict[str, Tensor] = {}
     for name, tensor in checkpoint.items():
-        if "motion_modules." not in name or name.endswith((".pos_encoder.pe", ".pos_embed.pe")):
+        if "motion_modules." not in name or name.endswith(_POSITIONS):
             continue
         renamed = name
         for theirs, ours in rules.items():
@@ -140,6 +144,40 @@ def vivid_zoo_unet(checkpoint: StateDict) -> dict[str, Tensor]:
             for align in ("align_in", "align_out"):
                 converted.setdefault(f"{root}.{align}.{kind}", torch.zeros_like(tensor))
     return converted
+
+
+def animate3d_unet(checkpoint: StateDict) -> dict[str, Tensor]:
+    """`MultiViewMotionUNet` from MVDream 1.5, Animate3D's motion modules, and IP-Adapter for SD 1.5.
+
+    Animate3D's file has whole motion modules and, beside MVDream's attention, `.processor.` layers; what it
+    was trained on and did not change is in the other files.
+    """
+    layers = {name: tensor for name, tensor in checkpoint.items() if ".processor." in name}
+    prompt = {name: tensor for name, tensor in checkpoint.items() if name.startswith(_IP_ADAPTER)}
+    base = mvdream_unet(
+        {name: checkpoint[name] for name in checkpoint.keys() - layers.keys() - prompt.keys()}
+    )
+    beside = {name: tensor for name, tensor in layers.items() if "motion_modules." not in name}
+    return base | beside | motion_modules(checkpoint) | _image_prompt(prompt, base)
+
+
+def _image_prompt(checkpoint: StateDict, unet: StateDict) -> dict[str, Tensor]:
+    """IP-Adapter with the names of `MultiViewMotionUNet`.
+
+    It numbers attention layers, odd ones that attend to text, on the way down, on the way up, in the middle.
+
+    Args:
+        unet: the network that it belongs to, with our names.
+    """
+    key = ".to_k.weight"
+    sites = [name.removesuffix(key) for name in unet if name.endswith(f".attn2{key}")]
+    ways = ("down_blocks", "up_blocks", "mid_block")
+    sites.sort(key=lambda site: (ways.index(site.split(".")[0]), *map(int, re.findall(r"\d+", site)[:-1])))
+    roots = {"image_proj.proj": "image_projection.image_embeds", "image_proj.norm": "image_projection.norm"}
+    for i, site in enumerate(sites):
+        for layer in ("to_k_ip", "to_v_ip"):
+            roots[f"ip_adapter.{2 * i + 1}.{layer}"] = f"{site}.processor.{layer}.0"
+    return {_rename(name, roots): tensor for name, tensor in checkpoint.items()}
 
 
 def ldm_vae(checkpoint: StateDict) -> dict[str, Tensor]:
@@ -207,7 +245,12 @@ def open_clip_text(checkpoint: StateDict) -> dict[str, Tensor]:
 
 
 def open_clip_image(checkpoint: StateDict) -> dict[str, Tensor]:
-    """OpenCLIP's image encoder as transformers' `CLIPVisionModelWithProjection`."""
+    """OpenCLIP's image encoder as transformers' `CLIPVisionModelWithProjection`.
+
+    A file that has transformers' names already is taken as it is.
+    """
+    if not any(name.startswith("visual.") for name in checkpoint):
+        return {name: tensor for name, tensor in checkpoint.items() if not name.endswith("position_ids")}
     roots = {
         "class_embedding": "vision_model.embeddings.class_embedding",
         "conv1": "vision_model.embeddings.patch_embedding",

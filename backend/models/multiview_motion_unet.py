@@ -14,6 +14,7 @@ from diffusers.models.resnet import Downsample2D, ResnetBlock2D, Upsample2D
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import Tensor, nn
 
+from . import animate3d
 from .feature_cache import DeepFeatures, through_levels
 from .videomv_unet import per_sample
 
@@ -41,6 +42,8 @@ class MultiViewMotionUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         motion_norm_frames: "per_frame" as AnimateDiff computes it, "joint" for what was trained in diffusers.
         resnet_norm_frames: "joint" only for AnimateDiff v1.
         align: with Vivid-ZOO's alignment layers.
+        mv_attention: "animate3d" for its layers, see `backend.models.animate3d`; it norms motion jointly.
+        image_embedding_dim: of what its image encoder makes of a picture.
 
     Source: Vivid-ZOO (arXiv 2406.08659), section 3; MVDream (2308.16512); AnimateDiff (2307.04725).
     """
@@ -70,6 +73,8 @@ class MultiViewMotionUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         motion_norm_frames: NormFrames = "per_frame",
         resnet_norm_frames: NormFrames = "per_frame",
         align: bool = True,
+        mv_attention: Literal["none", "animate3d"] = "none",
+        image_embedding_dim: int = 1024,
     ) -> None:
         super().__init__()
         widths = list(block_out_channels)
@@ -150,6 +155,10 @@ class MultiViewMotionUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.conv_norm_out = nn.GroupNorm(norm_num_groups, width, eps=1e-5)
         self.conv_out = nn.Conv2d(width, out_channels, 3, padding=1)
 
+        self.image_projection: Any = None
+        if mv_attention == "animate3d":
+            animate3d.extend(self, image_embedding_dim)
+
     def forward(
         self,
         sample: Tensor,  # [B, V, F, C, h, w]
@@ -157,6 +166,7 @@ class MultiViewMotionUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         encoder_hidden_states: Tensor,  # [B, L, D]
         camera: Tensor | None = None,  # [B, V, 4, 4]
         motion: bool = True,
+        image_embeddings: Tensor | None = None,  # [B, V, D]
         deep: DeepFeatures | None = None,
     ) -> Tensor:  # [B, V, F, C, h, w]
         """Predicts the noise of every frame of every view.
@@ -168,6 +178,8 @@ class MultiViewMotionUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
             camera: camera-to-world of every view (Blender's axes), at distance 1
                 (`backend.cameras.at_unit_distance`); None leaves the cameras out.
             motion: False leaves the motion modules out: frames do not see each other.
+            image_embeddings: what Animate3D's image encoder makes of the first frame of every view; None
+                leaves the image prompt out.
             deep: of the steps before, to skip the deep layers in this one, or to be told what they say.
 
         Raises:
@@ -177,7 +189,8 @@ class MultiViewMotionUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         if motion and self.config.motion and frames > self.config.motion_max_frames:
             raise ValueError(f"{frames} frames; the motion modules know {self.config.motion_max_frames}")
         joint = self.config.resnet_norm_frames == "joint"
-        layout = _Layout(views, frames, motion, norm_frames=frames if joint else 1)
+        looks_back = motion and self.config.mv_attention == "animate3d"
+        layout = _Layout(views, frames, motion, frames if joint else 1, looks_back)
 
         timestep = per_sample(timestep, sample)
         embedding = self.time_embedding(self.time_proj(timestep).to(sample.dtype))  # [B, E]
@@ -185,7 +198,12 @@ class MultiViewMotionUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         if camera is not None and self.camera_embedding is not None:
             embedding = embedding + self.camera_embedding(camera.flatten(2).to(sample.dtype))
         embedding = embedding.flatten(0, 1).repeat_interleave(frames, dim=0)  # [B * V * F, E]
-        context = encoder_hidden_states.repeat_interleave(views * frames, dim=0)
+        context: Any = encoder_hidden_states.repeat_interleave(views * frames, dim=0)
+        if self.image_projection is not None:
+            prompts = (
+                [] if image_embeddings is None else [self.image_projection(image_embeddings.flatten(0, 1))]
+            )
+            context = context, [tokens.repeat_interleave(frames, dim=0) for tokens in prompts]
 
         hidden = self.conv_in(sample.flatten(0, 2))
         hidden = through_levels(
@@ -212,6 +230,7 @@ class _Layout:
     frames: int
     motion: bool
     norm_frames: int  # how many frames a ResNet's norms take as one picture
+    looks_back: bool  # whether every frame sees the first
 
 
 class _Block(nn.Module):
@@ -235,7 +254,7 @@ class _Block(nn.Module):
         i: int,
         hidden: Tensor,  # [B * V * F, C, h, w]
         embedding: Tensor,  # [B * V * F, E]
-        context: Tensor,  # [B * V * F, L, D]
+        context: Any,  # [B * V * F, L, D]; with an image prompt, a pair of it and a list of such
         layout: _Layout,
     ) -> Tensor:
         """Layer `i`: residual, attention over the views of a frame, motion over the frames of a view."""
@@ -243,7 +262,7 @@ class _Block(nn.Module):
         if i < len(self.attentions):
             hidden = _attend(self.attentions[i], hidden, context, layout)
         if layout.motion and i < len(self.motion_modules):
-            hidden = self.motion_modules[i](hidden, layout.frames)
+            hidden = self.motion_modules[i](hidden, layout.frames, layout.views)
         return hidden
 
 
@@ -255,9 +274,10 @@ def _resnet(net: Any, hidden: Tensor, embedding: Tensor, norm_frames: int) -> Te
     return y + (hidden if net.conv_shortcut is None else net.conv_shortcut(hidden))
 
 
-def _attend(net: Any, hidden: Tensor, context: Tensor, layout: _Layout) -> Tensor:
+def _attend(net: Any, hidden: Tensor, context: Any, layout: _Layout) -> Tensor:
     """diffusers' `Transformer2DModel`, whose self-attention sees all views of a frame at once."""
     batch_views_frames, _, height, width = hidden.shape
+    looks_back = {"frames": layout.frames} if layout.looks_back else {}
     y = net.norm(hidden)
     if net.use_linear_projection:
         y = net.proj_in(y.flatten(2).transpose(1, 2))
@@ -265,7 +285,7 @@ def _attend(net: Any, hidden: Tensor, context: Tensor, layout: _Layout) -> Tenso
         y = net.proj_in(y).flatten(2).transpose(1, 2)
     for block in net.transformer_blocks:  # y: [B * V * F, h * w, C]
         tokens = _views_together(block.norm1(y), layout)
-        y = y + _views_apart(block.attn1(tokens), layout)
+        y = y + _views_apart(block.attn1(tokens, **looks_back), layout)
         y = y + block.attn2(block.norm2(y), encoder_hidden_states=context)
         y = y + block.ff(block.norm3(y))
     size = (batch_views_frames, -1, height, width)
@@ -329,13 +349,14 @@ class MotionModule(nn.Module):
             positions: Any = block.pos_embed
             positions.register_buffer("pe", positions.pe, persistent=False)
 
-    def forward(self, hidden: Tensor, frames: int) -> Tensor:  # [B * V * F, C, h, w]
+    def forward(self, hidden: Tensor, frames: int, views: int = 1) -> Tensor:  # [B * V * F, C, h, w]
         size = hidden.shape
         y = _group_norm(self.norm, hidden, frames if self.joint_norm else 1)
         y = y.unflatten(0, (-1, frames)).permute(0, 3, 4, 1, 2).flatten(0, 2)  # [B * V * h * w, F, C]
         y = self.proj_in(y) if self.align_in is None else self.proj_in(y) + self.align_in(y)
         for block in self.transformer_blocks:
-            y = block(y)
+            told = {"views": views, "size": size[2:]} if block.pos_embed is None else None
+            y = block(y, cross_attention_kwargs=told)
         y = self.proj_out(y) if self.align_out is None else self.proj_out(y) + self.align_out(y)
         y = y.unflatten(0, (-1, *size[2:])).permute(0, 3, 4, 1, 2)  # [B * V, F, C, h, w]
         return hidden + y.reshape(size)

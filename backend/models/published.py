@@ -42,6 +42,11 @@ def _mvdream_v2() -> MultiViewMotionUNet:
     )
 
 
+def _animate3d() -> MultiViewMotionUNet:
+    # Trained in diffusers, whose motion modules norm all frames together.
+    return MultiViewMotionUNet(motion_norm_frames="joint", align=False, mv_attention="animate3d")
+
+
 def _stable_diffusion_vae() -> AutoencoderKL:
     widths = (128, 256, 512, 512)
     return AutoencoderKL(
@@ -101,6 +106,8 @@ NETWORKS = {
     "mvdream-v2-unet": Network(_mvdream_v2, converters.mvdream_unet),
     # From two files, MVDream 1.5 and AnimateDiff v2; a third may hold trained alignment.
     "vivid-zoo-unet": Network(MultiViewMotionUNet, converters.vivid_zoo_unet),
+    # From three: MVDream 1.5, Animate3D's motion modules, and IP-Adapter.
+    "animate3d-unet": Network(_animate3d, converters.animate3d_unet),
     "lgm": Network(LGM, converters.lgm),
     "lgm-fixrot": Network(lambda: LGM(rotation="normalized"), converters.lgm),
     "stable-diffusion-vae": Network(_stable_diffusion_vae, converters.ldm_vae),

@@ -42,10 +42,27 @@ def cut_out(rgba: np.ndarray, name: str) -> np.ndarray:  # [H, W, 4] -> [H, W, 4
     """
     alpha = rgba[..., 3]
     if alpha.min() > 0.98:
-        alpha = _differs_from_edge(rgba[..., :3], name)
+        if not has_plain_edge(rgba[..., :3]):
+            hint = (
+                "Cut the object out and save it with transparency (PNG), or put it before a plain background."
+            )
+            raise _error(f"{name} has no transparency, and its background is not of one colour", hint)
+        alpha = _differs_from_edge(rgba[..., :3])
     if (alpha > 0.5).sum() < SMALLEST_PX:
         raise _error(f"nothing can be seen in {name}: it is transparent or of one colour")
     return np.concatenate([rgba[..., :3], alpha[..., None]], axis=-1)
+
+
+def has_plain_edge(rgb: np.ndarray) -> bool:  # [H, W, 3]
+    """Whether a background of one colour surrounds whatever is in the picture."""
+    border, color = _edge(rgb)
+    return bool(np.sqrt((np.abs(border - color).max(-1) ** 2).mean()) <= EDGE_SPREAD)
+
+
+def before(rgb: np.ndarray, background: float) -> np.ndarray:  # [H, W, 3] -> [H, W, 3]
+    """The picture with a grey, sRGB 0..1, in place of the colour that surrounds the object."""
+    change = (1 - _differs_from_edge(rgb))[..., None] * (background - _edge(rgb)[1])
+    return np.clip(rgb + change, 0, 1).astype(np.float32)
 
 
 def recentred(rgba: np.ndarray, size_px: int, object_px: int) -> Tensor:  # [H, W, 4] -> [4, size, size]
@@ -84,17 +101,15 @@ def _read(path: Path) -> np.ndarray:  # [H, W, 4] sRGB 0..1
         raise _error(f"{path.name} is damaged or not a picture: {error}") from error
 
 
-def _differs_from_edge(rgb: np.ndarray, name: str) -> np.ndarray:  # [H, W, 3] -> [H, W]
-    """Alpha of what is not background, for a background of one colour that surrounds the object."""
+def _edge(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # [H, W, 3] -> [N, 3], [3]
+    """The pixels along a picture's edge, and their usual colour."""
     border = np.concatenate([rgb[0], rgb[-1], rgb[:, 0], rgb[:, -1]])
-    color = np.median(border, axis=0)
-    near = np.abs(border - color).max(-1)
-    if np.sqrt((near**2).mean()) > EDGE_SPREAD:
-        raise _error(
-            f"{name} has no transparency, and its background is not of one colour",
-            "Cut the object out and save it with transparency (PNG), or put it before a plain background.",
-        )
-    distance = np.abs(rgb - color).max(-1)
+    return border, np.median(border, axis=0)
+
+
+def _differs_from_edge(rgb: np.ndarray) -> np.ndarray:  # [H, W, 3] -> [H, W]
+    """Alpha of what is not background, for a background of one colour that surrounds the object."""
+    distance = np.abs(rgb - _edge(rgb)[1]).max(-1)
     outside, _ = ndimage.label(distance < EDGE_DISTANCE)
     touching = np.unique(np.concatenate([outside[0], outside[-1], outside[:, 0], outside[:, -1]]))
     background = np.isin(outside, touching[touching > 0])  # what has the same colour inside the object stays

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 # pictures inside (latent pixels for denoisers). Counted by `python -m tests.bench.activation_memory` on the
 # published networks at their published sizes: it runs them on tensors that have only sizes, with attention
 # that does not keep its weights, as on any GPU of today. In half precision they are 499 MiB for a branch of
-# VideoMV's 24 views, 63 for one of MVDream's 4, 1049 for one of Vivid-ZOO's 4 x 16, 96 for a picture of
-# 256 px that is decoded and 80 for one that is encoded (381 if its gradient is wanted), and 300 for LGM's 4
-# views.
+# VideoMV's 24 views, 63 for one of MVDream's 4, 1049 for one of Vivid-ZOO's 4 x 16 and 1051 of Animate3D's,
+# 96 for a picture of 256 px that is decoded and 80 for one that is encoded (381 if its gradient is wanted),
+# and 300 for LGM's 4 views.
 # What fast denoising keeps from step to step is one such number more, within what SPARE adds.
 ACTIVATIONS = {
     "VideoMVUNet": 33.3,

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -52,6 +52,9 @@ class ModelSettings:
         num_frames: of every view; 1 for models of objects that stand still.
         shared_noise: the part of the noise's variance that all frames of a view have in common.
         fast: how it is denoised if that is to be fast.
+        rounds: how often a video is made, each time from the coarse motion of the one before.
+        first_frame: for models that animate given views: what is set otherwise while the same network makes
+            these, without its motion.
     """
 
     schedule: dict[str, Any]
@@ -71,6 +74,8 @@ class ModelSettings:
     num_frames: int = 1
     shared_noise: float = 0.0
     fast: FastDenoising = field(default_factory=FastDenoising)
+    rounds: int = 1
+    first_frame: dict[str, Any] | None = None
 
     def write(self, folder: Path) -> None:
         """Puts them beside the weights."""
@@ -88,6 +93,11 @@ class ModelSettings:
         lists = {name: tuple(data[name]) for name in ("three_d_aware", "words")}
         rendering, fast = SplatRendering(**data["rendering"]), FastDenoising(**data.get("fast", {}))
         return cls(**{**data, **lists, "rendering": rendering, "fast": fast})
+
+    def of_first_frame(self) -> ModelSettings:
+        """The settings with which the views are made that are animated then."""
+        assert self.first_frame is not None
+        return dataclasses.replace(self, **self.first_frame, first_frame=None, num_frames=1, rounds=1)
 
 
 @dataclass(frozen=True)
@@ -160,11 +170,13 @@ class ViewsModel:
         tokens = self.tokenizer(prompts, padding="max_length", truncation=True, return_tensors="pt")
         return self.text_encoder(tokens.input_ids.to(self.device)).last_hidden_state
 
-    def encode_image(self, images: Tensor) -> Tensor:  # [B, 3, H, W] sRGB 0..1 -> [B, 1, D]
-        """What CLIP sees in pictures: projected, not normalised."""
+    def encode_image(
+        self, images: Tensor, filter: Literal["bilinear", "bicubic"] = "bilinear"
+    ) -> Tensor:  # [B, 3, H, W] sRGB 0..1 -> [B, 1, D]
+        """What CLIP sees in pictures: projected, not normalised; `filter` makes them of its size."""
         assert self.image_encoder is not None
         side: Any = self.image_encoder.config.image_size
-        small = F.interpolate(images, (side, side), mode="bilinear", antialias=True)
+        small = F.interpolate(images, (side, side), mode=filter, antialias=True).clamp(0, 1)
         mean, std = (small.new_tensor(v).view(3, 1, 1) for v in (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD))
         inputs = ((small - mean) / std).to(self.image_encoder.dtype)
         return self.image_encoder(inputs).image_embeds.unsqueeze(1)

@@ -13,6 +13,7 @@ from ..ply import GaussianCloud
 from ..progress import Progress
 from ..request import GenerationRequest
 from . import views
+from .animating import Estimate, animate, on_plain
 from .model import ViewsModel
 from .multiview_video import Consistency, text_to_video, video_noise
 
@@ -51,30 +52,20 @@ def moving_splats(
         DioramaError: E_REQUEST for more frames than the model knows; E_CANCELLED.
     """
     settings = model.settings
-    assert isinstance(model.unet, MultiViewMotionUNet)
-    num_views, num_frames = len(cameras), request.frames or settings.num_frames
-    steps = request.steps or settings.steps
-    nothing, told = views.told_by_text(model, [request.prompt]).context.chunk(2)
-    latents = text_to_video(
-        model.unet,
-        told,
-        nothing,
-        video_noise(model, num_views, num_frames, request.seed),
-        cameras,
-        steps,
-        settings.guidance if request.guidance is None else request.guidance,
-        schedule=settings.schedule,
-        one_branch_at_a_time=not model.plan.branches_together,
-        consistency=consistency_of(model, num_views),
-        progress=progress,
-        on_estimate=lambda i, x0: show(i, steps, lambda: pictures_of(model, x0[0])),
-        fast=settings.fast if request.fast else None,
-    )
+
+    def on_estimate(i: int, steps: int, latents: Tensor) -> None:
+        show(i, steps, lambda: pictures_of(model, latents))
+
+    animates = settings.first_frame is not None
+    latents = (animate if animates else _video)(model, request, cameras, progress, on_estimate)
     progress.stage("Decoding the video")
     images = pictures_of(model, latents[0], progress)
+    if animates:  # the reconstructor knows another grey around objects
+        images = on_plain(images, settings.rendering.background)
 
     progress.stage("Reconstructing every frame")
     clouds, pictures = [], []
+    num_frames = images.shape[1]
     for frame in range(num_frames):
         gaussians = views.views_to_gaussians(model, images[None, :, frame], cameras)
         clouds.append(views.cloud_of(gaussians))
@@ -88,3 +79,33 @@ def moving_splats(
             video.clone(), cameras, settings.fov_deg, clouds, seed=request.seed, on_step=progress.step
         )
     return clouds, video
+
+
+def _video(
+    model: ViewsModel,
+    request: GenerationRequest,
+    cameras: Tensor,  # [V, 4, 4]
+    progress: Progress,
+    on_estimate: Estimate,
+) -> Tensor:  # [1, V, F, C, h, w]
+    """Latents of a video that the prompt alone decides."""
+    settings = model.settings
+    assert isinstance(model.unet, MultiViewMotionUNet)
+    num_views, num_frames = len(cameras), request.frames or settings.num_frames
+    steps = request.steps or settings.steps
+    nothing, told = views.told_by_text(model, [request.prompt]).context.chunk(2)
+    return text_to_video(
+        model.unet,
+        told,
+        nothing,
+        video_noise(model, num_views, num_frames, request.seed),
+        cameras,
+        steps,
+        settings.guidance if request.guidance is None else request.guidance,
+        schedule=settings.schedule,
+        one_branch_at_a_time=not model.plan.branches_together,
+        consistency=consistency_of(model, num_views),
+        progress=progress,
+        on_estimate=lambda i, x0: on_estimate(i, steps, x0[0]),
+        fast=settings.fast if request.fast else None,
+    )

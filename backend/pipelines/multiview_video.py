@@ -50,11 +50,14 @@ def text_to_video(
     guidance: float = 7.5,
     *,
     schedule: dict[str, Any] = schedules.VIVID_ZOO,
+    first_frame: Tensor | None = None,  # [B, V, C, h, w]
+    image_embeddings: Tensor | None = None,  # [B, V, D]
     one_branch_at_a_time: bool = False,
     consistency: Consistency | None = None,
     progress: Progress | None = None,
     on_estimate: Callable[[int, Tensor], None] | None = None,
     fast: FastDenoising | None = None,
+    stage: str = "Denoising the video",
 ) -> Tensor:  # [B, V, F, C, h, w]
     """Latents of all frames of all views.
 
@@ -63,35 +66,42 @@ def text_to_video(
 
     Args:
         noise: decides everything else; its size is that of the video.
+        first_frame: clean latents that are the first frame and stay so, for networks that animate it.
+        image_embeddings: what CLIP sees in its pictures; the branch without the prompt is told zeros.
         one_branch_at_a_time: evaluates the two branches of the guidance one after the other, in less memory.
         progress: is told of every step, and asked after every network evaluation whether to go on.
         on_estimate: called with the number of steps done and the estimate of the clean latents.
         fast: runs the whole network in some of the steps only.
+        stage: what the steps are called for the user.
 
     Raises:
         DioramaError: E_REQUEST for sizes that the network cannot make; E_CANCELLED.
 
-    Source: Vivid-ZOO (arXiv 2406.08659); the 3D-aware step is VideoMV's (2403.12010, section 3.3).
+    Source: Vivid-ZOO (arXiv 2406.08659); the first frame, Animate3D (2407.11398); the 3D-aware step is
+    VideoMV's (2403.12010, section 3.3).
     """
     progress = progress or Progress()
-    _check(unet, noise, cameras)
+    check(unet, noise, cameras)
     _warn_if_not_aligned(unet, progress)
     scheduler = DDIMScheduler(**schedule)
     scheduler.set_timesteps(steps)  # on the CPU, where they are read
     aware = {round(fraction * steps) for fraction in consistency.after} if consistency else set()
     context = torch.cat([no_tokens, tokens])
     told = at_unit_distance(cameras.to(noise)).expand(2 * len(noise), -1, -1, -1)
+    embeddings = () if image_embeddings is None else (image_embeddings.to(unet.dtype),)
+    seen = [torch.cat([torch.zeros_like(each), each]) for each in embeddings]
     evaluations = 2 if one_branch_at_a_time else 1
     kept = FastSteps(fast, steps, aware, evaluations) if fast else None
-    latents = noise
-    progress.stage("Denoising the video")
+    latents = _beginning_with(first_frame, noise)
+    progress.stage(stage)
     for i, t in enumerate(scheduler.timesteps.tolist()):
         both = torch.cat([latents, latents])
         predictions = []
-        parts = branches(not one_branch_at_a_time, both, context, told)
+        parts = branches(not one_branch_at_a_time, both, context, told, *seen)
         features = kept.begin(i) if kept else evaluations * (None,)
-        for (noisy, text, views), deep in zip(parts, features, strict=True):
-            predictions.append(unet(noisy.to(unet.dtype), t, text, views, deep=deep).float())
+        for (noisy, text, views, *pictures), deep in zip(parts, features, strict=True):
+            prediction = unet(noisy.to(unet.dtype), t, text, views, True, *pictures, deep=deep)
+            predictions.append(prediction.float())
             progress.raise_if_cancelled()
         prediction = torch.cat(predictions)
         if consistency and i in aware:
@@ -101,10 +111,10 @@ def text_to_video(
         else:
             prediction = guide(prediction, guidance)
         step = scheduler.step(prediction, t, latents)
-        latents = step.prev_sample
+        latents = _beginning_with(first_frame, step.prev_sample)
         progress.step(i + 1, steps)
         if on_estimate:
-            on_estimate(i + 1, step.pred_original_sample)
+            on_estimate(i + 1, _beginning_with(first_frame, step.pred_original_sample))
     return latents
 
 
@@ -141,7 +151,19 @@ def one_object_per_frame(
     return torch.cat(refined).unflatten(0, (batch, frames)).permute(0, 3, 1, 2, 4, 5)
 
 
-def _check(unet: MultiViewMotionUNet, noise: Tensor, cameras: Tensor) -> None:
+def _beginning_with(first_frame: Tensor | None, latents: Tensor) -> Tensor:
+    """A video whose first frame, if one is given, is that one: [B, V, F, C, h, w]."""
+    if first_frame is None:
+        return latents
+    return torch.cat([first_frame.unsqueeze(2).to(latents), latents[:, :, 1:]], dim=2)
+
+
+def check(unet: MultiViewMotionUNet, noise: Tensor, cameras: Tensor) -> None:
+    """Refuses noise of a video, [B, V, F, C, h, w], that the network cannot make.
+
+    Raises:
+        DioramaError: E_REQUEST.
+    """
     views, frames = noise.shape[1:3]
     most = unet.config.motion_max_frames
     if unet.config.motion and frames > most:
@@ -156,6 +178,7 @@ def _check(unet: MultiViewMotionUNet, noise: Tensor, cameras: Tensor) -> None:
 
 def _warn_if_not_aligned(unet: MultiViewMotionUNet, progress: Progress) -> None:
     trained = any(_does_something(layer) for name, layer in unet.named_modules() if ".align_" in name)
+    trained = trained or unet.config.mv_attention == "animate3d"  # which was trained as a whole
     if unet.config.motion and unet.camera_embedding is not None and not trained:
         progress.log(
             "warning",

@@ -71,5 +71,24 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
     "mvdream-lgm": _LGM | {"schedule": schedules.MVDREAM},
     "vivid-zoo": _LGM | {"schedule": schedules.VIVID_ZOO, "num_frames": 16},
+    # Told by MVDream's views, made as above but from where Animate3D looks. Without a suffix and a negative
+    # prompt, as it was trained.
+    "animate3d": _LGM
+    | {
+        "schedule": schedules.ANIMATE3D,
+        "elevation_deg": 15.0,
+        "steps": 25,
+        "prompt_suffix": "",
+        "negative_prompt": "",
+        "num_frames": 16,
+        "rounds": 3,
+        "first_frame": {
+            "schedule": schedules.MVDREAM,
+            **{name: _LGM[name] for name in ("steps", "guidance", "prompt_suffix", "negative_prompt")},
+        },
+    },
 }
-"""By the catalogue's names. Source: VideoMV's and LGM's released configurations; Vivid-ZOO, table III."""
+"""By the catalogue's names.
+
+Source: VideoMV's, LGM's and Animate3D's released configurations; Vivid-ZOO, table III.
+"""

@@ -29,6 +29,7 @@ STARTER = VIDEOMV_IMAGE | {"timestep_spacing": "trailing"}
 MVDREAM = VIDEOMV_TEXT
 # AnimateDiff's betas really are linear, and Vivid-ZOO and Animate3D run everything with them.
 VIVID_ZOO = _STABLE_DIFFUSION | {"beta_schedule": "linear"}
+ANIMATE3D = VIVID_ZOO | {"set_alpha_to_one": True}
 
 
 def x0_from_prediction(scheduler: DDIMScheduler, prediction: Tensor, timestep: int, noisy: Tensor) -> Tensor:

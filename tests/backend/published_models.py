@@ -18,6 +18,7 @@ from backend.models.lgm import LGM
 from backend.models.multiview_motion_unet import MultiViewMotionUNet
 from backend.models.published import Network
 from backend.models.videomv_unet import VideoMVImageUNet, VideoMVUNet
+from tests.parity import animate3d_keys
 from tests.parity.videomv import _unet_sizes, _vae
 
 PARITY = Path(__file__).parents[1] / "data" / "parity"
@@ -79,6 +80,16 @@ def _clip_image() -> CLIPVisionModelWithProjection:
     return CLIPVisionModelWithProjection(CLIPVisionConfig(**sizes, **CLIP))
 
 
+def _animate3d() -> MultiViewMotionUNet:
+    return _mvdream(
+        1,
+        motion_norm_frames="joint",
+        align=False,
+        mv_attention="animate3d",
+        image_embedding_dim=_clip_image().config.projection_dim,
+    )
+
+
 NETWORKS = {
     "videomv-t2v-unet": Network(
         lambda: VideoMVUNet(**_unet_sizes(T2V["config"]["unet"])), converters.videomv_unet
@@ -88,6 +99,7 @@ NETWORKS = {
     ),
     "mvdream-v2-unet": Network(lambda: _mvdream(2, motion=False), converters.mvdream_unet),
     "vivid-zoo-unet": Network(lambda: _mvdream(1), converters.vivid_zoo_unet),
+    "animate3d-unet": Network(_animate3d, converters.animate3d_unet),
     "lgm": Network(_lgm, converters.lgm),
     "lgm-fixrot": Network(_lgm, converters.lgm),
     "stable-diffusion-vae": Network(lambda: _vae(T2V["config"]["vae"]), converters.ldm_vae),
@@ -143,6 +155,18 @@ def _tokenizer(folder: Path) -> None:
     (folder / "tokenizer" / "merges.txt").write_text("#version: 0.2\na b\na b</w>\n")
 
 
+def _animate3d_files(folder: Path) -> None:
+    """What Animate3D needs besides MVDream."""
+    unet, encoder = _animate3d(), _clip_image()
+    widths = unet.config.block_out_channels
+    _save(weights(animate3d_keys.animate3d(widths)), folder / "animate3d_motion_modules.ckpt")
+    prompt = animate3d_keys.ip_adapter(widths, unet.config.cross_attention_dim, encoder.config.projection_dim)
+    _save(weights(prompt), folder / "models" / "ip-adapter_sd15.safetensors")
+    image = weights({name: p.shape for name, p in encoder.state_dict().items()})
+    position_ids = {"vision_model.embeddings.position_ids": torch.arange(5)[None]}
+    _save(image | position_ids, folder / "models" / "image_encoder" / "model.safetensors")
+
+
 def _save(tensors: dict[str, Tensor], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".safetensors":
@@ -175,6 +199,9 @@ def publish(model: str, folder: Path) -> Path:
         unet = weights(MVDREAM[1]["keys"]["unet"], "model.diffusion_model.")
         text = {f"cond_stage_model.transformer.text_model.{name}": value for name, value in text.items()}
         _save(unet | vae | text | {"betas": torch.zeros(1000)}, folder / "sd-v1.5-4view.pt")
+    if model == "vivid-zoo":
         adapter = {k: v for k, v in ANIMATEDIFF["keys"]["unet"].items() if "motion_modules." in k}
         _save(weights(adapter), folder / "diffusion_pytorch_model.safetensors")
+    elif model == "animate3d":
+        _animate3d_files(folder)
     return folder

@@ -25,6 +25,7 @@ from backend.models.lgm import LGM
 from backend.models.multiview_motion_unet import MultiViewMotionUNet
 from backend.models.videomv_unet import VideoMVImageUNet, VideoMVUNet
 from backend.pipelines import moving
+from backend.pipelines.published_settings import SETTINGS
 from backend.progress import Progress
 from backend.protocol import DioramaError
 from backend.request import GenerationRequest
@@ -101,12 +102,12 @@ def test_published_files_become_a_model_that_is_read_back(
     tokens = tokenizer("AB a", padding="max_length", return_tensors="pt").input_ids
     first, last = tokenizer.bos_token_id, tokenizer.eos_token_id
     words = [tokenizer.convert_tokens_to_ids(word) for word in ("ab</w>", "a</w>")]
-    filler = last if name == "vivid-zoo" else 0
+    filler = last if name in ("vivid-zoo", "animate3d") else 0
     assert tokens.tolist() == [[first, *words, last, filler, filler, filler]]
     assert text(tokens).last_hidden_state.shape == (1, 7, text.config.hidden_size)
     if isinstance(unet, MultiViewMotionUNet):
         assert text.config.hidden_size == unet.config.cross_attention_dim
-    if name == "videomv-i2v":
+    if name in ("videomv-i2v", "animate3d"):
         CLIPVisionModelWithProjection.from_pretrained(folder / "image_encoder")
     settings = json.loads((folder / "model.json").read_text())
     scheduler = DDIMScheduler.from_pretrained(folder / "scheduler")
@@ -131,13 +132,15 @@ def test_installed_model_makes_an_asset(root: Path, tmp_path: Path, monkeypatch:
     assert np.allclose(spread, 1.5)  # the published orbit
 
 
+@pytest.mark.parametrize("name", ["vivid-zoo", "animate3d"])
 def test_installed_model_makes_an_asset_that_moves(
-    files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model_install.convert("vivid-zoo", tmp_path, files["vivid-zoo"], Progress())
+    monkeypatch.setitem(SETTINGS, name, SETTINGS[name] | {"size_px": 128})  # a fourth of the pixels, for time
+    model_install.convert(name, tmp_path, files[name], Progress())
     monkeypatch.setenv("DIORAMA_MODELS", str(tmp_path))
     monkeypatch.setattr(moving, "track", partial(moving.track, effort=Effort(2, 1, 1, 1, 1)))
-    request = GenerationRequest("ab a", model="vivid-zoo", steps=1, frames=2)
+    request = GenerationRequest("ab a", model=name, steps=1, frames=2)
     progress = Progress()
     made = asset.read_asset(job.run(request, tmp_path / "asset", progress)["asset"])
     assert made.tracked
@@ -145,12 +148,13 @@ def test_installed_model_makes_an_asset_that_moves(
     first, second = (ply.read_ply(path) for path in made.splats)
     assert len(first) == len(second) > 0
     assert np.array_equal(first.opacities, second.opacities)
-    assert "not trained" in progress.warnings[0]  # nobody has published an alignment
+    # Nobody has published an alignment; Animate3D was trained.
+    assert any("not trained" in warning for warning in progress.warnings) == (name == "vivid-zoo")
+    rounds = [stage for stage in progress.timings if stage.startswith("Denoising the video, ")]
+    assert len(rounds) == (3 if name == "animate3d" else 0)
 
 
 def test_settings_are_the_published_ones(files: dict[str, Path], root: Path) -> None:
-    from backend.pipelines.published_settings import SETTINGS
-
     assert SETTINGS.keys() == set(LARGE)
     assert (SETTINGS["videomv-t2v"]["guidance"], SETTINGS["videomv-i2v"]["guidance"]) == (9.0, 6.0)
     read = json.loads((root / "mvdream-lgm" / "model.json").read_text())

@@ -85,7 +85,10 @@ def denoising(net: Any, branches: int, views: int, frames: int = 1) -> int:  # b
     cameras = torch.ones(branches, views, 4, 4)
     if isinstance(net, MultiViewMotionUNet):
         noisy = torch.ones(branches, views, frames, net.config.in_channels, LATENT_PX, LATENT_PX)
-        return peak(net, lambda: net(noisy, 981, context, cameras, motion=frames > 1))
+        seen = {}
+        if net.config.mv_attention == "animate3d":
+            seen = {"image_embeddings": torch.ones(branches, views, net.config.image_embedding_dim)}
+        return peak(net, lambda: net(noisy, 981, context, cameras, motion=frames > 1, **seen))
     told = {}
     if isinstance(net, VideoMVImageUNet):
         told = {
@@ -138,6 +141,7 @@ def main() -> None:
             ("videomv-i2v-unet", 24, 1),
             ("mvdream-v2-unet", 4, 1),
             ("vivid-zoo-unet", 4, 16),
+            ("animate3d-unet", 4, 16),
         ):
             net = NETWORKS[name].make().eval()
             for branches in (1, 2):

@@ -25,6 +25,7 @@ CHECKS: dict[str, Callable[[Fixture], dict[str, Tensor]]] = {
     "mvdream_v21_unet": vividzoo.mvdream,
     "animatediff_v2_motion_module": vividzoo.motion_module,
     "animatediff_v2_unet": vividzoo.animatediff,
+    "animate3d_unet": vividzoo.animate3d,
 }
 
 DEFAULT_MAX_ABS = 1e-4  # for outputs that a fixture gives no tolerance of their own

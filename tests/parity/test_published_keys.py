@@ -12,6 +12,8 @@ from torch import Tensor
 
 from backend.models.published import NETWORKS
 
+from . import animate3d_keys
+
 KEYS = Path(__file__).parents[1] / "data" / "parity" / "published_keys.txt.gz"
 
 
@@ -62,9 +64,37 @@ def test_vivid_zoo_is_mvdream_and_animatediff_and_84_new_tensors() -> None:
     assert sum(p.numel() for p in model.parameters()) == 1_355_594_244
 
 
+def test_animate3d_is_mvdream_its_motion_modules_and_an_image_prompt() -> None:
+    """The names are those of the public code; see `animate3d_keys`."""
+    with torch.device("meta"):
+        model = NETWORKS["animate3d-unet"].make()
+        files = animate3d_keys.animate3d(), animate3d_keys.ip_adapter()
+        motion, prompt = ({name: torch.empty(shape) for name, shape in file.items()} for file in files)
+    converted = NETWORKS["animate3d-unet"].convert(published("mvdream-v1") | motion | prompt)
+    ours = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    assert {name: tensor.shape for name, tensor in converted.items()} == ours
+    assert len(motion) == 888
+    assert len(ours.keys() - motion.keys()) == 726  # which the authors' inference asserts
+    parts = {
+        "_sp.": 164_696_960,  # and 42 factors that mix
+        "_i2v.": 24_793_280,
+        "_ip.": 19_169_280,
+        "image_projection.": 3_150_336,
+    }
+    sizes = {name: p.numel() for name, p in model.named_parameters()}
+    for part, size in parts.items():
+        assert sum(count for name, count in sizes.items() if part in name) == size, part
+    assert sum(sizes.values()) == 861_182_404 + 453_209_280 + sum(parts.values()) + 42 == 1_526_201_582
+
+
 @pytest.mark.parametrize(
     ("network", "parameters"),
-    [("clip-l-text", 123_060_480), ("clip-h-text", 340_387_840), ("stable-diffusion-vae", 83_653_863)],
+    [
+        ("clip-l-text", 123_060_480),
+        ("clip-h-text", 340_387_840),
+        ("clip-h-image", 632_076_800),
+        ("stable-diffusion-vae", 83_653_863),
+    ],
 )
 def test_encoders_have_the_published_number_of_parameters(network: str, parameters: int) -> None:
     with torch.device("meta"):

@@ -1,4 +1,4 @@
-"""Our outputs for the fixtures of MVDream and AnimateDiff."""
+"""Our outputs for the fixtures of MVDream, AnimateDiff and Animate3D."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from backend.models import converters
+from backend.models.checkpoints import load_strictly
 from backend.models.multiview_motion_unet import MotionModule, MultiViewMotionUNet
 
 from .fixture import Fixture
@@ -68,6 +69,26 @@ def animatediff(fixture: Fixture) -> Outputs:
     x = fixture["in.x"].transpose(1, 2).unsqueeze(1)  # [B, V = 1, F, 4, h, w]
     out = net(x, fixture["in.timesteps"], fixture["in.context"])
     return {"out": out.squeeze(1).transpose(1, 2)}
+
+
+def animate3d(fixture: Fixture) -> Outputs:
+    config = fixture.config
+    net = MultiViewMotionUNet(
+        block_out_channels=config["block_out_channels"],
+        cross_attention_dim=config["cross_attention_dim"],
+        motion_norm_frames="joint",
+        align=False,
+        mv_attention="animate3d",
+        image_embedding_dim=config["image_embedding_dim"],
+    ).eval()
+    files = fixture.weights["mvdream"] | fixture.weights["animate3d"] | fixture.weights["ip_adapter"]
+    load_strictly(net, converters.animate3d_unet(files), fixture.name)
+    x = fixture["in.x"].transpose(2, 3)  # [B, V, F, 4, h, w]
+    camera = fixture["in.camera"].unflatten(-1, (4, 4)).expand(len(x), -1, -1, -1)
+    out = net(
+        x, config["timestep"], fixture["in.context"], camera, image_embeddings=fixture["in.image_embeds"]
+    )
+    return {"out": out.transpose(2, 3)}
 
 
 def motion_module(fixture: Fixture) -> Outputs:

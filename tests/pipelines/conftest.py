@@ -62,3 +62,30 @@ def tiny_moving_model(tiny_model: ViewsModel) -> ViewsModel:
     unet = tiny.moving_unet(cross_attention_dim=32, motion_max_frames=4).requires_grad_(False)
     settings = dataclasses.replace(tiny_model.settings, num_views=4, num_frames=2)
     return dataclasses.replace(tiny_model, unet=unet, settings=settings)
+
+
+@pytest.fixture(scope="session")
+def tiny_animating_model(tiny_image_model: ViewsModel) -> ViewsModel:
+    """The same, which makes the first frame and then animates it, in two rounds."""
+    unet = tiny.moving_unet(
+        busy=("proj_out", "to_out_i2v", "to_v_ip"),
+        std=0.1,
+        cross_attention_dim=32,
+        motion_max_frames=4,
+        motion_norm_frames="joint",
+        align=False,
+        mv_attention="animate3d",
+        image_embedding_dim=24,
+    )
+    settings = dataclasses.replace(
+        tiny_image_model.settings,
+        schedule=schedules.ANIMATE3D,
+        num_views=4,
+        num_frames=3,
+        steps=2,
+        rounds=2,
+        three_d_aware=(),
+        rendering=SplatRendering(39.6, 32, 1.0, "linear"),
+        first_frame={"schedule": schedules.MVDREAM, "steps": 3, "prompt_suffix": ", blue"},
+    )
+    return dataclasses.replace(tiny_image_model, unet=unet.requires_grad_(False), settings=settings)

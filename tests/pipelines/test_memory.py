@@ -95,12 +95,15 @@ def test_leaner_plans_need_less(work: dict[str, memory.Work]) -> None:
     ("network", "call", "table", "pixels", "width"),
     [
         ("videomv-t2v-unet", lambda net: measure.denoising(net, 1, 24), "VideoMVUNet", 24 * 32**2, 320),
-        (
-            "vivid-zoo-unet",
-            lambda net: measure.denoising(net, 1, 4, 16),
-            "MultiViewMotionUNet",
-            64 * 32**2,
-            320,
+        *(
+            (
+                name,
+                lambda net: measure.denoising(net, 1, 4, 16),
+                "MultiViewMotionUNet",
+                64 * 32**2,
+                320,
+            )
+            for name in ("vivid-zoo-unet", "animate3d-unet")
         ),
         ("stable-diffusion-vae", lambda net: measure.decoding(net, 4), "decode", 4 * 256**2, 128),
         ("stable-diffusion-vae", lambda net: measure.encoding(net, 4), "encode", 4 * 256**2, 128),

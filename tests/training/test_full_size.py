@@ -286,7 +286,7 @@ def test_samples_of_clips_are_evenly_spread_views_and_every_third_frame(
 def test_the_settings_of_every_published_model_are_what_training_reads(name: str, tmp_path: Path) -> None:
     (tmp_path / "model.json").write_text(json.dumps(published_settings.SETTINGS[name]))
     settings = ModelSettings.read(tmp_path)
-    assert settings.num_frames == (16 if name == "vivid-zoo" else 1)
+    assert settings.num_frames == (16 if name in ("vivid-zoo", "animate3d") else 1)
 
 
 def refused(*options: str) -> DioramaError:
