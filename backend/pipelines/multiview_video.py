@@ -88,8 +88,8 @@ def text_to_video(
     aware = {round(fraction * steps) for fraction in consistency.after} if consistency else set()
     context = torch.cat([no_tokens, tokens])
     told = at_unit_distance(cameras.to(noise)).expand(2 * len(noise), -1, -1, -1)
-    embeddings = () if image_embeddings is None else (image_embeddings.to(unet.dtype),)
-    seen = [torch.cat([torch.zeros_like(each), each]) for each in embeddings]
+    given = {} if image_embeddings is None else {"image_embeddings": image_embeddings.to(unet.dtype)}
+    seen = {name: torch.cat([torch.zeros_like(each), each]) for name, each in given.items()}
     evaluations = 2 if one_branch_at_a_time else 1
     kept = FastSteps(fast, steps, aware, evaluations) if fast else None
     latents = _beginning_with(first_frame, noise)
@@ -97,10 +97,11 @@ def text_to_video(
     for i, t in enumerate(scheduler.timesteps.tolist()):
         both = torch.cat([latents, latents])
         predictions = []
-        parts = branches(not one_branch_at_a_time, both, context, told, *seen)
+        parts = branches(not one_branch_at_a_time, both, context, told, *seen.values())
         features = kept.begin(i) if kept else evaluations * (None,)
         for (noisy, text, views, *pictures), deep in zip(parts, features, strict=True):
-            prediction = unet(noisy.to(unet.dtype), t, text, views, True, *pictures, deep=deep)
+            looks = dict(zip(seen, pictures, strict=True))
+            prediction = unet(noisy.to(unet.dtype), t, text, views, deep=deep, **looks)
             predictions.append(prediction.float())
             progress.raise_if_cancelled()
         prediction = torch.cat(predictions)
