@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,22 +30,37 @@ def backend(*arguments: str, python: str = sys.executable) -> subprocess.Complet
     )
 
 
-def test_generate_makes_an_asset_and_prints_its_path(tmp_path: Path) -> None:
-    out = tmp_path / "new" / "asset"
-    result = backend("generate", "a red mushroom", "--seed", "7", "--steps", "2", "--out", str(out))
-    assert result.returncode == 0, result.stderr
-    assert Path(result.stdout.strip()) == out
-    assert asset.read_asset(out).request["steps"] == 2
-    assert len(result.stderr.splitlines()) > 2  # a line for each stage, where there is no terminal
+@dataclass(frozen=True)
+class Made:
+    """An asset, and what the command said."""
+
+    folder: Path
+    result: subprocess.CompletedProcess[str]
 
 
-def test_orbit_that_is_asked_for_is_the_one_in_the_asset(tmp_path: Path) -> None:
-    out = tmp_path / "asset"
+def generate(folder: Path) -> Made:
     orbit = ["--views", "6", "--elevation", "25", "--radius", "2.1"]
-    result = backend("generate", "a red mushroom", "--steps", "3", *orbit, "--out", str(out))
-    assert result.returncode == 0, result.stderr
-    assert "elevation 25° (trained: 15°) and radius 2.1 m (trained: 1.9 m)" in result.stderr
-    made = asset.read_asset(out)
+    wanted = ["a red mushroom", "--seed", "7", "--steps", "3", *orbit]
+    return Made(folder, backend("generate", *wanted, "--out", str(folder)))
+
+
+@pytest.fixture(scope="module")
+def mushroom(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """Made once: it takes its time."""
+    return generate(tmp_path_factory.mktemp("generated") / "new" / "asset")
+
+
+def test_generate_makes_an_asset_and_prints_its_path(mushroom: Made) -> None:
+    assert mushroom.result.returncode == 0, mushroom.result.stderr
+    assert Path(mushroom.result.stdout.strip()) == mushroom.folder
+    request = asset.read_asset(mushroom.folder).request
+    assert (request["prompt"], request["seed"], request["steps"]) == ("a red mushroom", 7, 3)
+    assert len(mushroom.result.stderr.splitlines()) > 2  # a line for each stage, where there is no terminal
+
+
+def test_orbit_that_is_asked_for_is_the_one_in_the_asset(mushroom: Made) -> None:
+    assert "elevation 25° (trained: 15°) and radius 2.1 m (trained: 1.9 m)" in mushroom.result.stderr
+    made = asset.read_asset(mushroom.folder)
     assert (made.request["elevation_deg"], made.request["radius"]) == (25, 2.1)
     eyes, back = made.cameras[:, :3, 3], made.cameras[:, :3, 2]
     elevation, azimuth = np.radians(25), np.radians(60 * np.arange(6))
@@ -106,15 +122,12 @@ def test_models_are_listed() -> None:
     assert result.stdout.startswith("starter")
 
 
-def test_same_seed_gives_the_same_files(tmp_path: Path) -> None:
-    made = []
-    for name in ("one", "two"):
-        out = tmp_path / name
-        assert (
-            backend("generate", "a blue car", "--seed", "3", "--steps", "2", "--out", str(out)).returncode
-            == 0
-        )
-        files = [path for path in sorted(out.rglob("*")) if path.is_file() and path.name != "asset.json"]
-        made.append({path.relative_to(out): path.read_bytes() for path in files})
-    assert len(made[0]) > 8
-    assert made[0] == made[1]
+def test_same_seed_gives_the_same_files(mushroom: Made, tmp_path: Path) -> None:
+    again = generate(tmp_path / "again").folder
+    one, other = (
+        {path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+        for out in (mushroom.folder, again)
+    )
+    assert len(one) > 8
+    assert one.keys() == other.keys()
+    assert [path for path in one if one[path] != other[path]] == [Path("asset.json")]  # it has the times
