@@ -25,7 +25,8 @@ def outlines_agree(masks: Tensor, cameras: Tensor, fov_deg: float) -> float | No
     colours. Blurred edges cost something, too: compare views of the same model only.
 
     Of four sides of the small world's objects it is 0.998 on average (at least 0.992) for one object, and
-    0.81 (at most 0.93) if the sides are of four objects with the same name, colour and motion.
+    0.81 if the sides are of four objects with the same name, colour and motion; once the autoencoder has
+    blurred them, 0.97 and 0.83, which still tells all of them apart.
 
     Args:
         masks: [V, H, W] bool or 0..1, where the object is.
