@@ -60,6 +60,7 @@ lint: .venv-backend/ready
 
 bench: .venv-backend/ready .venv-host/ready
 	$(BACKEND) -m tests.bench.rasterization
+	$(BACKEND) -m tests.bench.denoising
 	$(HOST) tests/bench/bench_scene.py
 
 addon: .venv-host/ready

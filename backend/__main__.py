@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
         help="reconstruct: splats of generated views; distill: of the model itself",
     )
     generate.add_argument("--mesh", action="store_true", help="make a textured mesh besides the splats")
-    generate.add_argument("--fast", action="store_true", help="in half the time, nearly the same")
+    generate.add_argument("--fast", action="store_true", help="nearly the same, in less time")
     return parser
 
 

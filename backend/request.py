@@ -38,7 +38,7 @@ class GenerationRequest:
     image: str | None = None  # the file of a picture, for models that are told by one what to make
     elevation_deg: float | None = None  # of all cameras, above the object's equator
     radius: float | None = None  # metres from the object's middle to the cameras
-    fast: bool = False  # in half the time, nearly the same: some steps reuse much of the steps before
+    fast: bool = False  # nearly the same, in less time: some steps reuse much of the steps before
 
     def __post_init__(self) -> None:
         if not isinstance(self.prompt, str):

@@ -69,7 +69,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--radius", type=float, help="of their orbit, in metres; default: the model's own")
     parser.add_argument("--method", default="reconstruct", help="or distill: of the model itself, slowly")
     parser.add_argument("--mesh", action="store_true", help="make a textured mesh besides the splats")
-    parser.add_argument("--fast", action="store_true", help="in half the time, nearly the same")
+    parser.add_argument("--fast", action="store_true", help="nearly the same, in less time")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--backend-python", type=Path, help="default: as in the add-on's preferences")
     args = parser.parse_args(argv)

@@ -51,9 +51,7 @@ class DIORAMA_OT_generate(bpy.types.Operator):
     mesh: bpy.props.BoolProperty(
         description="Make a mesh besides the splats; the scene's choice if not given"
     )
-    fast: bpy.props.BoolProperty(
-        description="In half the time, nearly the same; the scene's choice if not given"
-    )
+    fast: bpy.props.BoolProperty(description="Nearly the same, in less time; the scene's choice if not given")
     directory: bpy.props.StringProperty(
         subtype="DIR_PATH", description="The asset folder to make; a new one if empty"
     )

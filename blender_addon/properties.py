@@ -80,8 +80,7 @@ class DIORAMA_PG_settings(bpy.types.PropertyGroup):
     )
     fast: bpy.props.BoolProperty(
         name="Fast",
-        description="Generate in half the time what is nearly the same, to look for a prompt and a seed; "
-        "small parts may differ",
+        description="Nearly the same in less time, to look for a prompt and a seed; small parts may differ",
     )
     views: bpy.props.IntProperty(
         name="Views", description="How many views are generated; 0 for the model's own number", min=0, max=64

@@ -11,7 +11,7 @@ from typing import Any
 from . import schedules
 
 # Half the arithmetic or less, 3D-aware steps and all (`python -m tests.bench.denoising`). Chosen with the
-# starter, whose views are 46 dB or closer to the exact ones at 50 steps; published weights were not at hand.
+# starter, whose views are 45 dB or closer to the exact ones at 50 steps; published weights were not at hand.
 _FAST = {"whole_until": 0.12, "whole_every": 3, "layers": 1}
 
 _VIDEOMV: dict[str, Any] = {

@@ -96,23 +96,23 @@ class Loop:
         cameras = torch.eye(4, dtype=dtype, device=device).expand(branches, count, 4, 4)
         return (noisy, 500, context, cameras), told
 
-    def flop(self, fast: FastDenoising | None) -> int:
-        """Of a whole run, both branches of the guidance, the 3D-aware steps' own work not counted."""
-        every = self._flop_of_step(None)
-        if not fast:
-            return self.steps * every
-        deep = DeepFeatures(fast.layers)
-        deep.begin(whole=True)
-        self._flop_of_step(deep)
-        deep.begin(whole=False)
-        whole = len(whole_steps(fast, self.steps, self.replaced))
-        return whole * every + (self.steps - whole) * self._flop_of_step(deep)
-
-    def _flop_of_step(self, deep: DeepFeatures | None) -> int:
-        noisy, told = self.inputs()
-        with FlopCounterMode(display=False) as counter, torch.inference_mode():
-            self.net(*noisy, **told, deep=deep)
+    def flop_of_step(self, layers: int | None = None) -> int:
+        """Of one step, for both branches of the guidance: a whole one, or one with so many of the layers."""
+        deep = DeepFeatures(layers) if layers else None
+        arguments, told = self.inputs()
+        for whole in (True, False) if deep else (True,):
+            if deep:
+                deep.begin(whole=whole)
+            with FlopCounterMode(display=False) as counter, torch.inference_mode():
+                self.net(*arguments, **told, deep=deep)
         return int(counter.get_total_flops())
+
+    def flop(self, fast: FastDenoising | None, whole: int, skipped: int) -> int:
+        """Of a run, from those of its two kinds of steps; what 3D-aware steps do besides is not counted."""
+        if not fast:
+            return self.steps * whole
+        count = len(whole_steps(fast, self.steps, self.replaced))
+        return count * whole + (self.steps - count) * skipped
 
 
 def published(name: str, device: torch.device = CPU) -> Loop:
@@ -126,20 +126,20 @@ def arithmetic(name: str) -> dict[str, Any]:
     """Operations of a run at published size, and how many times fewer they are in the fast way."""
     with only_sizes():
         loop = published(name)
-        exact = loop.flop(None)
-        table = {
-            f"{layers} layers, every {every}": round(
-                exact / loop.flop(FastDenoising(loop.settings.fast.whole_until, every, layers)), 2
-            )
-            for layers in LAYERS
-            for every in EVERY
-        }
+        fast, whole = loop.settings.fast, loop.flop_of_step()
+        exact = loop.flop(None, whole, whole)
+        table = {}
+        for layers in LAYERS:
+            skipped = loop.flop_of_step(layers)
+            for every in EVERY:
+                other = dataclasses.replace(fast, whole_every=every, layers=layers)
+                table[layers, every] = round(exact / loop.flop(other, whole, skipped), 2)
         return {
             "model": name,
             "exact_tflop": round(exact / 1e12, 1),
-            "fast": dataclasses.asdict(loop.settings.fast),
-            "times_fewer": round(exact / loop.flop(loop.settings.fast), 2),
-            "other_settings": table,
+            "fast": dataclasses.asdict(fast),
+            "times_fewer": table[fast.layers, fast.whole_every],
+            "other_settings": {f"{layers} layers, every {every}": t for (layers, every), t in table.items()},
         }
 
 
@@ -156,9 +156,9 @@ def quality(folder: Path, objects: int, device: torch.device) -> dict[str, Any]:
     for i, (category, color) in enumerate(pairs):
         made = {}
         for way, fast in (("exact", None), ("fast", model.settings.fast)):
-            began = time.perf_counter(), time.process_time()
+            began = now(device)
             pictures = _generate(model, category, color, FIRST_SEED + i, cameras, fast)  # [F, V, 3, H, W]
-            seconds = time.perf_counter() - began[0], time.process_time() - began[1]
+            seconds = now(device) - began
             gaussians = views.views_to_gaussians(model, pictures, cameras)
             shown, _ = render(gaussians, cameras, model.settings.rendering)
             right = judge.name(pictures.flatten(0, 1)[None])[0][0] == category
@@ -167,14 +167,12 @@ def quality(folder: Path, objects: int, device: torch.device) -> dict[str, Any]:
         rows.append((change, *made["exact"][1:], *made["fast"][1:]))
     changes = [row[0] for row in rows]
     exact_s, exact_db, exact_right, fast_s, fast_db, fast_right = zip(*(row[1:] for row in rows), strict=True)
-    cpu = 0 if device.type == "cuda" else 1
     return {
         "model": str(folder.relative_to(STARTER.parent)),
         "objects": len(rows),
         "fast": dataclasses.asdict(model.settings.fast),
-        "seconds": "CPU time" if cpu else "wall time",
-        "exact_s": round(statistics.median(s[cpu] for s in exact_s), 2),
-        "fast_s": round(statistics.median(s[cpu] for s in fast_s), 2),
+        "exact_s": round(statistics.median(exact_s), 2),
+        "fast_s": round(statistics.median(fast_s), 2),
         "fast_against_exact_db": {
             "mean": round(statistics.mean(changes), 1),
             "worst": round(min(changes), 1),
@@ -219,7 +217,8 @@ def contenders(loop: Loop) -> Iterator[tuple[str, Plan, FastDenoising | None]]:
     device = loop.net.device
     yield "released", Plan(device, branches_together=False), None
     plan = plans(device)[0]
-    loop.net.to(plan.dtype)
+    if plan.dtype != loop.net.dtype:
+        loop.net.to(plan.dtype)
     yield "exact", plan, None
     yield "fast", plan, loop.settings.fast
 
@@ -251,8 +250,14 @@ def denoise(loop: Loop, plan: Plan, fast: FastDenoising | None) -> None:
                 model, views.Conditioning(context, told), noise, cameras, settings.steps, settings.guidance,
                 settings.three_d_aware, fast=fast,
             )  # fmt: skip
-    if plan.device.type == "cuda":
+
+
+def now(device: torch.device) -> float:  # seconds
+    """When the graphics card has done what it was given; without one, CPU time: others keep it busy too."""
+    if device.type == "cuda":
         torch.cuda.synchronize()
+        return time.perf_counter()
+    return time.process_time()
 
 
 def peak_tflops(device: torch.device, dtype: torch.dtype, repeats: int = 5) -> float:
@@ -261,17 +266,16 @@ def peak_tflops(device: torch.device, dtype: torch.dtype, repeats: int = 5) -> f
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     best = float("inf")
     for _ in range(repeats + 1):
-        began = time.perf_counter()
+        began = now(device)
         a @ b
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        best = min(best, time.perf_counter() - began)
+        best = min(best, now(device) - began)
     return 2 * side**3 / best / 1e12
 
 
 def race(name: str, loop: Loop, repeats: int) -> dict[str, Any]:
     """Seconds, TFLOP/s and memory of a run of every contender."""
     device, rows = loop.net.device, {}
+    flops = loop.flop_of_step(), loop.flop_of_step(loop.settings.fast.layers)
     cuda = device.type == "cuda"
     brief = dataclasses.replace(loop, settings=dataclasses.replace(loop.settings, steps=2))
     for way, plan, fast in contenders(loop):
@@ -280,10 +284,10 @@ def race(name: str, loop: Loop, repeats: int) -> dict[str, Any]:
             torch.cuda.reset_peak_memory_stats()
         taken = []
         for _ in range(repeats):
-            began = time.perf_counter()
+            began = now(device)
             denoise(loop, plan, fast)
-            taken.append(time.perf_counter() - began)
-        seconds, flop = statistics.median(taken), loop.flop(fast)
+            taken.append(now(device) - began)
+        seconds, flop = statistics.median(taken), loop.flop(fast, *flops)
         rows[way] = {
             "s": round(seconds, 3),
             "tflop": round(flop / 1e12, 3),
