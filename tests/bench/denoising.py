@@ -24,7 +24,7 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from backend.evaluation.classifier import load_classifier
+from backend.evaluation.classifier import WorldClassifier, load_judge
 from backend.evaluation.image_quality import psnr
 from backend.model_folders import MOTION, STARTER
 from backend.models.feature_cache import DeepFeatures
@@ -149,7 +149,7 @@ def quality(folder: Path, objects: int, device: torch.device) -> dict[str, Any]:
     Objects are generated one after the other, exactly and fast in turn, with their 3D-aware steps.
     """
     model = load(folder, Plan(device))
-    judge = load_classifier(STARTER / "judge").to(device)
+    judge = load_judge(WorldClassifier, STARTER / "judge").to(device)
     cameras = views.view_cameras(model, model.settings.num_views).to(device)
     pairs = [(category, list(COLORS)[i % len(COLORS)]) for i, category in enumerate(CATEGORIES)][:objects]
     rows = []
