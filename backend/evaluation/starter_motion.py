@@ -25,7 +25,7 @@ from ..models.multiview_motion_unet import MultiViewMotionUNet
 from ..pipelines import views
 from ..pipelines.model import ViewsModel, load
 from ..pipelines.moving import consistency_of, pictures_of
-from ..pipelines.multiview_video import text_to_video, video_noise
+from ..pipelines.multiview_video import video_noise, video_of
 from ..training import clips
 from ..training.dataset import FIRST_HELD_OUT_SEED, FOV_DEG, SIZE_PX, over
 from ..training.motions import MOTION_SYNONYMS, STILL, make_clip, moving_prompt_for
@@ -163,22 +163,18 @@ def _asked(count: int) -> list[tuple[str, str, str]]:
 def _generate(
     model: ViewsModel, name: str, prompt: str, i: int, cameras: Tensor
 ) -> Tensor:  # [V, F, 3, H, W]
-    settings, unet = model.settings, model.unet
-    assert isinstance(unet, MultiViewMotionUNet)
-    nothing, told = views.told_by_text(model, [prompt]).context.chunk(2)
+    settings = model.settings
+    told = views.told_by_text(model, [prompt])
     noise = video_noise(model, len(cameras), settings.num_frames, FIRST_SEED + i)
     together = 1 if name == NO_SIDES else len(cameras)
     consistency = consistency_of(model, len(cameras)) if name == AWARE else None
     latents = torch.cat(
         [
-            text_to_video(
-                unet, told, nothing, some, seen, settings.steps, settings.guidance,
-                schedule=settings.schedule, consistency=consistency,
-            )
+            video_of(model, told, some, seen, settings.steps, settings.guidance, consistency=consistency)
             for some, seen in zip(noise.split(together, 1), cameras.split(together), strict=True)
         ],
         dim=1,
-    )  # fmt: skip
+    )
     return pictures_of(model, latents[0])
 
 

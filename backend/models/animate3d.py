@@ -114,7 +114,8 @@ class SpaceTimeProcessor(nn.Module):
     ) -> Tensor:  # [B * V * h * w, F, C]
         """Attends over time and within frames."""
         in_time = AttnProcessor2_0()(attn, self.time_pos_embed(hidden_states))
-        places = sine_positions(*size, hidden_states.shape[-1]).to(hidden_states).repeat(views, 1)
+        places = sine_positions(*size, hidden_states.shape[-1], hidden_states.device)
+        places = places.to(hidden_states.dtype).repeat(views, 1)
         tokens = hidden_states.unflatten(0, (-1, len(places))).transpose(1, 2)  # [B, F, V * h * w, C]
         tokens = (tokens + places).flatten(0, 1)
         query, key, value = self.to_q_sp(tokens), self.to_k_sp(tokens), self.to_v_sp(tokens)
@@ -123,15 +124,17 @@ class SpaceTimeProcessor(nn.Module):
         return self.alpha_blender(in_frame, in_time)
 
 
-def sine_positions(height: int, width: int, channels: int) -> Tensor:  # [h * w, C]
+def sine_positions(
+    height: int, width: int, channels: int, device: torch.device | None = None
+) -> Tensor:  # [h * w, C]
     """Where each pixel of a picture is: sines and cosines of its row, then those of its column.
 
     Source: End-to-End Object Detection with Transformers (arXiv 2005.12872), normalised to one turn.
     """
-    frequencies = _TEMPERATURE ** (-(torch.arange(channels // 2) // 2 * 2) / (channels // 2))
+    frequencies = _TEMPERATURE ** (-(torch.arange(channels // 2, device=device) // 2 * 2) / (channels // 2))
     halves = []
     for count in (height, width):
-        place = torch.arange(1, count + 1) / (count + _EPS) * 2 * math.pi
+        place = torch.arange(1, count + 1, device=device) / (count + _EPS) * 2 * math.pi
         angles = place[:, None] * frequencies
         halves.append(torch.stack([angles[:, 0::2].sin(), angles[:, 1::2].cos()], dim=-1).flatten(1))
     rows, columns = halves

@@ -33,11 +33,16 @@ class DeepFeatures:
     def __init__(self, layers: int) -> None:
         self.layers = layers
         self.said: Tensor | None = None  # [N, C, h, w]
-        self.skips = False  # whether the deep layers are to be skipped in this step
+
+    @property
+    def skips(self) -> bool:
+        """Whether the deep layers are skipped in the evaluation that follows."""
+        return self.said is not None
 
     def begin(self, *, whole: bool) -> None:
         """Tells of the step whose evaluation follows: whether all layers are to run."""
-        self.skips = not whole and self.said is not None
+        if whole:
+            self.said = None
 
 
 def through_levels(
@@ -51,11 +56,11 @@ def through_levels(
     Every layer on the way up sees what one on the way down, or the entrance, has left for it.
     """
     ups = [(block, i) for block in net.up_blocks for i in range(len(block.resnets))]
-    said = deep.said if deep and deep.skips else None
-    left = list(islice(_downwards(net, hidden, layer), deep.layers if deep and said is not None else None))
-    if deep and said is not None:
-        hidden, ups = said, ups[-deep.layers :]
+    if deep and deep.said is not None:
+        left = list(islice(_downwards(net, hidden, layer), deep.layers))
+        hidden, ups = deep.said, ups[-deep.layers :]
     else:
+        left = list(_downwards(net, hidden, layer))
         hidden = left[-1]
         for i in range(len(net.mid_block.resnets)):
             hidden = layer(net.mid_block, i, hidden)

@@ -17,7 +17,7 @@ from ..request import GenerationRequest
 from ..seeds import generator_for
 from . import image_source, views
 from .model import ViewsModel
-from .multiview_video import check, text_to_video, video_noise
+from .multiview_video import check, video_noise, video_of
 
 # What stands around the objects of Animate3D's training, sRGB; before white it fails, as its users found.
 GREY = 127 / 255
@@ -51,21 +51,18 @@ def animate(
     pictures = _before_grey(_first_frame(model, request, cameras, progress, on_estimate), progress)
     clean = model.encode(pictures)[None]  # [1, V, C, h, w]
     seen = model.encode_image(pictures, "bicubic").transpose(0, 1)  # [1, V, D]
-    nothing, told = views.told_by_text(model, [request.prompt]).context.chunk(2)
+    told = views.told_by_text(model, [request.prompt])
 
     def video(noise: Tensor, number: int) -> Tensor:
-        return text_to_video(
-            model.unet,  # type: ignore[arg-type]  # asserted above
+        return video_of(
+            model,
             told,
-            nothing,
             noise,
             cameras,
             steps,
             settings.guidance if request.guidance is None else request.guidance,
-            schedule=settings.schedule,
             first_frame=clean,
             image_embeddings=seen,
-            one_branch_at_a_time=not model.plan.branches_together,
             progress=progress,
             on_estimate=lambda i, x0: on_estimate(i, steps, x0[0]),
             fast=settings.fast if request.fast else None,

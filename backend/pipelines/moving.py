@@ -8,14 +8,13 @@ import torch
 from torch import Tensor
 
 from ..gaussians.tracking import track
-from ..models.multiview_motion_unet import MultiViewMotionUNet
 from ..ply import GaussianCloud
 from ..progress import Progress
 from ..request import GenerationRequest
 from . import views
 from .animating import Estimate, animate, on_plain
 from .model import ViewsModel
-from .multiview_video import Consistency, text_to_video, video_noise
+from .multiview_video import Consistency, video_noise, video_of
 
 # Called with the steps done, their total, and what makes pictures [V, F, 3, H, W] of the unfinished result.
 Show = Callable[[int, int, Callable[[], Tensor]], None]
@@ -90,20 +89,15 @@ def _video(
 ) -> Tensor:  # [1, V, F, C, h, w]
     """Latents of a video that the prompt alone decides."""
     settings = model.settings
-    assert isinstance(model.unet, MultiViewMotionUNet)
     num_views, num_frames = len(cameras), request.frames or settings.num_frames
     steps = request.steps or settings.steps
-    nothing, told = views.told_by_text(model, [request.prompt]).context.chunk(2)
-    return text_to_video(
-        model.unet,
-        told,
-        nothing,
+    return video_of(
+        model,
+        views.told_by_text(model, [request.prompt]),
         video_noise(model, num_views, num_frames, request.seed),
         cameras,
         steps,
         settings.guidance if request.guidance is None else request.guidance,
-        schedule=settings.schedule,
-        one_branch_at_a_time=not model.plan.branches_together,
         consistency=consistency_of(model, num_views),
         progress=progress,
         on_estimate=lambda i, x0: on_estimate(i, steps, x0[0]),

@@ -21,7 +21,7 @@ from .fast import FastDenoising, FastSteps
 from .guidance import branches, guide
 from .model import ViewsModel
 from .three_d_aware import SplatRendering, three_d_aware_step
-from .views import starting_noise
+from .views import Conditioning, starting_noise
 
 Images = Callable[[Tensor], Tensor]
 
@@ -117,6 +117,39 @@ def text_to_video(
         if on_estimate:
             on_estimate(i + 1, _beginning_with(first_frame, step.pred_original_sample))
     return latents
+
+
+def video_of(
+    model: ViewsModel,
+    told: Conditioning,
+    noise: Tensor,  # [1, V, F, C, h, w]
+    cameras: Tensor,  # [V, 4, 4]
+    steps: int,
+    guidance: float,
+    **options: Any,
+) -> Tensor:  # [1, V, F, C, h, w]
+    """Latents of a video of what the model was told to make, as its settings and its plan have it.
+
+    Args:
+        options: more of `text_to_video`.
+
+    Raises:
+        DioramaError: as `text_to_video`.
+    """
+    assert isinstance(model.unet, MultiViewMotionUNet)
+    nothing, asked = told.context.chunk(2)
+    return text_to_video(
+        model.unet,
+        asked,
+        nothing,
+        noise,
+        cameras,
+        steps,
+        guidance,
+        schedule=model.settings.schedule,
+        one_branch_at_a_time=not model.plan.branches_together,
+        **options,
+    )
 
 
 def video_noise(model: ViewsModel, num_views: int, num_frames: int, seed: int) -> Tensor:

@@ -29,7 +29,7 @@ from ..model_folders import MOTION, STARTER
 from ..models.multiview_motion_unet import MultiViewMotionUNet
 from ..pipelines.model import load
 from ..pipelines.moving import pictures_of
-from ..pipelines.multiview_video import text_to_video, video_noise
+from ..pipelines.multiview_video import video_noise, video_of
 from ..pipelines.views import told_by_text, view_cameras
 from . import clips, dataset, moving, recipe
 from .loop import Batch, Plan
@@ -200,11 +200,8 @@ class Recipe:
         rows = []
         for seed, prompt in enumerate(PROMPTS):
             noise = video_noise(model, len(cameras), frames, seed)
-            nothing, told = told_by_text(model, [prompt]).context.chunk(2)
-            latents = text_to_video(
-                network, told, nothing, noise, cameras, 20, self.settings.guidance,
-                schedule=self.settings.schedule,
-            )  # fmt: skip
+            told = told_by_text(model, [prompt])
+            latents = video_of(model, told, noise, cameras, 20, self.settings.guidance)
             rows.append(pictures_of(model, latents[0])[::2].flatten(0, 1))  # two sides
         sheet = torch.stack(rows)
         write_sheet(path, sheet)

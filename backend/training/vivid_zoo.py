@@ -21,8 +21,8 @@ from ..models.multiview_motion_unet import MultiViewMotionUNet
 from ..pipelines.latents import latent_size
 from ..pipelines.model import ModelSettings, ViewsModel
 from ..pipelines.moving import pictures_of
-from ..pipelines.multiview_video import text_to_video
-from ..pipelines.views import with_suffix
+from ..pipelines.multiview_video import video_of
+from ..pipelines.views import told_by_text, with_suffix
 from ..protocol import DioramaError
 from . import full_size, objaverse
 from .denoiser import CAPTION_DROPOUT
@@ -156,19 +156,14 @@ def show_video(objective: MotionObjective, clips: Clips, path: Path) -> float:
     order = range(0, len(item.cameras), len(item.cameras) // settings.num_views)
     shape = (1, settings.num_views, settings.num_frames, *clips.latent)
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(1)).to(model.device)
-    prompts = [settings.negative_prompt, with_suffix(item.caption, settings.prompt_suffix)]
-    network: Any = model.unet
     with torch.autocast(model.device.type, torch.bfloat16):
-        without, tokens = model.encode_prompts(prompts).split(1)
-        latents = text_to_video(
-            network,
-            tokens,
-            without,
+        latents = video_of(
+            model,
+            told_by_text(model, [item.caption]),
             noise,
             item.cameras[list(order)].to(model.device),
             min(STEPS_SHOWN, settings.steps),
             settings.guidance,
-            schedule=settings.schedule,
         )
         video = pictures_of(model, latents[0])  # [V, F, 3, H, W]
     shown = [i * settings.num_frames // FRAMES_SHOWN for i in range(FRAMES_SHOWN)]
