@@ -169,7 +169,7 @@ def _lpips(renders: torch.Tensor, views: torch.Tensor, weights: Path | None) -> 
     name = "LPIPS, splats to views"
     found = image_quality.lpips_weights(weights / "lpips") if weights else None
     if found is None:
-        note = not_installed(weights, f"lpips/{image_quality.LPIPS_FILE}")
+        note = _not_installed(weights, f"lpips/{image_quality.LPIPS_FILE}")
         return Measure(name, None, "", "lower", note)
     if image_quality.too_small_for_lpips(views):
         return Measure(name, None, "", "lower", "views of less than 32 pixels")
@@ -179,12 +179,12 @@ def _lpips(renders: torch.Tensor, views: torch.Tensor, weights: Path | None) -> 
 
 
 def _clip(asset: Asset, pictures: Pictures, weights: Path | None) -> list[Measure]:
-    folder = weights / "clip" if weights else None
+    folder = installed(weights, "clip")
     lines = []
     for label, images in (("views", pictures.views), ("splats", pictures.renders)):
         name = f"CLIP score, {label}"
-        if folder is None or not (folder / "config.json").is_file():
-            note = not_installed(weights, "clip/config.json and what belongs to it")
+        if folder is None:
+            note = _not_installed(weights, "clip/config.json and what belongs to it")
             lines.append(Measure(name, None, "", "higher", note))
         elif not asset.prompt:
             lines.append(Measure(name, None, "", "higher", "made without a prompt"))
@@ -199,9 +199,9 @@ def _fvd(shown: list[Pictures], reference: Path | None, weights: Path | None) ->
     if reference is None:
         return []
     names = {"FVD (VideoMAE), views": "views", "FVD (VideoMAE), splats": "renders"}
-    folder = weights / fvd.FOLDER if weights else None
-    if folder is None or not (folder / "config.json").is_file():
-        note = not_installed(weights, f"{fvd.FOLDER}/config.json and what belongs to it")
+    folder = installed(weights, fvd.FOLDER)
+    if folder is None:
+        note = _not_installed(weights, f"{fvd.FOLDER}/config.json and what belongs to it")
         return [Measure(name, None, "", "lower", note) for name in names]
     moving = [pictures for pictures in shown if pictures.views.shape[1] > 1]
     if not moving:
@@ -263,7 +263,13 @@ def default_weights() -> Path | None:
     return Path(root) / "metrics" if root else None
 
 
-def not_installed(weights: Path | None, name: str) -> str:
+def installed(weights: Path | None, name: str) -> Path | None:
+    """The folder of a network among the weights of measures, if it is there."""
+    folder = weights / name if weights else None
+    return folder if folder and (folder / "config.json").is_file() else None
+
+
+def _not_installed(weights: Path | None, name: str) -> str:
     where = weights or Path(f"${WEIGHTS_VARIABLE}") / "metrics"
     return f"weights not installed: they go to {where / name}"
 

@@ -33,7 +33,7 @@ from ..training.sdf import render
 from ..training.sheets import write_sheet
 from ..training.world import CATEGORIES, COLORS
 from . import fvd
-from .assets import default_weights
+from .assets import default_weights, installed
 from .classifier import WorldClassifier, load_judge
 from .clip_score import clip_score
 from .motion_classifier import MotionClassifier
@@ -98,17 +98,22 @@ def _judges(weights: Path, metrics: Path | None, asked: list[tuple[str, str, str
     """Our own, and those of large networks that are installed; and what they see in true clips."""
     motions = load_judge(MotionClassifier, weights / "motion_judge")
     videos: dict[str, Sees] = {"FVD by the motion judge": motions.seen}
-    if metrics and (metrics / fvd.FOLDER / "config.json").is_file():
-        network = fvd.video_network(metrics / fvd.FOLDER)
+    if folder := installed(metrics, fvd.FOLDER):
+        network = fvd.video_network(folder)
         videos["FVD by VideoMAE"] = functools.partial(fvd.seen_by, network)
-    clip = metrics / "clip" if metrics and (metrics / "clip" / "config.json").is_file() else None
     true = tqdm([OTHERS + i for i in range(len(asked))], "true clips to compare with", unit="clip")
     seen = [
         [sees(video) for sees in videos.values()]
         for video in (_true_clip(i, *what) for i, what in zip(true, asked, strict=True))
     ]
     real = dict(zip(videos, map(torch.cat, zip(*seen, strict=True)), strict=True))
-    return Judges(load_judge(WorldClassifier, weights.parent / "judge"), motions, videos, real, clip)
+    return Judges(
+        load_judge(WorldClassifier, weights.parent / "judge"),
+        motions,
+        videos,
+        real,
+        installed(metrics, "clip"),
+    )
 
 
 def variants(whole: MultiViewMotionUNet, work: Path | None) -> dict[str, MultiViewMotionUNet]:
