@@ -65,7 +65,6 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m backend evaluate starter-motion", description=__doc__)
     parser.add_argument("--weights", type=Path, default=STARTER / MOTION)
     parser.add_argument("--prompts", type=int, default=60, help="of the 60 pairs of category and motion")
-    parser.add_argument("--work", type=Path, help="the recipe's work folder, for the row of images alone")
     parser.add_argument("--only", nargs="+", help="these rows of the table only")
     parser.add_argument("--metric-weights", type=Path, help="folder with clip/ and videomae/, as of assets")
     parser.add_argument("--out", type=Path, default=Path("out/evaluation"), help="for the table and sheets")
@@ -75,7 +74,7 @@ def main(argv: list[str]) -> int:
     asked = _asked(args.prompts)
     judges = _judges(args.weights, args.metric_weights or default_weights(), asked)
     assert isinstance(model.unet, MultiViewMotionUNet)
-    networks = variants(model.unet, args.work)
+    networks = variants(model.unet)
     table: dict[str, Any] = {}
     cameras = views.view_cameras(model, model.settings.num_views)
     for name in args.only or ["true clips", *networks]:
@@ -116,30 +115,18 @@ def _judges(weights: Path, metrics: Path | None, asked: list[tuple[str, str, str
     )
 
 
-def variants(whole: MultiViewMotionUNet, work: Path | None) -> dict[str, MultiViewMotionUNet]:
-    """The network, and the same without each of its parts.
-
-    Args:
-        work: where the recipe kept the model of images with its motion modules; without it, that row is left
-            out, since its weights are not shipped.
-    """
+def variants(whole: MultiViewMotionUNet) -> dict[str, MultiViewMotionUNet]:
+    """The network, and the same without each of its parts."""
     parts = {
         AWARE: (),
         "whole": (),
         "without 3D-2D alignment": ("align_in",),
         "without 2D-3D alignment": ("align_out",),
         "without alignment": ("align_in", "align_out"),
+        NO_SIDES: ("camera_embedding.linear_2", "align_in", "align_out"),
         "without motion modules": ("motion_modules.0.proj_out", "motion_modules.1.proj_out", "align_out"),
     }
-    named = {name: _without(whole, those) for name, those in parts.items()}
-    if work:
-        from ..training.starter_motion import Recipe
-
-        recipe = Recipe(work)
-        recipe.run("images")
-        recipe.run("clips")
-        named[NO_SIDES] = _without(recipe.images, ("camera_embedding.linear_2",))
-    return named
+    return {name: _without(whole, those) for name, those in parts.items()}
 
 
 def _without(network: MultiViewMotionUNet, parts: tuple[str, ...]) -> MultiViewMotionUNet:
@@ -158,6 +145,7 @@ def _asked(count: int) -> list[tuple[str, str, str]]:
     pairs = [(category, motion) for category in CATEGORIES for motion in motions]
     colors = list(COLORS)
     step = max(len(pairs) // count, 1)
+    step -= step % len(motions) == 0  # or every pair would have the same motion
     return [
         (category, colors[(3 * i) % len(colors)], motion)
         for i, (category, motion) in enumerate(pairs[::step][:count])

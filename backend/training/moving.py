@@ -22,7 +22,8 @@ from .denoiser import CAPTION_DROPOUT
 from .loop import Batch
 from .sheets import write_sheet
 
-CLIP_SHIFT = 3.0  # of the timesteps that clips are noised by
+SHIFT = 3.0  # of the timesteps that several pictures are noised by
+ALONE = 0.25  # of the samples that the model of sides learns from are single images
 SHARED_NOISE = 0.5  # of its variance, between the frames of a clip
 
 
@@ -31,7 +32,8 @@ class Stage:
     """One of the things that the network learns, one after another.
 
     Source: MVDream (2308.16512), AnimateDiff (2307.04725) and Vivid-ZOO (2406.08659): a model of single
-    images; from it one of several sides, and one of clips; both together, with the layers between them.
+    images; from it one of several sides, which goes on seeing single images too; with both frozen, motion
+    modules, from clips of one side; and then the layers between motion and sides.
     """
 
     sides: bool
@@ -98,14 +100,26 @@ class MovingObjective(nn.Module):
         # as the first motion module's is where all before it is frozen.
         noisy.requires_grad_(self.stage == CLIPS)
         wanted = wanted_prediction(self.scheduler, latents, noise, timesteps)
-        prediction = self.network(
-            noisy,
-            timesteps,
-            self.text_encoder(tokens).last_hidden_state,
-            at_unit_distance(cameras) if self.stage.sides else None,
-            motion=self.stage.moving,
+        told = self.text_encoder(tokens).last_hidden_state
+        views = at_unit_distance(cameras) if self.stage.sides else None
+        alone = round(ALONE * len(latents)) if self.stage == SIDES else 0
+        prediction = self._predict(
+            noisy[alone:], timesteps[alone:], told[alone:], None if views is None else views[alone:]
         )
+        if alone:
+            count = latents.shape[1]
+            each = self._predict(
+                noisy[:alone].flatten(0, 1)[:, None],
+                timesteps[:alone].repeat_interleave(count),
+                told[:alone].repeat_interleave(count, 0),
+                None,
+            )
+            prediction = torch.cat([each[:, 0].unflatten(0, (alone, count)), prediction])
         return (prediction.float() - wanted).square().mean()
+
+    def _predict(self, noisy: Tensor, timesteps: Tensor, told: Tensor, cameras: Tensor | None) -> Tensor:
+        prediction: Tensor = self.network(noisy, timesteps, told, cameras, motion=self.stage.moving)
+        return prediction
 
 
 def batch_of(
@@ -138,17 +152,17 @@ def batch_of(
             torch.randn(chosen.shape, generator=generator),
             SHARED_NOISE,
         ),
-        "timesteps": _timesteps(size, stage.moving, generator),
+        "timesteps": _timesteps(size, stage != IMAGES, generator),
     }
 
 
-def _timesteps(size: int, moving: bool, generator: torch.Generator) -> Tensor:  # [size] of 0..999
-    """Random strengths of noise. What moves how is decided where it is strong, so clips have more of that.
+def _timesteps(size: int, several: bool, generator: torch.Generator) -> Tensor:  # [size] of 0..999
+    """Random strengths of noise. How pictures belong together is decided where it is strong.
 
     Source: the shift of timesteps of Stable Diffusion 3 (arXiv 2403.03206, equation 23).
     """
     uniform = torch.rand(size, generator=generator)
-    shift = CLIP_SHIFT if moving else 1
+    shift = SHIFT if several else 1
     return (1000 * shift * uniform / (1 + (shift - 1) * uniform)).long()
 
 

@@ -1,10 +1,10 @@
 """The recipe of the moving starter: `python -m backend train starter-motion`, after the starter's own.
 
 Vivid-ZOO in the small, in the papers' order. The starter's layers within a view learn single frames and the
-words for motions; from this model of images come one of four sides (as MVDream from Stable Diffusion) and,
-with the images frozen, motion modules (as AnimateDiff); the motion modules are set into the model of sides,
-and with both frozen, the alignment layers learn. Pictures are encoded and splats made by the starter's own
-networks, which are not trained here.
+words for motions; this model of images becomes one of four sides that still knows single images (as MVDream
+from Stable Diffusion); with it frozen, motion modules learn from clips of one side (as AnimateDiff); and with
+both frozen, the alignment layers learn from clips of four. Pictures are encoded and splats made by the
+starter's own networks, which are not trained here.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Recipe:
         self.tokenizer = make_tokenizer([*still_words, *motion_vocabulary()])
         self.text_encoder = _with_more_words(self.starter.text_encoder, self.tokenizer)
         config = self.starter.unet.config
-        self.images = MultiViewMotionUNet(
+        self.network = MultiViewMotionUNet(
             in_channels=config["in_channels"],
             out_channels=config["out_channels"],
             block_out_channels=tuple(config["block_out_channels"]),
@@ -96,11 +96,11 @@ class Recipe:
             motion_max_frames=16,
         )
         known = self.starter.unet.state_dict()
-        self.images.load_state_dict(
-            {name: known.get(name, tensor) for name, tensor in self.images.state_dict().items()}
+        self.network.load_state_dict(
+            {name: known.get(name, tensor) for name, tensor in self.network.state_dict().items()}
         )
-        nn.init.zeros_(self.images.camera_embedding.linear_2.weight)
-        nn.init.zeros_(self.images.camera_embedding.linear_2.bias)
+        nn.init.zeros_(self.network.camera_embedding.linear_2.weight)
+        nn.init.zeros_(self.network.camera_embedding.linear_2.bias)
         self.judge = MotionClassifier(tuple(MOTION_SYNONYMS))
         self.settings = dataclasses.replace(
             self.starter.settings,
@@ -109,19 +109,6 @@ class Recipe:
             shared_noise=moving.SHARED_NOISE,
             words=tuple(sorted({*self.starter.settings.words, *motion_vocabulary()})),
         )
-
-    @cached_property
-    def sides(self) -> MultiViewMotionUNet:
-        """The model of sides, which begins as that of images."""
-        return copy.deepcopy(self.images)
-
-    @cached_property
-    def whole(self) -> MultiViewMotionUNet:
-        """The model of sides with the motion modules of the model of clips."""
-        whole = copy.deepcopy(self.sides)
-        motion = {name: t for name, t in self.images.state_dict().items() if "motion_modules" in name}
-        whole.load_state_dict(whole.state_dict() | motion)
-        return whole
 
     def _clips(self, first: int, count: int) -> clips.WorldClips:
         return clips.load(self.work / "clips", range(first, first + count))
@@ -162,19 +149,14 @@ class Recipe:
             )
             return
         kind = STAGES[stage]
-        network = {"sides": lambda: self.sides, "alignment": lambda: self.whole}.get(
-            stage, lambda: self.images
-        )()
         latents, cameras, captions = self.latents
         tokens = tokens_of(self.tokenizer, captions)
         nothing = tokens_of(self.tokenizer, [""])[0]
         self._train(
             stage,
-            moving.MovingObjective(network, self.text_encoder, self.settings.schedule, kind),
+            moving.MovingObjective(self.network, self.text_encoder, self.settings.schedule, kind),
             lambda generator, size: moving.batch_of(latents, cameras, tokens, nothing, kind, generator, size),
-            (lambda path: self._show(network, path, clips.FRAMES if kind.moving else 1))
-            if kind.sides
-            else None,
+            (lambda path: self._show(path, clips.FRAMES if kind.moving else 1)) if kind.sides else None,
         )
 
     def _train(
@@ -187,14 +169,14 @@ class Recipe:
         folder = self.work / f"moving-{stage.replace(' ', '-')}"
         recipe.train_stage(stage, PLANS, folder, objective, batch_of, show)
 
-    def _show(self, network: MultiViewMotionUNet, path: Path, frames: int) -> float:
+    def _show(self, path: Path, frames: int) -> float:
         """Writes generated clips of some prompts; returns how far their frames are apart, as an RMS."""
         model = dataclasses.replace(
             self.starter,
             settings=self.settings,
             tokenizer=self.tokenizer,
             text_encoder=self.text_encoder,
-            unet=network,
+            unet=self.network,
         )
         cameras = view_cameras(model, self.settings.num_views)
         rows = []
@@ -214,7 +196,7 @@ class Recipe:
         self.tokenizer.save_pretrained(folder / "tokenizer")
         for part, network in (
             ("text_encoder", self.text_encoder),
-            ("unet", self.whole),
+            ("unet", self.network),
             ("motion_judge", self.judge),
         ):
             copy.deepcopy(network).half().save_pretrained(folder / part)

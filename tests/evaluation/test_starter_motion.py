@@ -65,3 +65,10 @@ def test_the_judge_names_a_motion_by_what_it_sees(true: list[Tensor], judges: Ju
         torch.testing.assert_close(judge.motion(judge.seen(true[0])), judge(true[0]))
     assert set(judges.real) == set(judges.videos)
     assert {len(seen) for seen in judges.real.values()} == {len(ASKED) * clips.SIDES}
+
+
+@pytest.mark.parametrize("count", [5, 12, 15, 60])
+def test_any_number_of_prompts_asks_for_every_motion(count: int) -> None:
+    asked = starter_motion._asked(count)
+    assert len(set(asked)) == count
+    assert len({motion for _, _, motion in asked}) == 5

@@ -25,7 +25,7 @@ def batch(stage: moving.Stage, tokens: torch.Tensor):
     generator = torch.Generator().manual_seed(1)
     latents = torch.randn(5, VIEWS, FRAMES, 4, 8, 8, generator=generator).half()
     cameras = orbit(VIEWS, 15.0, 1.9).expand(5, -1, -1, -1)
-    return moving.batch_of(latents, cameras, tokens, torch.zeros_like(tokens[0]), stage, generator, 2)
+    return moving.batch_of(latents, cameras, tokens, torch.zeros_like(tokens[0]), stage, generator, 4)
 
 
 @pytest.mark.parametrize(
@@ -51,6 +51,18 @@ def test_each_stage_teaches_its_own_layers(network, stage, learns, frozen) -> No
         assert not any(part in name for name in moved), part
     taught = any(p.grad is not None for p in encoder.parameters())
     assert taught == (stage == moving.IMAGES)
+
+
+def test_model_of_sides_sees_every_fourth_sample_as_single_images(network) -> None:
+    tokenizer = text.make_tokenizer(["a", "fish"])
+    encoder = text.make_text_encoder(tokenizer, 16)
+    objective = moving.MovingObjective(network, encoder, schedules.STARTER, moving.SIDES).eval()
+    given = batch(moving.SIDES, text.tokens_of(tokenizer, ["a fish"] * 5))
+    turned = {**given, "cameras": given["cameras"].clone()}
+    turned["cameras"][0] = turned["cameras"][0].roll(1, 0)
+    assert objective(**turned) == objective(**given)
+    turned["cameras"][1] = turned["cameras"][1].roll(1, 0)
+    assert objective(**turned) != objective(**given)
 
 
 def test_batches_are_whole_clips_whose_caption_is_dropped_now_and_then() -> None:
