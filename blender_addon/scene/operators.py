@@ -236,6 +236,12 @@ class DIORAMA_OT_keep_frames_beside(bpy.types.Operator, ExportHelper):
         cls.poll_message_set("Select moving splats whose frames are in this file")
         return False
 
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+        """Asks for the file; Blender alone would suggest the one that is open."""
+        name = bpy.path.clean_name(f"{context.active_object.name} frames")
+        self.filepath = str(Path(bpy.data.filepath).with_name(f"{name}.blend")) if bpy.data.filepath else name
+        return super().invoke(context, event)
+
     def execute(self, context: bpy.types.Context) -> set[str]:
         """Moves them."""
         try:

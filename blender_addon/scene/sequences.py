@@ -58,17 +58,25 @@ def frame_objects(body: bpy.types.Object) -> list[bpy.types.Object]:
     if modifier is None or modifier.node_group is None:
         return []
     frames = get_input(modifier, "Frames")
-    return sorted(frames.objects, key=lambda item: item.name) if frames else []
+    return _in_order(frames) if frames else []
 
 
 def keep_frames_beside(body: bpy.types.Object, path: Path) -> None:
     """Move the frames of moving splats into a .blend file of their own, which this one then links.
 
+    Copies of the object that show the same frames show the linked ones too.
+
     Raises:
         DioramaError: E_OUTPUT_UNWRITABLE; nothing has changed then.
     """
-    modifier = body.modifiers[GROUP_NAME]
-    frames = get_input(modifier, "Frames")
+    in_use = [bpy.data.filepath, *(library.filepath for library in bpy.data.libraries)]
+    if path.resolve() in [Path(bpy.path.abspath(used)).resolve() for used in in_use if used]:
+        raise DioramaError(
+            "E_OUTPUT_UNWRITABLE",
+            f"{path} is the open file, or one that it links",
+            "Choose another name for the frames.",
+        )
+    frames = get_input(body.modifiers[GROUP_NAME], "Frames")
     name = frames.name
     try:
         bpy.data.libraries.write(
@@ -78,11 +86,20 @@ def keep_frames_beside(body: bpy.types.Object, path: Path) -> None:
         raise DioramaError("E_OUTPUT_UNWRITABLE", f"{path} cannot be written: {error}") from error
     with bpy.data.libraries.load(str(path), link=True, relative=bpy.data.is_saved) as (_, linked):
         linked.collections = [name]
-    own = [frames, *frames.objects, *(frame.data for frame in frames.objects)]
-    set_inputs(modifier, Frames=linked.collections[0])
-    body.data = frame_objects(body)[0].data
-    bpy.data.batch_remove(own)
-    body.update_tag()
+    (beside,) = linked.collections
+    own = list(frames.objects)
+    for here, there in zip(_in_order(frames), _in_order(beside), strict=True):
+        own.append(here.data)
+        here.data.user_remap(there.data)
+    frames.user_remap(beside)
+    bpy.data.batch_remove([frames, *own])
+    for item in bpy.data.objects:
+        if item.library is None and GROUP_NAME in item.modifiers:
+            item.update_tag()
+
+
+def _in_order(frames: bpy.types.Collection) -> list[bpy.types.Object]:
+    return sorted(frames.objects, key=lambda item: item.name)
 
 
 def _build_group(group: bpy.types.NodeTree) -> None:

@@ -215,3 +215,31 @@ def test_frames_can_be_kept_in_another_file(sequence, clouds, tmp_path):
     for frame, cloud in enumerate(clouds, start=1):
         bpy.context.scene.frame_set(frame)
         assert psnr(render(tmp_path), expected(cloud)) > 70
+
+
+def test_copies_keep_their_frames_when_these_go_to_another_file(extension, sequence, clouds, tmp_path):
+    copy = sequence.copy()
+    bpy.context.scene.collection.objects.link(copy)
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "scene.blend"))
+    bpy.ops.diorama.keep_frames_beside(filepath=str(tmp_path / "frames.blend"))
+    for body in (sequence, copy):
+        frames = extension.scene.sequences.frame_objects(body)
+        assert [len(frame.data.vertices) for frame in frames] == [len(cloud) for cloud in clouds]
+        assert body.data == frames[0].data
+    sequence.hide_render = True
+    bpy.context.scene.frame_set(2)
+    assert psnr(render(tmp_path), expected(clouds[1])) > 70
+
+
+def test_frames_never_overwrite_the_open_file_nor_one_that_it_links(sequence, tmp_path):
+    bpy.data.libraries.write(str(tmp_path / "frames.blend"), {bpy.data.materials.new("other")})
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "scene.blend"))
+    with bpy.data.libraries.load(str(tmp_path / "frames.blend"), link=True) as (_, linked):
+        linked.materials = ["other"]
+    for name in ("scene.blend", "frames.blend"):
+        saved = (tmp_path / name).read_bytes()
+        with pytest.raises(
+            RuntimeError, match=r"E_OUTPUT_UNWRITABLE.*is the open file, or one that it links"
+        ):
+            bpy.ops.diorama.keep_frames_beside(filepath=str(tmp_path / name))
+        assert (tmp_path / name).read_bytes() == saved
