@@ -83,8 +83,9 @@ def orbit_camera(collection: bpy.types.Collection) -> bpy.types.Object:
 
 
 def splat_objects(collection: bpy.types.Collection) -> list[bpy.types.Object]:
-    """The splats of an imported collection."""
-    return [item for item in collection.all_objects if splats.is_splats(item)]
+    """The splats of an imported collection, of which those with display blending are kept in another one."""
+    roots = [item for item in collection.objects if item.parent is None]
+    return [child for root in roots for child in root.children if splats.is_splats(child)]
 
 
 def _build(asset: Asset, clouds: list[splats.GaussianCloud], frame_start: int) -> bpy.types.Collection:

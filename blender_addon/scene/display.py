@@ -11,6 +11,8 @@ from __future__ import annotations
 import bpy
 
 LAYER_NAME = "Display Splats"
+# On the layer and on its collection: names change, by artists and by Blender's ".001".
+_MARK = "diorama_display"
 
 
 def show_in_display_layer(scene: bpy.types.Scene, splats: bpy.types.Object) -> list[str]:
@@ -22,19 +24,22 @@ def show_in_display_layer(scene: bpy.types.Scene, splats: bpy.types.Object) -> l
     Returns:
         What was changed in the scene, in words.
     """
-    home = scene.collection.children.get(LAYER_NAME)
+    home = next((child for child in scene.collection.children if _is_ours(child)), None)
     if home is None:
         home = bpy.data.collections.new(LAYER_NAME)
+        home[_MARK] = True
         scene.collection.children.link(home)
     home.objects.link(splats)
-    if LAYER_NAME in scene.view_layers:
-        hold_out_others(scene)
-        return []
-    other = scene.view_layers[0].name
-    scene.view_layers.new(LAYER_NAME).use_sky = False
+    changes = []
+    if not any(_is_ours(layer) for layer in scene.view_layers):
+        other = scene.view_layers[0].name
+        made = scene.view_layers.new(LAYER_NAME)
+        made[_MARK] = True
+        made.use_sky = False
+        _composite(scene, other, made.name)
+        changes.append(f"View layer and compositor nodes for {made.name} added")
     hold_out_others(scene)
-    _composite(scene, other)
-    return [f"View layer and compositor nodes for {LAYER_NAME} added"]
+    return changes
 
 
 def hold_out_others(scene: bpy.types.Scene) -> None:
@@ -43,24 +48,27 @@ def hold_out_others(scene: bpy.types.Scene) -> None:
     Does nothing in a scene without display blending. Objects directly in the scene's root collection cannot
     be held out by layer.
     """
-    if LAYER_NAME not in scene.view_layers:
+    if not any(_is_ours(layer) for layer in scene.view_layers):
         return
     for layer in scene.view_layers:
         for child in layer.layer_collection.children:
-            if LAYER_NAME in (layer.name, child.name):
-                child.holdout = layer.name != child.name
+            if _is_ours(layer) or _is_ours(child.collection):
+                child.holdout = _is_ours(layer) != _is_ours(child.collection)
 
 
-def _composite(scene: bpy.types.Scene, other_layer: str) -> None:
+def _is_ours(item: bpy.types.ViewLayer | bpy.types.Collection) -> bool:
+    return _MARK in item or item.name == LAYER_NAME  # older files have no marks
+
+
+def _composite(scene: bpy.types.Scene, other_layer: str, splat_layer: str) -> None:
     """Add the converted splat layer to what the scene's compositor has made of the other layer."""
     tree = _compositor(scene)
-    output = next(
-        node for node in tree.nodes if node.bl_idname in {"CompositorNodeComposite", "NodeGroupOutput"}
-    )
+    kind = "CompositorNodeComposite" if bpy.app.version < (5, 0) else "NodeGroupOutput"
+    output = next((node for node in tree.nodes if node.bl_idname == kind), None) or tree.nodes.new(kind)
     if not output.inputs[0].is_linked:
         tree.links.new(_layer(tree, scene, other_layer).outputs["Image"], output.inputs[0])
     before = output.inputs[0].links[0].from_socket
-    splats = _layer(tree, scene, LAYER_NAME)
+    splats = _layer(tree, scene, splat_layer)
     opaque = _set_alpha(tree, splats.outputs["Image"], 1.0)  # values, not alpha, are what is converted
     convert = tree.nodes.new("CompositorNodeConvertColorSpace")
     convert.from_color_space, convert.to_color_space = "sRGB", "Linear Rec.709"
@@ -86,12 +94,13 @@ def _compositor(scene: bpy.types.Scene) -> bpy.types.NodeTree:
     if bpy.app.version < (5, 0):
         scene.use_nodes = True
         return scene.node_tree
-    if scene.compositing_node_group is None:
+    tree = scene.compositing_node_group
+    if tree is None:
         tree = bpy.data.node_groups.new("Compositing", "CompositorNodeTree")
-        tree.interface.new_socket("Image", in_out="OUTPUT", socket_type="NodeSocketColor")
-        tree.nodes.new("NodeGroupOutput")
         scene.compositing_node_group = tree
-    return scene.compositing_node_group
+    if not any(item.item_type == "SOCKET" and item.in_out == "OUTPUT" for item in tree.interface.items_tree):
+        tree.interface.new_socket("Image", in_out="OUTPUT", socket_type="NodeSocketColor")
+    return tree
 
 
 def _layer(tree: bpy.types.NodeTree, scene: bpy.types.Scene, name: str) -> bpy.types.Node:

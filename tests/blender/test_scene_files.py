@@ -157,6 +157,30 @@ def test_foreign_splats_look_as_in_splat_viewers(extension, tmp_path):
     assert psnr(wrong, expected) < 25  # so the blending space is what is tested
 
 
+@pytest.mark.parametrize("before", ["another scene", "a compositor without output", "renamed"])
+def test_foreign_splats_look_right_whatever_was_there_before(extension, tmp_path, before):
+    cloud, pose = make_cloud(), orbit(4)[1]
+    write_ply(tmp_path / "a.ply", cloud)
+    if before == "another scene":
+        import_splats(tmp_path / "a.ply")
+        bpy.ops.scene.new(type="NEW")
+    elif before == "renamed":
+        bpy.data.objects.remove(import_splats(tmp_path / "a.ply"))
+        bpy.context.scene.collection.children[0].name = "mine"
+        bpy.context.scene.view_layers[1].name = "mine too"
+    elif bpy.app.version >= (5, 0):
+        bpy.context.scene.compositing_node_group = bpy.data.node_groups.new("empty", "CompositorNodeTree")
+    else:
+        bpy.context.scene.use_nodes = True
+        bpy.context.scene.node_tree.nodes.clear()
+    scene = prepare(64, 64)
+    scene.view_settings.view_transform = "Standard"
+    add_camera(pose)
+    import_splats(tmp_path / "a.ply")
+    assert len(scene.view_layers) == 2 and len(scene.collection.children) == 1
+    assert psnr(render_png(tmp_path), np.clip(splat_viewer(cloud, pose), 0, 1)) > 48
+
+
 def test_foreign_splats_and_meshes_hide_each_other_by_depth(extension, tmp_path):
     cloud, pose = make_cloud(), orbit(4)[0]
     write_ply(tmp_path / "a.ply", cloud)

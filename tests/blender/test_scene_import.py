@@ -50,6 +50,25 @@ def scene_state() -> dict:
     }
 
 
+def test_splats_of_an_asset_with_display_blending_are_found(extension, tmp_path):
+    cloud, pose = make_cloud(20), orbit(1)
+    write_asset(
+        tmp_path,
+        request={"prompt": "a red mushroom", "seed": 3},
+        model="mvdream-lgm",
+        clouds=[cloud],
+        views=np.ones((1, 1, 8, 8, 3)),
+        cameras=pose,
+        fov_deg=FOV,
+        blending="display",
+        timings={},
+    )
+    collection = extension.scene.import_asset(bpy.context, tmp_path, report=lambda change: None)
+    (body,) = extension.scene.splat_objects(collection)
+    assert [home.name for home in body.users_collection] == ["Display Splats"]
+    assert extension.headless._moments(collection) == [bpy.context.scene.frame_current]
+
+
 @pytest.fixture
 def collection(extension, asset_folder):
     return extension.scene.import_asset(bpy.context, asset_folder, report=lambda change: None)
