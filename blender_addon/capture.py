@@ -64,6 +64,22 @@ def differences(scene: bpy.types.Scene) -> list[str]:
     return []
 
 
+def write_png(scene: bpy.types.Scene, path: Path, width_px: int, height_px: int) -> None:
+    """Lets a scene render to this file, in square pixels and before nothing, whatever it renders to now."""
+    render = scene.render
+    render.filepath = str(path)
+    render.resolution_x, render.resolution_y, render.resolution_percentage = width_px, height_px, 100
+    render.pixel_aspect_x = render.pixel_aspect_y = 1
+    render.film_transparent = True
+    for option in ("use_border", "use_sequencer", "use_multiview", "use_stamp"):
+        setattr(render, option, False)
+    settings = render.image_settings
+    if hasattr(settings, "media_type"):  # since Blender 5.0, a scene that makes videos offers no PNG
+        settings.media_type = "IMAGE"
+    settings.file_format, settings.color_mode, settings.color_depth = "PNG", "RGBA", "8"
+    settings.color_management = "FOLLOW_SCENE"
+
+
 def picture(
     context: bpy.types.Context, camera: bpy.types.Object, path: Path, only_selected: bool = False
 ) -> None:
@@ -199,23 +215,13 @@ def _prepare(
     for each in scene.view_layers:
         each.use = each.name == context.view_layer.name
     render = scene.render
-    # the same frame, in square pixels
     width = render.resolution_x * render.pixel_aspect_x
     height = render.resolution_y * render.pixel_aspect_y
-    render.pixel_aspect_x = render.pixel_aspect_y = 1
-    render.resolution_x = max(round(width * LONGEST_PX / max(width, height)), 4)
-    render.resolution_y = max(round(height * LONGEST_PX / max(width, height)), 4)
-    render.resolution_percentage = 100
-    render.film_transparent = True
-    for option in ("use_border", "use_compositing", "use_sequencer", "use_motion_blur", "use_multiview",
-                   "use_stamp", "use_freestyle"):  # fmt: skip
-        setattr(render, option, False)
-    settings = render.image_settings
-    if hasattr(settings, "media_type"):  # since Blender 5.0, a scene that makes videos offers no PNG
-        settings.media_type = "IMAGE"
-    settings.file_format, settings.color_mode, settings.color_depth = "PNG", "RGBA", "8"
-    settings.color_management = "FOLLOW_SCENE"
-    render.filepath = str(path)
+    longest = max(width, height)
+    write_png(
+        scene, path, max(round(width * LONGEST_PX / longest), 4), max(round(height * LONGEST_PX / longest), 4)
+    )
+    render.use_compositing = render.use_motion_blur = render.use_freestyle = False
     if hasattr(scene, "cycles"):  # Cycles is an add-on that can be switched off
         scene.cycles.samples = min(scene.cycles.samples, MOST_SAMPLES)
 

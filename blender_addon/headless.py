@@ -37,9 +37,8 @@ PREVIEW_PX = 400
 PREVIEW_SAMPLES = 4  # splats are free of noise: samples only smooth the pixel grid
 PREVIEW_AZIMUTH_DEG = 35.0  # three quarters: from the front, depth and much motion cannot be seen
 MOMENTS = 3  # of a motion, side by side
-GREY = (
-    0.85  # behind the splats in the preview: near the white of the sheet, from which white objects stand out
-)
+# Behind the splats in the preview: near the white of the sheet, from which white objects stand out.
+GREY = 0.85
 
 
 def main(argv: list[str]) -> int:
@@ -213,13 +212,9 @@ def _preview(collection: bpy.types.Collection, sheet: Path, path: Path) -> None:
     current.cycles.device = "CPU"
     current.cycles.samples = PREVIEW_SAMPLES
     current.cycles.use_denoising = False
-    current.render.film_transparent = True
-    current.render.resolution_x = current.render.resolution_y = PREVIEW_PX
-    current.render.resolution_percentage = 100
-    current.render.image_settings.file_format = "PNG"
-    current.render.image_settings.color_mode = "RGBA"
     rendered = path.with_name(".render.png")
-    current.render.filepath = str(rendered)
+    capture.write_png(current, rendered, PREVIEW_PX, PREVIEW_PX)
+    current.timeline_markers.clear()  # cameras bound to them would come back
     moments = []
     try:
         for frame in _moments(collection):

@@ -70,6 +70,15 @@ def test_preview_shows_moments_of_what_moves(
         tracked=True,
     )
     collection = extension.scene.import_asset(bpy.context, tmp_path / "asset", report=lambda change: None)
+    settings = bpy.context.scene.render  # of an artist's own file
+    bpy.ops.object.camera_add(location=(0, 60, 0))
+    bpy.context.scene.timeline_markers.new("cut", frame=1).camera = bpy.context.object
+    settings.use_border = settings.use_crop_to_border = True
+    settings.border_max_x, settings.pixel_aspect_y = 0.5, 2.0
+    if hasattr(settings.image_settings, "media_type"):
+        settings.image_settings.media_type = "VIDEO"
+    else:
+        settings.image_settings.file_format = "FFMPEG"
     extension.headless._preview(collection, tmp_path / "asset" / "preview.png", tmp_path / "preview.png")
     pixels = extension.headless._pixels(tmp_path / "preview.png")
     assert pixels.shape[:2] == (48, 3 * 48 + 6 * 48)  # the sheet has a row of six frames
