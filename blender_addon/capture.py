@@ -1,11 +1,11 @@
 """The active camera as image source: renders what it sees into a picture with a transparent background.
 
-A temporary copy of the scene is rendered, so that no setting of the artist's scene is ever changed.
+A temporary copy of the scene is rendered, so that no setting of the artist's scene is ever changed. Nobody uses
+the copy, so Blender writes it to no file, not even where it is closed or saves by itself meanwhile.
 """
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -95,7 +95,7 @@ def picture(
         DioramaError: E_OUTPUT_UNWRITABLE, or E_IMAGE if it cannot be rendered.
     """
     _make_room(path)
-    images = {image.name for image in bpy.data.images}
+    had_result = _has_result()
     scene = context.scene.copy()
     try:
         _prepare(scene, context, camera, path, only_selected)
@@ -103,7 +103,7 @@ def picture(
     except RuntimeError as error:  # the operator's report
         raise _error(str(error).removeprefix("Error: ").strip()) from error
     finally:
-        _remove(scene, images)
+        _remove(scene, had_result)
     if not path.is_file():
         raise _error("the render was cancelled")
 
@@ -111,8 +111,8 @@ def picture(
 class Rendering:
     """The same picture, rendered while Blender goes on drawing: its status bar shows how far, Esc cancels.
 
-    Blender's interface is locked meanwhile, so that nothing is changed, saved or undone while there is a copy
-    of the scene. `pump` is for a timer.
+    Blender's interface is locked meanwhile, so that nothing is changed or undone while there is a copy of the
+    scene. `pump` is for a timer; until it says that it is done, nothing may be imported.
 
     Args:
         then: called when the scene is as it was before, with what went wrong, unless it was cancelled.
@@ -132,7 +132,7 @@ class Rendering:
         _make_room(path)
         self.path, self.then = path, then
         self.ended = ""  # or "completed" or "cancelled"
-        self._images = {image.name for image in bpy.data.images}
+        self._had_result = _has_result()
         self._on_end = (
             (bpy.app.handlers.render_complete, lambda *_: setattr(self, "ended", "completed")),
             (bpy.app.handlers.render_cancel, lambda *_: setattr(self, "ended", "cancelled")),
@@ -145,28 +145,31 @@ class Rendering:
             self._scene.render.use_lock_interface = True
             _begin_render(context, self._scene.name)
         except RuntimeError as error:  # the operator's report
-            self._end()
+            self.close()
             raise _error(str(error).removeprefix("Error: ").strip()) from error
 
-    def pump(self) -> float | None:
-        """Seconds until it wants to be called again; None when it is done."""
+    def pump(self) -> bool:
+        """Whether it is done, after telling so."""
+        if any(function not in told for told, function in self._on_end):
+            return True  # a script has opened another file: nothing is left of it
         if not self.ended or bpy.app.is_job_running("RENDER"):  # it may not even have begun
-            return 0.1
-        self._end()
+            return False
+        self.close()
         if self.ended == "cancelled":
             self.path.unlink(missing_ok=True)  # Blender writes what there is of it
-        if self.path.is_file():
+        elif self.path.is_file():
             self.then(None)
-        elif self.ended != "cancelled":
+        else:
             self.then(_error("there is no picture"))
-        return None
+        return True
 
-    def _end(self) -> None:
+    def close(self) -> None:
+        """Takes away all that there is of it, but the copy of the scene if it is being rendered."""
         for told, function in self._on_end:
-            if function in told:  # a script may have opened another file
+            if function in told:
                 told.remove(function)
-        with contextlib.suppress(ReferenceError):
-            _remove(self._scene, self._images)
+        if not bpy.app.is_job_running("RENDER"):
+            _remove(self._scene, self._had_result)
 
 
 def _begin_render(context: bpy.types.Context, scene: str) -> None:
@@ -189,12 +192,15 @@ def _make_room(path: Path) -> None:
         raise DioramaError("E_OUTPUT_UNWRITABLE", f"cannot write {path}: {reason}") from error
 
 
-def _remove(scene: bpy.types.Scene, images: set[str]) -> None:
-    """Takes away the copy, and all images but those that were there before it: "Render Result"."""
-    bpy.data.scenes.remove(scene)
-    for image in list(bpy.data.images):
-        if image.name not in images:
-            bpy.data.images.remove(image)
+def _has_result() -> bool:
+    return any(image.type == "RENDER_RESULT" for image in bpy.data.images)
+
+
+def _remove(copy: bpy.types.Scene, had_result: bool) -> None:
+    """Takes away the copy, and the image "Render Result" if there was none before."""
+    bpy.data.scenes.remove(copy)
+    if not had_result:
+        bpy.data.batch_remove([image for image in bpy.data.images if image.type == "RENDER_RESULT"])
 
 
 def _prepare(

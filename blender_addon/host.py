@@ -14,6 +14,7 @@ from . import environment, folders, jobs
 from .backend import model_folders, weights
 from .backend.progress import Emit
 from .backend.request import GenerationRequest
+from .capture import Rendering
 from .client import Launch
 from .environment import Installation
 from .jobs import Job
@@ -34,7 +35,8 @@ class Host:
         self.installation: Installation | None = None
         self.environment = "missing"
         self.python = ""  # for this session; the preferences' Python if empty
-        self.import_error = ""
+        self.problem = ""  # with the last capture or import: what is not said by a job
+        self.capture: Rendering | None = None  # the camera's picture that is being rendered
         self.preview_icon = 0  # the running job's latest preview, for drawing
         self._previews = bpy.utils.previews.new()
         self._timer = self._tick  # one object for ever: Blender knows a timer by the identity of its function
@@ -87,22 +89,25 @@ class Host:
         python = environment.backend_python(self.python or folders.backend_python(), self.folder)
         return Launch(python, ROOT, self._log, bool(bpy.app.online_access), folders.models_folder())
 
-    def submit(self, request: GenerationRequest, directory: Path | None, scene: bpy.types.Scene) -> Job:
-        """Puts a job into the queue; what it makes will be imported into that scene."""
-        directory = directory or jobs.free_directory(folders.output_folder(), request)
+    def begin_capture(self, rendering: Rendering) -> None:
+        """Sees a camera's picture through to its end."""
+        self.capture = rendering
+        self.wake()
+
+    def submit(self, request: GenerationRequest, directory: Path, scene: str) -> Job:
+        """Puts a job into the queue; what it makes will be imported into the scene of that name."""
         job = self.session.submit(request, directory)
-        self._scenes[job.id] = scene.name
-        self.import_error = ""
+        self._scenes[job.id] = scene
+        self.problem = ""
         self.wake()
         return job
 
-    def run(self, request: GenerationRequest, directory: Path | None, emit: Emit | None = None) -> Job:
+    def run(self, request: GenerationRequest, directory: Path, emit: Emit) -> Job:
         """Generates now and returns when it is done, for scripts and background mode; imports nothing.
 
         Raises:
             DioramaError: the job failed.
         """
-        directory = directory or jobs.free_directory(folders.output_folder(), request)
         job = self.session.run_to_end(self.session.submit(request, directory).id, emit)
         job.raise_if_failed()
         return job
@@ -121,15 +126,20 @@ class Host:
         return self.installation
 
     def wake(self) -> None:
-        """Starts the timer, unless it runs. It never fires in background mode: there, `run` is used."""
-        if not bpy.app.background and not bpy.app.timers.is_registered(self._timer):
-            # persistent: opening a file keeps the queue
-            bpy.app.timers.register(self._timer, persistent=True)
+        """Lets the timer fire at once. It never does in background mode: there, `run` is used."""
+        if bpy.app.background:
+            return
+        if bpy.app.timers.is_registered(self._timer):  # it may sleep for IDLE_S
+            bpy.app.timers.unregister(self._timer)
+        # persistent: opening a file keeps the queue
+        bpy.app.timers.register(self._timer, persistent=True)
 
     def close(self) -> None:
-        """Ends the timer, the backend and an installation."""
+        """Ends the timer, the backend, and whatever is going on."""
         if bpy.app.timers.is_registered(self._timer):
             bpy.app.timers.unregister(self._timer)
+        if self.capture:
+            self.capture.close()
         if self.installation:
             self.installation.cancel()
         if self.model_work:
@@ -139,10 +149,12 @@ class Host:
             bpy.utils.previews.remove(self._previews)
 
     def _tick(self) -> float | None:
+        if self.capture and self.capture.pump():
+            self.capture = None
         ended = self.session.pump()
         self._to_import += [job for job in ended if job.state == jobs.DONE]
         # A render reads the scene from its own thread: nothing may appear in it meanwhile.
-        if self._to_import and not bpy.app.is_job_running("RENDER"):
+        if self._to_import and not self.capture and not bpy.app.is_job_running("RENDER"):
             self._import(self._to_import.popleft())
         self._load_preview()
         installing = self.installation is not None and self.installation.running
@@ -153,7 +165,7 @@ class Host:
             if not self.model_work.running:
                 self.check_models()
         _redraw()
-        if self.session.busy or self._to_import or installing or self.changing_model:
+        if self.session.busy or self._to_import or self.capture or installing or self.changing_model:
             return BUSY_S
         return IDLE_S if self.session.client.running else None
 
@@ -174,7 +186,7 @@ class Host:
                 # True: the whole import is one undo step
                 bpy.ops.diorama.import_asset("EXEC_DEFAULT", True, directory=job.directory)
         except RuntimeError as error:  # the operator's report
-            self.import_error = str(error).removeprefix("Error: ").strip()
+            self.problem = str(error).removeprefix("Error: ").strip()
 
 
 _host: Host | None = None

@@ -63,6 +63,8 @@ class DIORAMA_OT_generate(bpy.types.Operator):
         reason = settings.contradiction
         if host.get().environment not in host.USABLE:
             reason = "The backend is not installed: press Install Backend"
+        elif host.get().capture:
+            reason = "Wait until the camera's picture is rendered"
         elif not reason and settings.source == "CAMERA":
             reason = capture.obstacle(context, settings.only_selected)
         if reason:
@@ -73,7 +75,7 @@ class DIORAMA_OT_generate(bpy.types.Operator):
         """The button: if the camera's picture must be rendered first, Blender's window lives on meanwhile."""
         if bpy.app.background or self._source(context) != "CAMERA":
             return self.execute(context)
-        current, asked_by = host.get(), context.scene
+        current, asked_by = host.get(), context.scene.name
 
         def then(error: DioramaError | None) -> None:
             try:
@@ -81,15 +83,14 @@ class DIORAMA_OT_generate(bpy.types.Operator):
                     raise error
                 current.submit(request, directory, asked_by)
             except DioramaError as failure:
-                current.import_error = str(failure)
+                current.problem = str(failure)
 
         try:
             request, directory = self._wanted(context)
-            rendering = capture.Rendering(context, *_shot(context, request), then)
+            current.begin_capture(capture.Rendering(context, *_shot(context, request), then))
         except DioramaError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
-        bpy.app.timers.register(rendering.pump, first_interval=0.1)
         return {"FINISHED"}
 
     def execute(self, context: bpy.types.Context) -> set[str]:
@@ -99,7 +100,7 @@ class DIORAMA_OT_generate(bpy.types.Operator):
             if self._source(context) == "CAMERA":
                 capture.picture(context, *_shot(context, request))
             if not bpy.app.background:
-                host.get().submit(request, directory, context.scene)
+                host.get().submit(request, directory, context.scene.name)
                 return {"FINISHED"}
             bar = TerminalBar()
             job = host.get().run(request, directory, bar)
@@ -118,16 +119,18 @@ class DIORAMA_OT_generate(bpy.types.Operator):
             return "IMAGE" if given("image") else "PROMPT"
         return str(self.source if given("source") else context.scene.diorama.source)
 
-    def _wanted(self, context: bpy.types.Context) -> tuple[GenerationRequest, Path | None]:
+    def _wanted(self, context: bpy.types.Context) -> tuple[GenerationRequest, Path]:
         """What was asked for, and where to make it; a picture that the camera must make will be there too.
 
         Raises:
             DioramaError: as `_request`.
         """
-        directory = Path(bpy.path.abspath(self.directory)) if self.directory else None
         request = self._request(context)
+        if self.directory:  # the backend works in another folder than Blender
+            directory = Path(bpy.path.abspath(self.directory)).absolute()
+        else:
+            directory = jobs.free_directory(folders.output_folder(), request)
         if self._source(context) == "CAMERA":
-            directory = directory or jobs.free_directory(folders.output_folder(), request)
             request = dataclasses.replace(request, image=str(directory / str(request.image)))
             for warning in capture.differences(context.scene):
                 self.report({"WARNING"}, warning)

@@ -67,8 +67,8 @@ class DIORAMA_PT_generate(InTab, bpy.types.Panel):
             row.label(text=job.title, icon=ICONS[job.state])
             row.operator("diorama.cancel", text="", icon="X").job = job.id
         last = session.jobs[-1] if session.jobs and not session.busy else None
-        if current.import_error:
-            draw_text(layout.box(), current.import_error, "ERROR")
+        if current.problem:
+            draw_text(layout.box(), current.problem, "ERROR")
         elif last:
             _draw_outcome(layout, last)
 

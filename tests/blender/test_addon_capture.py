@@ -132,7 +132,7 @@ def test_window_gets_the_same_picture_and_the_scene_is_as_before(
     diorama.capture.picture(bpy.context, scene.camera, there, only_selected=True)
     rendering = diorama.capture.Rendering(bpy.context, scene.camera, path, True, ended.append)
     assert not ended
-    assert rendering.pump() is None
+    assert rendering.pump()
     assert ended == [None] and state(scene) == before
     assert np.array_equal(pixels(path), pixels(there))
     assert not bpy.app.handlers.render_cancel
@@ -152,8 +152,63 @@ def test_cancelled_picture_is_thrown_away_and_nothing_follows(
     before, ended = state(scene), []
     path = tmp_path / "camera.png"
     rendering = diorama.capture.Rendering(bpy.context, scene.camera, path, False, ended.append)
-    assert rendering.pump() is None
+    assert rendering.pump()
     assert not ended and not path.exists() and state(scene) == before
+
+
+def test_copy_of_the_scene_gets_into_no_file(
+    diorama: ModuleType, scene: bpy.types.Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed_meanwhile(_context: bpy.types.Context, _copy: str) -> None:
+        bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "quit.blend"), copy=True)
+
+    monkeypatch.setattr(diorama.capture, "_begin_render", closed_meanwhile)
+    rendering = diorama.capture.Rendering(bpy.context, scene.camera, tmp_path / "a.png", False, print)
+    assert not rendering.pump()
+    rendering.close()
+    with bpy.data.libraries.load(str(tmp_path / "quit.blend")) as (saved, _):
+        assert saved.scenes == [scene.name]
+
+
+def test_nothing_is_imported_while_there_is_a_copy_of_the_scene(
+    diorama: ModuleType, scene: bpy.types.Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, order = diorama.host.get(), []
+    monkeypatch.setattr(diorama.capture, "LONGEST_PX", 16)
+    monkeypatch.setattr(diorama.capture, "_begin_render", render_and_wait)
+    monkeypatch.setattr(host, "_import", lambda job: order.append(len(bpy.data.scenes)))
+    rendering = diorama.capture.Rendering(
+        bpy.context, scene.camera, tmp_path / "a.png", False, lambda error: order.append(error)
+    )
+    rendering.ended = ""  # as if it went on
+    host.begin_capture(rendering)
+    host._to_import.append("a job that has just ended")
+    assert host._tick() == diorama.host.BUSY_S and not order
+    rendering.ended = "completed"
+    host._tick()
+    assert order == [None, 1] and host.capture is None
+
+
+def test_picture_is_given_up_when_another_file_is_opened_or_the_add_on_disabled(
+    diorama: ModuleType, scene: bpy.types.Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def begin() -> None:
+        camera = bpy.context.scene.camera
+        host.begin_capture(diorama.capture.Rendering(bpy.context, camera, tmp_path / "a.png", False, print))
+
+    host = diorama.host.get()
+    monkeypatch.setattr(diorama.capture, "_begin_render", lambda *_: None)
+    begin()
+    with pytest.raises(RuntimeError, match="Wait until the camera's picture is rendered"):
+        bpy.ops.diorama.generate(prompt="a red mushroom")
+    bpy.ops.preferences.addon_disable(module=diorama.__name__)
+    assert len(bpy.data.scenes) == 1 and not bpy.app.handlers.render_cancel
+    bpy.ops.preferences.addon_enable(module=diorama.__name__)
+    host = diorama.host.get()
+    begin()
+    bpy.ops.wm.read_homefile(use_empty=True)
+    host._tick()
+    assert host.capture is None and len(bpy.data.scenes) == 1
 
 
 def test_picture_that_cannot_be_begun_leaves_the_scene_as_it_was(

@@ -36,6 +36,17 @@ def test_settings_of_the_scene_are_used_where_none_are_given(diorama: ModuleType
     assert (request["prompt"], request["seed"]) == ("a blue snowman", 3)
 
 
+def test_folder_of_a_script_is_where_blender_works(
+    diorama: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(diorama.host.get(), "run", lambda *arguments: asked.append(arguments) or 1 / 0)
+    with pytest.raises(RuntimeError, match="division by zero"):
+        bpy.ops.diorama.generate(prompt="a red mushroom", directory="asset")
+    assert asked[0][1] == tmp_path / "asset"
+
+
 def test_method_is_the_script_s_or_the_scene_s_and_comes_back_from_the_history(diorama: ModuleType) -> None:
     settings = bpy.context.scene.diorama
     settings.method, settings.frames = "distill", 8
