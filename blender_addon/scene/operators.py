@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import bpy
@@ -112,7 +113,7 @@ class DIORAMA_OT_import_splats(bpy.types.Operator, ImportHelper):
                     blending = moving.blending
                     body = _sequence(paths[0].stem, moving, context.scene)
                 else:
-                    body = _splats_or_sequence(sorted(paths), blending, context.scene.frame_start)
+                    body = _splats_or_sequence(sorted(paths, key=_by_numbers), blending, context.scene.frame_start)
         except DioramaError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
@@ -284,6 +285,11 @@ def _count(path: Path) -> int:
         frames, count = sequence_size(path)
         return frames * count
     return read_header(path).count
+
+
+def _by_numbers(path: Path) -> list[str]:
+    """For sorting: frame_2 comes before frame_10."""
+    return [part.zfill(20) if part.isdecimal() else part for part in re.split(r"(\d+)", path.name)]
 
 
 def _sequence(name: str, moving: SplatSequence, scene: bpy.types.Scene) -> bpy.types.Object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from pathlib import Path
 
@@ -19,7 +20,8 @@ def view_image(name: str, files: tuple[Path, ...]) -> bpy.types.Image:
     else:
         image.source = "SEQUENCE"
         if bpy.data.is_saved:
-            image.filepath = bpy.path.relpath(str(files[0]))
+            with contextlib.suppress(ValueError):  # on Windows, from another drive there is no relative path
+                image.filepath = bpy.path.relpath(str(files[0]))
     return image
 
 

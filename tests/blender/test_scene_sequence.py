@@ -204,6 +204,38 @@ def test_moving_asset_plays_splats_and_views(extension, clouds, tmp_path):
         assert render(tmp_path)[4, 4, 0] == pytest.approx(red, abs=1e-3)
 
 
+def test_views_on_another_drive_than_the_file_are_found(extension, tmp_path, monkeypatch):
+    write_asset(
+        tmp_path / "asset",
+        request={"prompt": "a walk", "seed": 1},
+        model="starter",
+        clouds=[make_cloud(20), make_cloud(20)],
+        views=np.ones((1, 2, 8, 8, 4), np.float32),
+        cameras=orbit(1),
+        fov_deg=40.0,
+        blending="linear",
+        timings={},
+    )
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "scene.blend"))
+
+    def on_windows(path, start=None):
+        raise ValueError(f"path is on mount 'C:', start on mount 'D:': {path}")
+
+    monkeypatch.setattr("os.path.relpath", on_windows)
+    collection = extension.scene.import_asset(bpy.context, tmp_path / "asset", report=lambda change: None)
+    (view,) = extension.scene.view_cameras(collection)
+    assert view.data.background_images[0].image.filepath == str(tmp_path / "asset/views/v00_f0000.png")
+
+
+def test_files_are_frames_in_the_order_of_their_numbers(extension, tmp_path):
+    for number in (1, 2, 10):
+        write_ply(tmp_path / f"walk_{number}.ply", make_cloud(number))
+    names = [{"name": f"walk_{number}.ply"} for number in (10, 2, 1)]
+    bpy.ops.diorama.import_splats(directory=str(tmp_path), files=names, blending="LINEAR")
+    frames = extension.scene.sequences.frame_objects(bpy.context.active_object)
+    assert [len(frame.data.vertices) for frame in frames] == [1, 2, 10]
+
+
 def test_frames_can_be_kept_in_another_file(sequence, clouds, tmp_path):
     bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "scene.blend"))
     with_frames = (tmp_path / "scene.blend").stat().st_size
