@@ -52,13 +52,8 @@ class Client:
 
     @property
     def running(self) -> bool:
-        """Whether a process was started and its end has not been seen yet."""
-        return self._process is not None
-
-    @property
-    def pid(self) -> int | None:
-        """The backend's process id."""
-        return self._process.pid if self._process else None
+        """Whether there is a process, even one that does not answer."""
+        return self._process is not None and self._process.poll() is None
 
     def start(self, launch: Launch) -> None:
         """Starts the backend; the answer to whether it works is the hello that `receive` waits for.
@@ -66,6 +61,7 @@ class Client:
         Raises:
             DioramaError: E_ENVIRONMENT if there is no such Python, E_WORKER_DIED if it keeps dying.
         """
+        self.kill()  # what is left of one that ended while nobody listened
         now = time.monotonic()
         if len(self._deaths) == MOST_DEATHS and now - self._deaths[0] < DEATHS_WITHIN_S:
             raise DioramaError(
@@ -153,7 +149,7 @@ class Client:
             self._process.wait(1.0)
         self.kill()
 
-    def log_tail(self) -> str:
+    def _log_tail(self) -> str:
         """The last lines of the log."""
         if self.launch is None:
             return ""
@@ -185,13 +181,13 @@ class Client:
                 "The system ended it, most often because memory ran out: close other programs and try again."
             )
         return DioramaError(
-            "E_WORKER_DIED", f"the backend ended {_how_it_ended(status)}", hint=hint, detail=self.log_tail()
+            "E_WORKER_DIED", f"the backend ended {_how_it_ended(status)}", hint=hint, detail=self._log_tail()
         )
 
     def _not_a_backend(self, what: str) -> DioramaError:
         self.kill()
         python = self.launch.python if self.launch else "the backend's Python"
-        return DioramaError("E_ENVIRONMENT", f"{python} {what}", detail=self.log_tail())
+        return DioramaError("E_ENVIRONMENT", f"{python} {what}", detail=self._log_tail())
 
 
 def _read(stream: BinaryIO, inbox: queue.Queue[Message | DioramaError | None]) -> None:

@@ -86,7 +86,7 @@ class Store:
         """Writes one job whole or not at all, and forgets the oldest beyond what a person looks through.
 
         Raises:
-            DioramaError: E_OUTPUT_UNWRITABLE or E_DISK_FULL.
+            DioramaError: E_OUTPUT_UNWRITABLE.
         """
         path = self._path(job)
         partial = path.with_suffix(".partial")
@@ -94,12 +94,12 @@ class Store:
             self._folder.mkdir(parents=True, exist_ok=True)
             partial.write_text(json.dumps(dataclasses.asdict(job), indent=1), "utf-8")
             os.replace(partial, path)
+            for old in sorted(self._folder.glob("*.json"))[:-MOST_RECORDS]:
+                old.unlink(missing_ok=True)
         except OSError as error:
             raise DioramaError(
                 "E_OUTPUT_UNWRITABLE", f"cannot write {path}: {error.strerror or error}"
             ) from error
-        for old in sorted(self._folder.glob("*.json"))[:-MOST_RECORDS]:
-            old.unlink(missing_ok=True)
 
     def touch(self, job: Job) -> None:
         """Says that the Blender of this unfinished job still lives."""

@@ -67,7 +67,7 @@ def test_sigkill_fails_the_job_and_the_next_one_runs(
     first = session.submit(a_request(diorama, steps=50), tmp_path / "first")
     second = session.submit(a_request(diorama), tmp_path / "second")
     pump_until(session, lambda: session.active is not None and session.active.step > 0)
-    os.kill(session.client.pid, signal.SIGKILL)
+    os.kill(session.client._process.pid, signal.SIGKILL)
     pump_until(session, lambda: session.job(first.id).finished, seconds=10)
     error = session.job(first.id).error
     assert error["code"] == "E_WORKER_DIED"
@@ -75,6 +75,22 @@ def test_sigkill_fails_the_job_and_the_next_one_runs(
     assert "memory" in error["hint"]
     assert not (tmp_path / "first" / "asset.json").exists()
     assert session.run_to_end(second.id).state == "done"
+
+
+def test_backend_that_died_while_idle_is_started_again(
+    diorama: ModuleType, session: Any, tmp_path: Path
+) -> None:
+    program = script(
+        tmp_path,
+        'echo \'{"jsonrpc":"2.0","method":"hello","params":{"protocol":[1,0]}}\'\n'
+        "read -r line; id=${line#*'\"id\":'}; id=${id%%,*}\n"
+        'echo "{\\"jsonrpc\\":\\"2.0\\",\\"id\\":$id,\\"error\\":{\\"data\\":{\\"code\\":\\"E_MESH\\"}}}"',
+    )
+    session._launch = lambda: launch(diorama, tmp_path, program)
+    for name in ("first", "second"):
+        job = session.run_to_end(session.submit(a_request(diorama), tmp_path / name).id)
+        assert job.error["code"] == "E_MESH"  # it was asked, and answered
+        session.client._process.wait(5)
 
 
 def test_cancel_in_last_step_leaves_next_job_clean(diorama: ModuleType, session: Any, tmp_path: Path) -> None:
@@ -89,11 +105,11 @@ def test_cancel_in_last_step_leaves_next_job_clean(diorama: ModuleType, session:
     ended = session.run_to_end(job.id, cancel_at_the_last_step)
     assert last_steps
     assert ended.state == "cancelled"
-    process = session.client.pid
+    process = session.client._process.pid
     following = session.submit(a_request(diorama), tmp_path / "next")
     session.client.notify("job.cancel", {"job": job.id})  # late, for a job that has ended
     assert session.run_to_end(following.id).state == "done"
-    assert session.client.pid == process
+    assert session.client._process.pid == process
 
 
 def test_waiting_job_can_be_cancelled(diorama: ModuleType, session: Any, tmp_path: Path) -> None:
@@ -125,7 +141,7 @@ def test_backend_that_keeps_dying_is_not_started_for_ever(
         pump_until(
             session, lambda: session.active is not None and session.active.stage == "Loading libraries"
         )
-        os.kill(session.client.pid, signal.SIGKILL)
+        os.kill(session.client._process.pid, signal.SIGKILL)
         assert session.run_to_end(job.id).error["code"] == "E_WORKER_DIED"
     refused = session.run_to_end(session.submit(a_request(diorama), tmp_path / "asset").id)
     assert "3 times within a minute" in refused.error["message"]
