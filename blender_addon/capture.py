@@ -1,7 +1,7 @@
 """The active camera as image source: renders what it sees into a picture with a transparent background.
 
-A temporary copy of the scene is rendered, so that no setting of the artist's scene is ever changed. Nobody uses
-the copy, so Blender writes it to no file, not even where it is closed or saves by itself meanwhile.
+A temporary copy of the scene is rendered, so that no setting of the artist's scene is ever changed. Nothing
+uses the copy: so Blender writes it to no file, not even where it is closed or saves by itself meanwhile.
 """
 
 from __future__ import annotations

@@ -113,7 +113,9 @@ class DIORAMA_OT_import_splats(bpy.types.Operator, ImportHelper):
                     blending = moving.blending
                     body = _sequence(paths[0].stem, moving, context.scene)
                 else:
-                    body = _splats_or_sequence(sorted(paths, key=_by_numbers), blending, context.scene.frame_start)
+                    body = _splats_or_sequence(
+                        sorted(paths, key=_by_numbers), blending, context.scene.frame_start
+                    )
         except DioramaError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}

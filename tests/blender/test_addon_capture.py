@@ -177,9 +177,7 @@ def test_nothing_is_imported_while_there_is_a_copy_of_the_scene(
     monkeypatch.setattr(diorama.capture, "LONGEST_PX", 16)
     monkeypatch.setattr(diorama.capture, "_begin_render", render_and_wait)
     monkeypatch.setattr(host, "_import", lambda job: order.append(len(bpy.data.scenes)))
-    rendering = diorama.capture.Rendering(
-        bpy.context, scene.camera, tmp_path / "a.png", False, lambda error: order.append(error)
-    )
+    rendering = diorama.capture.Rendering(bpy.context, scene.camera, tmp_path / "a.png", False, order.append)
     rendering.ended = ""  # as if it went on
     host.begin_capture(rendering)
     host._to_import.append("a job that has just ended")
