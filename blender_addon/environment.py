@@ -34,8 +34,6 @@ class Plan:
 
     folder: Path
     python: str
-    needed_gb: float
-    free_gb: float
     steps: tuple[Step, ...]
     stamp: str
 
@@ -106,7 +104,7 @@ def plan(requirements: Path, folder: Path) -> Plan:
         Step("Installing the other packages", (*install, "-r", str(requirements))),
         Step("Checking it", (str(python_in(folder)), "-c", "import torch, diffusers, transformers, numba")),
     ]
-    return Plan(folder, python, NEEDED_GB, free_gb, tuple(steps), _hash(requirements))
+    return Plan(folder, python, tuple(steps), _hash(requirements))
 
 
 class Installation:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import textwrap
 from collections import deque
 from pathlib import Path
 
@@ -209,17 +208,6 @@ def unregister() -> None:
     global _host  # noqa: PLW0603
     get().close()
     _host = None
-
-
-def draw_text(layout: bpy.types.UILayout, text: str, icon: str = "NONE") -> None:
-    """A paragraph: Blender's labels do not wrap."""
-    character_px = 7.0 * (bpy.context.preferences.system.ui_scale or 1.0)  # 0 without a window
-    region = bpy.context.region
-    width = max(20, int((region.width if region else 600) / character_px) - 8)
-    column = layout.column(align=True)
-    column.scale_y = 0.8
-    for i, line in enumerate(textwrap.wrap(text, width)):
-        column.label(text=line, icon=icon if i == 0 else ("BLANK1" if icon != "NONE" else "NONE"))
 
 
 def _redraw() -> None:

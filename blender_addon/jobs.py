@@ -18,7 +18,6 @@ from .backend.protocol import DioramaError
 from .backend.request import GenerationRequest
 
 QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
-UNFINISHED = (QUEUED, RUNNING)
 MOST_RECORDS = 100
 STALE_S = 10.0  # a living Blender touches its unfinished jobs every second
 
@@ -39,7 +38,7 @@ class Job:
     @property
     def finished(self) -> bool:
         """Whether nothing more will happen to it."""
-        return self.state not in UNFINISHED
+        return self.state not in (QUEUED, RUNNING)
 
     @property
     def title(self) -> str:

@@ -6,7 +6,7 @@ import bpy
 
 from . import host
 from .backend.model_folders import State
-from .host import draw_text
+from .drawing import draw_progress, draw_text
 from .model_work import ModelWork
 
 
@@ -58,9 +58,7 @@ def _standing(state: State) -> str:
 
 
 def _draw_work(layout: bpy.types.UILayout, work: ModelWork) -> None:
-    left = "" if work.eta_s is None or not work.total else f", {work.eta_s:.0f} s left"
-    steps = f" {work.step}/{work.total}" if work.total else " …"
-    layout.progress(factor=work.fraction, text=f"{work.stage}{steps}{left}")
+    draw_progress(layout, work)
     if work.stopping:
         layout.label(text="Stopping …")
     else:

@@ -13,7 +13,7 @@ JOB = "model"  # the only job of its process
 
 
 class ModelWork:
-    """One change of a model; the preferences show `stage`, `fraction` and `error`. No bpy in here."""
+    """One change of a model; the preferences show its progress and `error`. No bpy in here."""
 
     def __init__(self, method: str, model: str, launch: Launch) -> None:
         """Begins it.
@@ -47,11 +47,6 @@ class ModelWork:
     def stopping(self) -> bool:
         """Whether it was asked to stop and has not yet."""
         return self.running and self._cancelled_at is not None
-
-    @property
-    def fraction(self) -> float:
-        """How much of the current stage is done, 0..1."""
-        return self.step / self.total if self.total else 0.0
 
     def pump(self, timeout_s: float = 0.0) -> None:
         """Takes what the backend has said, waiting for its first word at most this long."""

@@ -250,7 +250,7 @@ class DIORAMA_OT_install_backend(bpy.types.Operator):
             self,
             event,
             title="Install Backend",
-            message=f"Downloads up to {plan.needed_gb:.0f} GB into {plan.folder}, using {plan.python}",
+            message=f"Downloads up to {environment.NEEDED_GB:.0f} GB into {plan.folder}, using {plan.python}",
             confirm_text="Install",
         )
 
@@ -314,7 +314,7 @@ class DIORAMA_OT_job(bpy.types.Operator):
                 self.report({"ERROR"}, f"The folder is gone: {job.directory}")
                 return {"CANCELLED"}
             bpy.ops.wm.path_open(filepath=job.directory)
-        elif job.state not in jobs.UNFINISHED:
+        else:
             session.remove(job.id)
         return {"FINISHED"}
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import bpy
 
 from . import host, jobs, preferences
-from .host import draw_text
+from .drawing import draw_progress, draw_text
 from .jobs import Job
 from .scene.panel import InTab
 from .session import Active
@@ -127,9 +127,7 @@ def _action(row: bpy.types.UILayout, job: Job, action: str, icon: str) -> None:
 
 def _draw_active(layout: bpy.types.UILayout, active: Active, preview_icon: int, unresponsive: bool) -> None:
     layout.label(text=active.job.title, icon="OUTLINER_OB_POINTCLOUD")
-    eta = "" if active.eta_s is None or not active.total else f", {_duration(active.eta_s)} left"
-    steps = f" {active.step}/{active.total}" if active.total else " …"
-    layout.progress(factor=active.fraction, text=f"{active.stage}{steps}{eta}")
+    draw_progress(layout, active)
     if preview_icon:
         layout.template_icon(preview_icon, scale=8)
     for warning in active.warnings:
@@ -154,10 +152,6 @@ def _draw_outcome(layout: bpy.types.UILayout, job: Job) -> None:
             box.operator("diorama.install_backend", text="Repair Backend", icon="IMPORT")
     for warning in job.warnings:
         draw_text(layout.box(), warning, "INFO")
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
 CLASSES = (DIORAMA_PT_generate, DIORAMA_PT_views, DIORAMA_PT_history)

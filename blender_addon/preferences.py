@@ -5,6 +5,7 @@ from __future__ import annotations
 import bpy
 
 from . import host, model_list
+from .drawing import draw_text
 
 
 def _environment_changed(_preferences: bpy.types.AddonPreferences, _context: bpy.types.Context) -> None:
@@ -65,7 +66,7 @@ def draw_environment(layout: bpy.types.UILayout) -> None:
         layout.operator("diorama.install_cancel", icon="X")
         return
     if installation and installation.error:
-        host.draw_text(layout, f"{installation.error.message}. {installation.error.hint}", icon="ERROR")
+        draw_text(layout, f"{installation.error.message}. {installation.error.hint}", icon="ERROR")
     words, button = {
         "chosen": ("The backend uses the Python chosen below", ""),
         "ready": ("The backend is installed", "Repair Backend"),

@@ -39,11 +39,6 @@ class Active:
     step_s: float = 0.0
     stepped_at: float = dataclasses.field(default_factory=time.monotonic)
 
-    @property
-    def fraction(self) -> float:
-        """How much of the current stage is done, 0..1."""
-        return self.step / self.total if self.total else 0.0
-
 
 class Session:
     """The queue, its backend process and the history; `pump` and `run_to_end` are its two drivers."""
