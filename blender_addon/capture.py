@@ -95,7 +95,7 @@ def picture(
         DioramaError: E_OUTPUT_UNWRITABLE, or E_IMAGE if it cannot be rendered.
     """
     _make_room(path)
-    had_result = _has_result()
+    viewers = _viewers()
     scene = context.scene.copy()
     try:
         _prepare(scene, context, camera, path, only_selected)
@@ -103,7 +103,7 @@ def picture(
     except RuntimeError as error:  # the operator's report
         raise _error(str(error).removeprefix("Error: ").strip()) from error
     finally:
-        _remove(scene, had_result)
+        _remove(scene, viewers)
     if not path.is_file():
         raise _error("the render was cancelled")
 
@@ -132,7 +132,7 @@ class Rendering:
         _make_room(path)
         self.path, self.then = path, then
         self.ended = ""  # or "completed" or "cancelled"
-        self._had_result = _has_result()
+        self._viewers = _viewers()
         self._on_end = (
             (bpy.app.handlers.render_complete, lambda *_: setattr(self, "ended", "completed")),
             (bpy.app.handlers.render_cancel, lambda *_: setattr(self, "ended", "cancelled")),
@@ -169,7 +169,7 @@ class Rendering:
             if function in told:
                 told.remove(function)
         if not bpy.app.is_job_running("RENDER"):
-            _remove(self._scene, self._had_result)
+            _remove(self._scene, self._viewers)
 
 
 def _begin_render(context: bpy.types.Context, scene: str) -> None:
@@ -192,15 +192,15 @@ def _make_room(path: Path) -> None:
         raise DioramaError("E_OUTPUT_UNWRITABLE", f"cannot write {path}: {reason}") from error
 
 
-def _has_result() -> bool:
-    return any(image.type == "RENDER_RESULT" for image in bpy.data.images)
+def _viewers() -> set[bpy.types.Image]:
+    """The images that a render makes: "Render Result" and "Viewer Node"."""
+    return {image for image in bpy.data.images if image.source == "VIEWER"}
 
 
-def _remove(copy: bpy.types.Scene, had_result: bool) -> None:
-    """Takes away the copy, and the image "Render Result" if there was none before."""
+def _remove(copy: bpy.types.Scene, before: set[bpy.types.Image]) -> None:
+    """Takes away the copy, and the viewers that were not there before it."""
     bpy.data.scenes.remove(copy)
-    if not had_result:
-        bpy.data.batch_remove([image for image in bpy.data.images if image.type == "RENDER_RESULT"])
+    bpy.data.batch_remove(_viewers() - before)
 
 
 def _prepare(
