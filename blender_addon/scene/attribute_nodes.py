@@ -34,6 +34,7 @@ def named(f: Formulas, name: str, data_type: str) -> Field:
 
 
 def store(f: Formulas, geometry: Field, name: str, data_type: str, domain: str, value: Field) -> Field:
+    """The geometry with an attribute set."""
     kind = {"data_type": data_type, "domain": domain}
     return f.node(
         "GeometryNodeStoreNamedAttribute", geometry, None, name, value, settings=kind, label=name

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from ..backend.ply import SH_C0
 from .attribute_nodes import named, sample, store
 from .node_formulas import Field, Formulas, Node
 
-_SH_C0 = 0.28209479177387814
 _SH_C1 = 0.4886025119029199
 _SH_C2 = (1.0925484305920792, 0.31539156525252005, 0.5462742152960396)
 _SH_C3 = (0.5900435899266435, 2.890611442640554, 0.4570457994644658, 0.3731763325901154, 1.445305721320277)
@@ -35,7 +35,7 @@ def coloured_quads(
         to_own = f.node("FunctionNodeInvertRotation", own["Rotation"]).first
         from_camera = world_centre - camera["Location"]
         direction = f.node("FunctionNodeRotateVector", from_camera, to_own).first
-        plain = named(f, "sh_0", "FLOAT_VECTOR") * _SH_C0 + (0.5, 0.5, 0.5)
+        plain = named(f, "sh_0", "FLOAT_VECTOR") * SH_C0 + (0.5, 0.5, 0.5)
         harmonic = _harmonics(f, plain, f.vector_math("NORMALIZE", direction))
 
         def coloured(srgb: Field) -> Field:

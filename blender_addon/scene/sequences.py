@@ -12,7 +12,7 @@ import bpy
 
 from ..backend.ply import GaussianCloud
 from ..backend.protocol import DioramaError
-from .attribute_nodes import named, shared
+from .attribute_nodes import named, shared, store
 from .modifier_inputs import get_input, input_path, set_inputs
 from .node_formulas import Field, Formulas
 from .splats import splat_mesh, splat_object
@@ -161,8 +161,7 @@ def _build_group(group: bpy.types.NodeTree) -> None:
             ("sh_0", "FLOAT_VECTOR", "VECTOR"),
         ):
             value = between(named(f, name, data_type), data_type, mix_type)
-            kind = {"data_type": data_type, "domain": "POINT"}
-            moved = f.node("GeometryNodeStoreNamedAttribute", moved, None, name, value, settings=kind).first
+            moved = store(f, moved, name, data_type, "POINT", value)
 
     with f.frame("Only where it can be"):
         sizes = [f.node("GeometryNodeAttributeDomainSize", cloud)["Point Count"] for cloud in (here, there)]

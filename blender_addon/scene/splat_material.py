@@ -7,7 +7,7 @@ import bpy
 from .attribute_nodes import shared
 from .node_formulas import Formulas
 
-_MIN_ALPHA = 1 / 255
+MIN_ALPHA = 1 / 255  # of a splat at its rim
 _MAX_ALPHA = 0.99
 
 
@@ -35,7 +35,7 @@ def _build(material: bpy.types.Material, method: str) -> None:
         offset = f.node("ShaderNodeAttribute", settings={"attribute_name": "splat_offset"})["Vector"]
         colour = f.node("ShaderNodeAttribute", settings={"attribute_name": "splat_color"})
         alpha = colour["Alpha"] * f.math("EXPONENT", offset.dot(offset) * -0.5)
-        alpha = f.minimum(alpha, _MAX_ALPHA) * (alpha > _MIN_ALPHA)
+        alpha = f.minimum(alpha, _MAX_ALPHA) * (alpha > MIN_ALPHA)
 
     with f.frame("The splat's colour as light, or lit where it has a normal"):
         normal = f.node("ShaderNodeAttribute", settings={"attribute_name": "splat_normal"})["Vector"]

@@ -1,4 +1,4 @@
-"""The one node group and the one material that show splats exactly, in Cycles and EEVEE, without the add-on.
+"""The one node group that shows splats exactly, in Cycles and EEVEE, without the add-on.
 
 A splat object is a mesh of loose vertices, one per splat, with its size, rotation, opacity and spherical
 harmonics as attributes. The node group turns every vertex into one quad that covers the splat's ellipse as
@@ -16,6 +16,7 @@ import bpy
 from .attribute_nodes import named, sample, shared, store
 from .colour_nodes import coloured_quads
 from .node_formulas import Field, Formulas, Node
+from .splat_material import MIN_ALPHA
 
 GROUP_NAME = "Diorama Splats"
 
@@ -23,7 +24,6 @@ _FREE_VIEW_K = 1.5  # standard deviations shown in free viewing: little overlap,
 _FREE_VIEW_MIN_OPACITY = 0.05  # Solid view knows no opacity, so what hardly shows must not hide the rest
 _NEAR = 0.01  # metres; splats nearer to the camera than this are not drawn
 _FIELD_MARGIN = 1.3  # the projection is linearised at most this far outside the picture (Kerbl et al.'s code)
-_MIN_ALPHA = 1 / 255
 # Driver variables: name -> property of the active scene. Simple expressions need neither Python nor trust.
 _CAMERA_VARIABLES = {
     "type": "camera.data.type",  # 0 perspective, 1 orthographic
@@ -197,7 +197,7 @@ def _ellipse(f: Formulas, view: _View) -> _Ellipse:
         random = f.node("FunctionNodeRandomValue", 0.0, 1.0).first
         opacity = named(f, "opacity", "FLOAT") * f.input("Opacity")
         chosen = (random < f.input("Density")) * _inside_crop(f, centre, view.own)
-        k = f.sqrt(2 * f.math("LOGARITHM", f.maximum(opacity / _MIN_ALPHA, 1.0), math.e)) * in_front * chosen
+        k = f.sqrt(2 * f.math("LOGARITHM", f.maximum(opacity / MIN_ALPHA, 1.0), math.e)) * in_front * chosen
         l11 = f.sqrt(a)
         l21 = b / l11
         l22 = f.sqrt(f.maximum(c - l21 * l21, 0.0))
