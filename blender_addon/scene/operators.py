@@ -166,10 +166,7 @@ class DIORAMA_OT_export_splats(bpy.types.Operator, ExportHelper):
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
         """Only for splats."""
-        if splats.is_splats(context.active_object):
-            return True
-        cls.poll_message_set("Select a splat object")
-        return False
+        return _poll_splats(cls, context)
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         """Exports it."""
@@ -209,7 +206,7 @@ class DIORAMA_OT_crop_splats(bpy.types.Operator):
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
         """Only for splats."""
-        return splats.is_splats(context.active_object)
+        return _poll_splats(cls, context)
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         """Adds the box or the ball around all splats, and selects it."""
@@ -279,6 +276,13 @@ CLASSES = (
     DIORAMA_OT_prepare_render,
 )
 _register, _unregister = bpy.utils.register_classes_factory(CLASSES)
+
+
+def _poll_splats(operator: type[bpy.types.Operator], context: bpy.types.Context) -> bool:
+    if splats.is_splats(context.active_object):
+        return True
+    operator.poll_message_set("Select a splat object")
+    return False
 
 
 def _count(path: Path) -> int:

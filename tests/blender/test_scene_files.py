@@ -225,6 +225,12 @@ def test_very_large_file_is_imported_only_on_request(extension, tmp_path, monkey
     import_splats(tmp_path / "a.ply", very_large=True)
 
 
+def test_what_needs_splats_says_so(extension):
+    for operator in (bpy.ops.diorama.export_splats, bpy.ops.diorama.crop_splats):
+        with pytest.raises(RuntimeError, match="Select a splat object"):
+            operator()
+
+
 @pytest.mark.parametrize("shape", ["CUBE", "SPHERE"])
 def test_crop_begins_around_everything_and_is_exported(extension, tmp_path, shape):
     cloud = make_cloud(200)
