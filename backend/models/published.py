@@ -5,8 +5,6 @@ Each is converted once, to a folder with `config.json` and safetensors that `fro
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,8 +118,6 @@ NETWORKS = {
 def convert(name: str, sources: Sequence[Path], target: Path) -> int:
     """Turns published weight files into the folder `target`, which `from_pretrained` reads.
 
-    The folder appears whole or not at all.
-
     Args:
         name: one of `NETWORKS`.
         sources: the published files; most networks come from one.
@@ -148,12 +144,5 @@ def convert(name: str, sources: Sequence[Path], target: Path) -> int:
     with torch.device("meta"):
         model = network.make()
     load_strictly(model, weights, names)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
-        model.save_pretrained(unfinished)
-        unfinished.rename(target)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
+    model.save_pretrained(target)
     return len(weights)
