@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..cameras import opencv_from_world
 from ..ply import GaussianCloud
 from .fitting import Compositing, cloud_of, fit, leaves_of
 from .pictures import Pictures
@@ -60,10 +62,11 @@ def track(
 ) -> list[GaussianCloud]:
     """One cloud per frame, all of the same Gaussians in the same order: only places and rotations differ.
 
-    A canonical cloud is fitted to the frame that `start` shows best. From there it is followed outwards,
-    frame by frame: each begins where the last two frames' velocity leads, is moved as a whole, in parts, then
-    Gaussian by Gaussian. In the end all frames, and the appearance that they share, are fitted together.
-    Neighbourhoods are kept rigid throughout. Harmonics above degree 0 do not turn with the Gaussians.
+    A canonical cloud is fitted to the frame that `start` shows best, and what fewer than two views look at is
+    left out of it. From there it is followed outwards, frame by frame: each begins where the last two frames'
+    velocity leads, is moved as a whole, in parts, then Gaussian by Gaussian. In the end all frames, and the
+    appearance that they share, are fitted together. Neighbourhoods are kept rigid throughout. Harmonics above
+    degree 0 do not turn with the Gaussians.
 
     Args:
         start: clouds of each frame, as a feed-forward reconstructor makes them, which need not correspond.
@@ -89,6 +92,7 @@ def track(
     canonical = fit(
         start[key], images[:, key], cameras, fov_deg, effort.canonical, _COMPOSITING, seed, step_done
     )
+    canonical = _located(canonical, cameras.float(), fov_deg, *images.shape[-2:])
     rest = {name: leaf.detach() for name, leaf in leaves_of(canonical).items()}
     near = neighbours(rest["means"], _NEIGHBOURS)
     whole, parts = (parts_of(rest["means"], many) for many in (1, _PARTS))
@@ -116,6 +120,23 @@ def _best_frame(pictures: Pictures, start: Sequence[GaussianCloud]) -> int:
         for frame, cloud in enumerate(start)
     ]
     return int(np.argmin(errors))
+
+
+def _located(
+    cloud: GaussianCloud,
+    cameras: Tensor,  # [V, 4, 4] camera-to-world
+    fov_deg: float,
+    height: int,
+    width: int,
+) -> GaussianCloud:
+    """The Gaussians that two views look at. Nothing says how far away others are, and so they float."""
+    viewmats = opencv_from_world(cameras)
+    points = torch.from_numpy(cloud.means) @ viewmats[:, :3, :3].mT + viewmats[:, None, :3, 3]  # [V, N, 3]
+    x, y, ahead = points.unbind(-1)
+    reach = ahead * math.tan(math.radians(fov_deg) / 2)
+    views = ((x.abs() <= reach) & (y.abs() <= reach * height / width)).sum(0)
+    kept = (views >= views.max().clamp_max(2)).numpy()
+    return GaussianCloud(**{name: values[kept] for name, values in vars(cloud).items()})
 
 
 def _moved_on(last: Leaves, before: Leaves | None) -> Leaves:

@@ -89,6 +89,17 @@ def test_noise_in_the_pictures_flickers_less_than_in_clouds_of_each_frame():
     assert after < 0.5 * before
 
 
+def test_gaussians_that_only_one_view_looks_at_are_left_out():
+    images = video(swimming(100, 2), CAMERAS, 24)
+    floating = torch.tensor([[1.45, 0.8, 0.0], [-0.8, 1.45, 0.0], [0.0, 0.0, 1.5]])  # in one, one, no view
+    start = [fitting.cloud_of(fitting.leaves_of(cloud)) for cloud in guesses(images, 60)]
+    for cloud in start:
+        cloud.means[:3], cloud.opacities[:3] = floating.numpy(), 0.6
+    tracked = tracking.track(images, CAMERAS, FOV_DEG, start, effort=tracking.Effort(5, 2, 2, 2, 2))
+    assert [len(cloud) for cloud in tracked] == [57, 57]
+    assert max(np.linalg.norm(cloud.means, axis=1).max() for cloud in tracked) < 0.8
+
+
 def test_the_same_seed_gives_the_same_clouds():
     images = video(swimming(100, 2), CAMERAS[:2], 24)
     start, effort = guesses(images, 60), tracking.Effort(5, 2, 2, 2, 2)
