@@ -15,12 +15,13 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from backend.models import converters
-from backend.models.checkpoints import load_strictly, read_checkpoint
-from backend.models.lgm import LGM
-from backend.models.multiview_motion_unet import MultiViewMotionUNet
-from backend.models.videomv_unet import VideoMVImageUNet, VideoMVUNet
-from backend.protocol import DioramaError
+from ..protocol import DioramaError
+from . import converters
+from .alignment import bases_named_in, check_bases
+from .checkpoints import load_strictly, read_checkpoint
+from .lgm import LGM
+from .multiview_motion_unet import MultiViewMotionUNet
+from .videomv_unet import VideoMVImageUNet, VideoMVUNet
 
 
 @dataclass(frozen=True)
@@ -144,5 +145,8 @@ def convert(name: str, sources: Sequence[Path], target: Path) -> int:
     with torch.device("meta"):
         model = network.make()
     load_strictly(model, weights, names)
+    for source in sources:
+        if trained_on := bases_named_in(source):
+            check_bases(model, trained_on, source)
     model.save_pretrained(target)
     return len(weights)
