@@ -12,7 +12,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("KMP_BLOCKTIME", "0")
 
 from . import models_command, protocol
-from .request import METHODS, MODELS, GenerationRequest
+from .request import METHODS, GenerationRequest
+from .weights import MODELS
 
 EPILOG = """exit codes: 0 done · 1 failed · 2 the request is wrong · 3 the installation is incomplete ·
 4 the output folder cannot be written · 5 out of memory · 130 cancelled"""
@@ -53,8 +54,8 @@ def _parser() -> argparse.ArgumentParser:
     models_command.add_arguments(
         commands.add_parser("models", help="list, download, convert, verify or remove models", epilog=EPILOG)
     )
-    commands.add_parser("train", help="train a model: starter, videomv or vivid-zoo")
-    commands.add_parser("evaluate", help="measure a model")
+    commands.add_parser("train", help="train a model: starter, starter-motion, videomv or vivid-zoo")
+    commands.add_parser("evaluate", help="measure asset folders, or a starter")
     generate = commands.add_parser("generate", help="prompt to asset folder", epilog=EPILOG)
     generate.add_argument("prompt", nargs="?", default="")
     generate.add_argument("--image", help="a picture of the object, for models that are told by one")

@@ -13,7 +13,6 @@ A folder without asset.json is unfinished, whatever else it holds.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import math
@@ -27,15 +26,14 @@ from typing import Any
 import numpy as np
 
 from .ply import GaussianCloud, read_ply, write_ply
-from .protocol import DioramaError
-from .sequence_file import write_sequence
+from .protocol import DISK_FULL, DioramaError
+from .sequence_file import BLENDINGS, write_sequence
 
 __all__ = ["Asset", "GaussianCloud", "read_asset", "read_ply", "write_asset", "write_ply"]
 
 SCHEMA = 1
 MANIFEST = "asset.json"
 MESH = "mesh.glb"
-BLENDINGS = ("linear", "display")
 FPS = 8.0  # of moving assets that do not say it: video networks learn from every third frame of 24
 
 
@@ -124,7 +122,7 @@ def write_asset(
         (staging / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", "utf-8")
         _replace(directory, staging, list(files))
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in DISK_FULL:
             raise DioramaError(
                 "E_DISK_FULL", f"no space left for {directory}", "Free some space or choose another folder."
             ) from error

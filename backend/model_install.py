@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -256,7 +257,7 @@ def _compare_with_before(folder: Path, sources: dict[str, Any], progress: Progre
 
 def _put_in_place(unfinished: Path, folder: Path) -> None:
     """Moves the finished folder to its name; what else the user keeps under that name stays."""
-    if (folder / MANIFEST).is_file():
+    with contextlib.suppress(DioramaError):  # no manifest, or a damaged one, which is replaced then
         model_folders.remove_files(folder)
     if not folder.exists():
         unfinished.rename(folder)

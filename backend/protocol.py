@@ -12,6 +12,8 @@ VERSION = (1, 0)  # the host refuses another major version, and ignores notifica
 MAX_LINE_BYTES = 1 << 20  # everything large is a file; a longer line is a defect or garbage
 ALIVE_EVERY_S = 2.0
 
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)  # of the system's errors, those that say so
+
 Message = dict[str, Any]
 
 REMEDIES = {
@@ -181,7 +183,7 @@ def explained(error: BaseException) -> DioramaError:
     if is_out_of_memory(error):
         return DioramaError("E_OUT_OF_MEMORY", "there was not enough memory", detail=detail)
     # safetensors has an error of its own, and only its text says what the system said
-    if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error):
+    if getattr(error, "errno", None) in DISK_FULL or "No space left on device" in str(error):
         where = getattr(error, "filename", None) or error
         return DioramaError("E_DISK_FULL", f"the disk is full: {where}", detail=detail)
     if isinstance(error, ImportError) and not (error.name or "").startswith(("backend", "kernels")):

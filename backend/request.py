@@ -7,10 +7,10 @@ import math
 from typing import Any
 
 from . import weights
+from .model_folders import known
 from .protocol import DioramaError
 
 METHODS = ("reconstruct", "distill")
-MODELS = {name: model.description for name, model in weights.MODELS.items()}
 MAX_PROMPT_CHARACTERS = 1000
 MAX_RADIUS = 100.0  # objects are about a metre large: beyond this, a pixel or less of a view
 MAX_SEED = 2**31 - 1  # the largest number in a Blender integer field
@@ -52,12 +52,7 @@ class GenerationRequest:
                 "E_PROMPT_TOO_LONG",
                 f"the prompt has {len(self.prompt)} characters; at most {MAX_PROMPT_CHARACTERS} are read",
             )
-        if self.model not in MODELS:
-            raise DioramaError(
-                "E_MODEL_UNKNOWN",
-                f"there is no model {self.model!r}",
-                hint=f"Choose one of: {', '.join(sorted(MODELS))}.",
-            )
+        known(self.model)
         _check_source(self.model, self.image)
         _check_integer("seed", self.seed, 0, MAX_SEED)
         if self.views is not None:

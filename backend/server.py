@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import platform
@@ -169,7 +168,7 @@ MODEL_JOBS: dict[str, ModelJob] = {
 
 
 def probe() -> dict[str, Any]:
-    """What this environment can do: torch's version and the devices it sees.
+    """What this environment can do: the versions of its packages and the devices that they can use.
 
     Raises:
         DioramaError: E_ENVIRONMENT if a package is missing or cannot be loaded.
@@ -184,8 +183,5 @@ def probe() -> dict[str, Any]:
             memory_gib = torch.cuda.get_device_properties(i).total_memory / 2**30
             name = f"{torch.cuda.get_device_name(i)}, {memory_gib:.0f} GB"
             devices.append({"name": f"cuda:{i}", "description": name})
-    with contextlib.suppress(AttributeError):
-        if torch.backends.mps.is_available():
-            devices.append({"name": "mps", "description": "Apple GPU"})
     versions = {"torch": torch.__version__, "diffusers": diffusers.__version__}
     return {"versions": {**versions, "transformers": transformers.__version__}, "devices": devices}

@@ -49,19 +49,18 @@ def render(
 
 def fit(
     cloud: GaussianCloud,
-    images: Tensor,  # [V, 3|4, H, W] sRGB, straight alpha, 0..1
+    images: Tensor,  # [V, 4, H, W] sRGB, straight alpha, 0..1
     cameras: Tensor,  # [V, 4, 4] camera-to-world, Blender's axes
     fov_deg: float,
     steps: int = 240,
     compositing: Compositing = "linear",
-    background: tuple[float, float, float] = (0.0, 0.0, 0.0),
     seed: int = 0,
     on_step: Callable[[int, float], None] | None = None,
 ) -> GaussianCloud:
     """Moves, turns, stretches and recolours the Gaussians until their pictures are the given ones.
 
-    Every step draws one view. Pictures with alpha are seen before a background of another colour each
-    time, so that what is behind the object cannot be faked; pictures without alpha have `background`.
+    Every step draws one view, before a background of another colour each time, so that what is behind the
+    object cannot be faked.
 
     Args:
         cloud: where to begin; its number of Gaussians and its degree of spherical harmonics stay.
@@ -74,22 +73,17 @@ def fit(
     leaves = leaves_of(cloud)
     optimizer, decay = optimizer_of(leaves, float(np.median(cloud.scales)), steps)
     generator = torch.Generator().manual_seed(seed)
-    pictures = images.float().movedim(1, -1)  # [V, H, W, 3|4]
+    pictures = images.float().movedim(1, -1)  # [V, H, W, 4]
     height, width = pictures.shape[1:3]
     order: list[int] = []
     for step in range(steps):
         if not order:
             order = torch.randperm(len(pictures), generator=generator).tolist()
         view = order.pop()
-        behind = torch.tensor([background])
-        target = pictures[view]
-        if target.shape[-1] == 4:
-            behind = torch.rand(1, 3, generator=generator)
-            target = over(target, behind, compositing)
-        image = render(leaves, cameras[view : view + 1].float(), fov_deg, height, width, behind, compositing)[
-            0
-        ]
-        error = (image - target).abs().mean()
+        behind = torch.rand(1, 3, generator=generator)
+        camera = cameras[view : view + 1].float()
+        image = render(leaves, camera, fov_deg, height, width, behind, compositing)[0]
+        error = (image - over(pictures[view], behind, compositing)).abs().mean()
         optimizer.zero_grad()
         error.backward()
         optimizer.step()
@@ -194,7 +188,6 @@ def cloud_in_silhouettes(
     fov_deg: float,
     count: int,
     seed: int = 0,
-    sh_degree: int = 0,
 ) -> GaussianCloud:
     """A first guess: grey Gaussians on the skin of the volume that all the silhouettes leave.
 
@@ -224,11 +217,10 @@ def cloud_in_silhouettes(
     chosen = voxels[torch.randint(len(voxels), (count,), generator=generator)]
     means = chosen + step * (torch.rand(count, 3, generator=generator) - 0.5)
     size = step * math.sqrt(len(voxels) / count)  # so that together they cover the skin
-    sh = np.zeros((count, (sh_degree + 1) ** 2, 3), np.float32)
     return GaussianCloud(
         means=means.numpy(),
         quats=np.tile(np.array([1, 0, 0, 0], np.float32), (count, 1)),
         scales=np.full((count, 3), 0.5 * size, np.float32),
         opacities=np.full(count, 0.5, np.float32),
-        sh=sh,
+        sh=np.zeros((count, 1, 3), np.float32),
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -127,17 +126,11 @@ def mesh_from_gaussians(
     return TexturedMesh(vertices, normals, faces, uv, texture)
 
 
-def write_glb(path: Path | str, mesh: TexturedMesh) -> None:
-    """Writes a mesh as binary glTF, in which Y is up; Blender's importer turns it back.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    Path(path).write_bytes(glb_of(mesh))
-
-
 def glb_of(mesh: TexturedMesh) -> bytes:
-    """A mesh as the bytes of a GLB file: one object "mesh" with one material that has no shine."""
+    """A mesh as the bytes of a GLB file: one object "mesh" with one material that has no shine.
+
+    In glTF Y is up; Blender's importer turns it back.
+    """
     material = trimesh.visual.material.PBRMaterial(
         name="mesh",
         baseColorTexture=Image.fromarray(mesh.texture),

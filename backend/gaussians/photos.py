@@ -17,6 +17,7 @@ from kernels.spherical_harmonics import view_dependent_colors
 from ..cameras import intrinsics, opencv_from_world
 from ..ply import GaussianCloud
 from .color import linear_to_srgb, srgb_to_linear
+from .fitting import Compositing
 
 SOLID = 0.5  # what hides at least this part of what is behind it is the object
 _LAYERS = 24  # in depth, by which the front of the object is told from what shines through it
@@ -71,7 +72,7 @@ def photograph(
     size_px: tuple[int, int],  # height, width
     *,
     perspective: bool,
-    compositing: str,
+    compositing: Compositing,
 ) -> Photo:
     """Takes a photo of the Gaussians themselves."""
     means, quats, scales, opacities, sh = (
@@ -124,7 +125,7 @@ def all_around(
     radius: float,  # of the ball that is seen
     count: int,
     size_px: int,
-    compositing: str,
+    compositing: Compositing,
 ) -> Iterator[Photo]:
     """Orthographic photos from evenly spread directions, above and below too (a Fibonacci lattice)."""
     half = 0.5 * size_px
@@ -149,7 +150,7 @@ def given(
     fov_deg: float,
     cloud: GaussianCloud,
     least_px: int,
-    compositing: str,
+    compositing: Compositing,
 ) -> Photo:
     """A view with the distances of the Gaussians in it, enlarged until these are fine enough.
 

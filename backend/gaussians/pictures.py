@@ -16,26 +16,22 @@ class Pictures:
 
     def __init__(
         self,
-        images: Tensor,  # [V, F, 3|4, H, W] sRGB, straight alpha
+        images: Tensor,  # [V, F, 4, H, W] sRGB, straight alpha
         cameras: Tensor,  # [V, 4, 4] camera-to-world
         fov_deg: float,
         compositing: Compositing,
-        background: Tensor,  # [1, 3] of pictures without alpha
         seed: int,
     ) -> None:
-        self.pixels = images.float().movedim(2, -1)  # [V, F, H, W, 3|4]
+        self.pixels = images.float().movedim(2, -1)  # [V, F, H, W, 4]
         self.cameras, self.fov_deg, self.compositing = cameras, fov_deg, compositing
-        self.background = background
         self.generator = torch.Generator().manual_seed(seed)
 
     def error(self, cloud: dict[str, Tensor], frame: int, view: int | None = None) -> Tensor:
         """Mean absolute difference from one view of a frame, by default any, before any background."""
         if view is None:
             view = int(torch.randint(len(self.pixels), (), generator=self.generator))
-        target, behind = self.pixels[view, frame], self.background
-        if target.shape[-1] == 4:
-            behind = torch.rand(1, 3, generator=self.generator)
-            target = over(target, behind, self.compositing)
+        behind = torch.rand(1, 3, generator=self.generator)
+        target = over(self.pixels[view, frame], behind, self.compositing)
         height, width = target.shape[:2]
         camera = self.cameras[view : view + 1]
         image = render(cloud, camera, self.fov_deg, height, width, behind, self.compositing)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -9,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..cameras import opencv_from_world
 from ..ply import GaussianCloud
-from .fitting import Compositing, cloud_in_silhouettes, cloud_of, fit, leaves_of
+from .fitting import Compositing, cloud_of, fit, leaves_of
 from .pictures import Pictures
 from .rigidity import (
     Neighbours,
@@ -27,6 +29,7 @@ from .rigidity import (
 
 Leaves = dict[str, Tensor]
 
+_COMPOSITING: Compositing = "linear"
 _NEIGHBOURS = 8
 _PARTS = 48
 _RIGID, _SMOOTH = 0.02, 0.02  # weights beside the mean absolute error of the pictures
@@ -49,40 +52,33 @@ class Effort:
 
 
 def track(
-    images: Tensor,  # [V, F, 3|4, H, W] sRGB, straight alpha, 0..1
+    images: Tensor,  # [V, F, 4, H, W] sRGB, straight alpha, 0..1
     cameras: Tensor,  # [V, 4, 4] camera-to-world, Blender's axes, still
     fov_deg: float,
-    start: Sequence[GaussianCloud] | None = None,
-    count: int = 8000,
-    key_frame: int | None = None,
-    compositing: Compositing = "linear",
-    background: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    start: Sequence[GaussianCloud],  # [F]
     effort: Effort = Effort(),
     seed: int = 0,
     on_step: Callable[[int, int], None] | None = None,
 ) -> list[GaussianCloud]:
     """One cloud per frame, all of the same Gaussians in the same order: only places and rotations differ.
 
-    A canonical cloud is fitted to one frame. From there it is followed outwards, frame by frame: each begins
-    where the last two frames' velocity leads, is moved as a whole, in parts, then Gaussian by Gaussian. In
-    the end all frames, and the appearance that they share, are fitted together. Neighbourhoods are kept rigid
-    throughout. Harmonics above degree 0 do not turn with the Gaussians.
+    A canonical cloud is fitted to the frame that `start` shows best, and what fewer than two views look at is
+    left out of it. From there it is followed outwards, frame by frame: each begins where the last two frames'
+    velocity leads, is moved as a whole, in parts, then Gaussian by Gaussian. In the end all frames, and the
+    appearance that they share, are fitted together. Neighbourhoods are kept rigid throughout. Harmonics above
+    degree 0 do not turn with the Gaussians.
 
     Args:
         start: clouds of each frame, as a feed-forward reconstructor makes them, which need not correspond.
-            The canonical one begins as that of the key frame. Without them it begins in the silhouettes.
-        count: of Gaussians, where there is no `start`.
-        key_frame: to fit the canonical cloud to; by default the frame that `start` shows best, or without
-            `start` the one that shows most of the object.
-        compositing, background: as in `fit`.
+            The canonical one begins as that of its frame.
         on_step: called with the steps done and their total; may raise.
 
     Raises:
-        ValueError: sizes do not fit together, or there is neither `start` nor alpha.
+        ValueError: sizes do not fit together.
 
     Source: Luiten et al., Dynamic 3D Gaussians (2023); its regularisers are in `rigidity`.
     """
-    _check(images, cameras, start, key_frame)
+    _check(images, cameras, start)
     frames, total, done = images.shape[1], effort.total(images.shape[1]), 0
 
     def step_done(*_: object) -> None:
@@ -91,12 +87,12 @@ def track(
         if on_step:
             on_step(done, total)
 
-    pictures = Pictures(images, cameras.float(), fov_deg, compositing, torch.tensor([background]), seed)
-    key = key_frame if key_frame is not None else _best_frame(pictures, start)
-    first = start[key] if start else cloud_in_silhouettes(images[:, key], cameras, fov_deg, count, seed)
+    pictures = Pictures(images, cameras.float(), fov_deg, _COMPOSITING, seed)
+    key = _best_frame(pictures, start)
     canonical = fit(
-        first, images[:, key], cameras, fov_deg, effort.canonical, compositing, background, seed, step_done
+        start[key], images[:, key], cameras, fov_deg, effort.canonical, _COMPOSITING, seed, step_done
     )
+    canonical = _located(canonical, cameras.float(), fov_deg, *images.shape[-2:])
     rest = {name: leaf.detach() for name, leaf in leaves_of(canonical).items()}
     near = neighbours(rest["means"], _NEIGHBOURS)
     whole, parts = (parts_of(rest["means"], many) for many in (1, _PARTS))
@@ -116,16 +112,31 @@ def track(
     return _clouds(moving, rest)
 
 
-def _best_frame(pictures: Pictures, start: Sequence[GaussianCloud] | None) -> int:
-    views, frames = pictures.pixels.shape[:2]
-    if start is None:
-        return int(pictures.pixels[..., 3].sum(dim=(0, 2, 3)).argmax())
-    with torch.no_grad():
-        errors = [
-            sum(float(pictures.error(leaves_of(start[frame]), frame, view)) for view in range(views))
-            for frame in range(frames)
-        ]
+@torch.no_grad()
+def _best_frame(pictures: Pictures, start: Sequence[GaussianCloud]) -> int:
+    views = range(len(pictures.pixels))
+    errors = [
+        sum(float(pictures.error(leaves_of(cloud), frame, view)) for view in views)
+        for frame, cloud in enumerate(start)
+    ]
     return int(np.argmin(errors))
+
+
+def _located(
+    cloud: GaussianCloud,
+    cameras: Tensor,  # [V, 4, 4] camera-to-world
+    fov_deg: float,
+    height: int,
+    width: int,
+) -> GaussianCloud:
+    """The Gaussians that two views look at. Nothing says how far away others are, and so they float."""
+    viewmats = opencv_from_world(cameras)
+    points = torch.from_numpy(cloud.means) @ viewmats[:, :3, :3].mT + viewmats[:, None, :3, 3]  # [V, N, 3]
+    x, y, ahead = points.unbind(-1)
+    reach = ahead * math.tan(math.radians(fov_deg) / 2)
+    views = ((x.abs() <= reach) & (y.abs() <= reach * height / width)).sum(0)
+    kept = (views >= views.max().clamp_max(2)).numpy()
+    return GaussianCloud(**{name: values[kept] for name, values in vars(cloud).items()})
 
 
 def _moved_on(last: Leaves, before: Leaves | None) -> Leaves:
@@ -261,17 +272,11 @@ def _clouds(moving: Leaves, appearance: Leaves) -> list[GaussianCloud]:
     ]
 
 
-def _check(
-    images: Tensor, cameras: Tensor, start: Sequence[GaussianCloud] | None, key_frame: int | None
-) -> None:
-    if images.dim() != 5 or images.shape[2] not in (3, 4):
-        raise ValueError(f"images are {list(images.shape)}, expected [V, F, 3 or 4, H, W]")
+def _check(images: Tensor, cameras: Tensor, start: Sequence[GaussianCloud]) -> None:
+    if images.dim() != 5 or images.shape[2] != 4:
+        raise ValueError(f"images are {list(images.shape)}, expected [V, F, 4, H, W]")
     views, frames = images.shape[:2]
     if tuple(cameras.shape) != (views, 4, 4):
         raise ValueError(f"cameras are {list(cameras.shape)}, expected [{views}, 4, 4]: one for each view")
-    if start is None and images.shape[2] == 3:
-        raise ValueError("pictures without alpha have no silhouettes to begin with: give the frames' clouds")
-    if start is not None and len(start) != frames:
+    if len(start) != frames:
         raise ValueError(f"{len(start)} clouds to start from for {frames} frames: give one for each")
-    if key_frame is not None and not 0 <= key_frame < frames:
-        raise ValueError(f"key frame {key_frame} is not one of the {frames} frames")

@@ -27,6 +27,29 @@ def save_alignment(network: MultiViewMotionUNet, path: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
+def bases_named_in(path: Path) -> str | None:
+    """The fingerprint of the networks that an alignment belongs to; None for any other file of weights."""
+    if path.suffix != ".safetensors":
+        return None
+    with safe_open(path, "pt") as file:
+        return (file.metadata() or {}).get(_BASES)
+
+
+def check_bases(network: MultiViewMotionUNet, trained_on: str, path: Path) -> None:
+    """Refuses the alignment in `path` if the network's other weights are not those it was trained between.
+
+    Raises:
+        DioramaError: E_WEIGHTS_CORRUPT.
+    """
+    here = bases_sha256(network)
+    if trained_on != here:
+        raise DioramaError(
+            "E_WEIGHTS_CORRUPT",
+            f"{path.name} was trained on other weights ({trained_on[:12]}…) than those here ({here[:12]}…)",
+            "Load the multi-view and motion networks that it was trained between, or train it on these.",
+        )
+
+
 def load_alignment(network: MultiViewMotionUNet, path: Path) -> None:
     """Fills the alignment layers of a network whose other weights are already in place.
 
@@ -62,13 +85,7 @@ def load_alignment(network: MultiViewMotionUNet, path: Path) -> None:
             "This is the alignment of another network.",
             detail="\n".join(sorted([*missing, *unexpected, *unfit])),
         )
-    here = bases_sha256(network)
-    if trained_on != here:
-        raise DioramaError(
-            "E_WEIGHTS_CORRUPT",
-            f"{path.name} was trained on other weights ({trained_on[:12]}…) than those here ({here[:12]}…)",
-            "Load the multi-view and motion networks that it was trained between, or train it on these.",
-        )
+    check_bases(network, trained_on, path)
     with torch.no_grad():
         for name, parameter in wanted.items():
             parameter.copy_(tensors[name])

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from backend.protocol import DioramaError
+from ..protocol import DioramaError
 
 _LISTED = 12  # names of each kind in a refusal; the rest is in its detail
 

@@ -205,9 +205,7 @@ def ldm_vae(checkpoint: StateDict) -> dict[str, Tensor]:
         (r"\.mid\.attn_1\.proj_out\.", ".mid_block.attentions.0.to_out.0."),
         (r"\.mid\.attn_1\.([qkv])\.", r".mid_block.attentions.0.to_\1."),
         # Diffusers' own files from before it renamed these.
-        (r"\.attentions\.0\.(q)uery\.", r".attentions.0.to_\1."),
-        (r"\.attentions\.0\.(k)ey\.", r".attentions.0.to_\1."),
-        (r"\.attentions\.0\.(v)alue\.", r".attentions.0.to_\1."),
+        (r"\.attentions\.0\.([qkv])(?:uery|ey|alue)\.", r".attentions.0.to_\1."),
         (r"\.attentions\.0\.proj_attn\.", ".attentions.0.to_out.0."),
         (r"\.nin_shortcut\.", ".conv_shortcut."),
         (r"\.norm_out\.", ".conv_norm_out."),

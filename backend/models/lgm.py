@@ -77,12 +77,6 @@ class LGM(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     config: Any
 
-    @property
-    def splat_size(self) -> int:
-        """Side of the map of Gaussians that one view gives, in pixels."""
-        halvings = len(self.config.down_channels) - len(self.config.up_channels)
-        return self.config.input_size >> halvings
-
     def forward(self, images: Tensor) -> Tensor:  # [B, V, 9, H, W] -> [B, V, 14, h, w]
         """Raw Gaussian features of every output pixel.
 

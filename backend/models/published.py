@@ -5,8 +5,6 @@ Each is converted once, to a folder with `config.json` and safetensors that `fro
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +15,13 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from backend.models import converters
-from backend.models.checkpoints import load_strictly, read_checkpoint
-from backend.models.lgm import LGM
-from backend.models.multiview_motion_unet import MultiViewMotionUNet
-from backend.models.videomv_unet import VideoMVImageUNet, VideoMVUNet
-from backend.protocol import DioramaError
+from ..protocol import DioramaError
+from . import converters
+from .alignment import bases_named_in, check_bases
+from .checkpoints import load_strictly, read_checkpoint
+from .lgm import LGM
+from .multiview_motion_unet import MultiViewMotionUNet
+from .videomv_unet import VideoMVImageUNet, VideoMVUNet
 
 
 @dataclass(frozen=True)
@@ -120,8 +119,6 @@ NETWORKS = {
 def convert(name: str, sources: Sequence[Path], target: Path) -> int:
     """Turns published weight files into the folder `target`, which `from_pretrained` reads.
 
-    The folder appears whole or not at all.
-
     Args:
         name: one of `NETWORKS`.
         sources: the published files; most networks come from one.
@@ -148,12 +145,8 @@ def convert(name: str, sources: Sequence[Path], target: Path) -> int:
     with torch.device("meta"):
         model = network.make()
     load_strictly(model, weights, names)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
-        model.save_pretrained(unfinished)
-        unfinished.rename(target)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
+    for source in sources:
+        if trained_on := bases_named_in(source):
+            check_bases(model, trained_on, source)
+    model.save_pretrained(target)
     return len(weights)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from scipy import ndimage
 from torch import Tensor
 
@@ -14,7 +14,6 @@ from ..protocol import DioramaError
 
 LARGEST_PX = 4096  # a longer side is made smaller first: the models see 256 pixels
 SMALLEST_PX = 16
-MOST_PIXELS = 400_000_000  # decoded, more than this would fill the memory of a small machine
 EDGE_SPREAD = 0.06  # a background of one colour may vary so much, as a standard deviation of sRGB
 EDGE_DISTANCE = 0.12  # and what differs more than this from it is the object
 
@@ -47,7 +46,7 @@ def cut_out(rgba: np.ndarray, name: str) -> np.ndarray:  # [H, W, 4] -> [H, W, 4
                 "Cut the object out and save it with transparency (PNG), or put it before a plain background."
             )
             raise _error(f"{name} has no transparency, and its background is not of one colour", hint)
-        alpha = _differs_from_edge(rgba[..., :3])
+        alpha = _differs_from(_edge(rgba[..., :3])[1], rgba[..., :3])
     if (alpha > 0.5).sum() < SMALLEST_PX:
         raise _error(f"nothing can be seen in {name}: it is transparent or of one colour")
     return np.concatenate([rgba[..., :3], alpha[..., None]], axis=-1)
@@ -61,7 +60,8 @@ def has_plain_edge(rgb: np.ndarray) -> bool:  # [H, W, 3]
 
 def before(rgb: np.ndarray, background: float) -> np.ndarray:  # [H, W, 3] -> [H, W, 3]
     """The picture with a grey, sRGB 0..1, in place of the colour that surrounds the object."""
-    change = (1 - _differs_from_edge(rgb))[..., None] * (background - _edge(rgb)[1])
+    _, color = _edge(rgb)
+    change = (1 - _differs_from(color, rgb))[..., None] * (background - color)
     return np.clip(rgb + change, 0, 1).astype(np.float32)
 
 
@@ -88,11 +88,10 @@ def _read(path: Path) -> np.ndarray:  # [H, W, 4] sRGB 0..1
             width, height = image.size
             if min(width, height) < SMALLEST_PX:
                 raise _error(f"{path.name} has {width} × {height} pixels; at least {SMALLEST_PX} are needed")
-            if width * height > MOST_PIXELS:
-                raise _error(f"{path.name} has {width} × {height} pixels: more than can be opened here")
             image.draft("RGB", (LARGEST_PX, LARGEST_PX))  # JPEGs are decoded small at once
             image.thumbnail((LARGEST_PX, LARGEST_PX))
-            return np.asarray(image.convert("RGBA"), np.float32) / 255
+            upright = ImageOps.exif_transpose(image)  # a camera that was held upright only notes that
+            return np.asarray(upright.convert("RGBA"), np.float32) / 255
     except FileNotFoundError as error:
         raise _error(f"there is no picture {path}", "Choose a file that exists.") from error
     except Image.DecompressionBombError as error:
@@ -107,9 +106,9 @@ def _edge(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # [H, W, 3] -> [N,
     return border, np.median(border, axis=0)
 
 
-def _differs_from_edge(rgb: np.ndarray) -> np.ndarray:  # [H, W, 3] -> [H, W]
+def _differs_from(color: np.ndarray, rgb: np.ndarray) -> np.ndarray:  # [3], [H, W, 3] -> [H, W]
     """Alpha of what is not background, for a background of one colour that surrounds the object."""
-    distance = np.abs(rgb - _edge(rgb)[1]).max(-1)
+    distance = np.abs(rgb - color).max(-1)
     outside, _ = ndimage.label(distance < EDGE_DISTANCE)
     touching = np.unique(np.concatenate([outside[0], outside[-1], outside[:, 0], outside[:, -1]]))
     background = np.isin(outside, touching[touching > 0])  # what has the same colour inside the object stays

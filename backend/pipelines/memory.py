@@ -12,6 +12,7 @@ import torch
 from huggingface_hub import parse_local_safetensors_file_metadata
 from huggingface_hub.errors import SafetensorsParsingError
 
+from ..model_folders import network_folder
 from ..protocol import DioramaError
 
 if TYPE_CHECKING:
@@ -103,9 +104,7 @@ def work_of(
     sizes: dict[str, Size] = {}
     configs: dict[str, Any] = {}
     for part in NETWORKS:
-        path = folder / part
-        if not path.is_dir() and (folder.parent / part).is_dir():
-            path = folder.parent / part  # shared with the model whose folder this one is in
+        path = network_folder(folder, part)
         if not path.is_dir() and part == "image_encoder":
             continue
         files = list(path.glob("*.safetensors"))

@@ -19,6 +19,7 @@ from transformers import AutoTokenizer, CLIPTextModel, CLIPVisionModelWithProjec
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from ..cameras import at_unit_distance
+from ..model_folders import SETTINGS, network_folder
 from ..models.feature_cache import DeepFeatures
 from ..models.lgm import LGM
 from ..models.multiview_motion_unet import MultiViewMotionUNet
@@ -32,7 +33,6 @@ from .offload import offload
 from .plan import Plan
 from .three_d_aware import SplatRendering
 
-SETTINGS = "model.json"
 DENOISERS = (VideoMVUNet, VideoMVImageUNet, MultiViewMotionUNet)
 
 
@@ -225,8 +225,6 @@ def read_settings(folder: Path) -> ModelSettings:
 def load(folder: Path, plan: Plan = Plan()) -> ViewsModel:
     """Reads a model's folder, as planned: settings, and one sub-folder per network.
 
-    A network that has none is shared with the model whose folder this one is in.
-
     Raises:
         DioramaError: E_WEIGHTS_MISSING naming the file that is not there, E_WEIGHTS_CORRUPT naming the
             network whose files are damaged.
@@ -237,7 +235,7 @@ def load(folder: Path, plan: Plan = Plan()) -> ViewsModel:
         "autoencoder": AutoencoderKL,
         "reconstructor": LGM,
     }
-    if (folder / "image_encoder").is_dir():
+    if network_folder(folder, "image_encoder").is_dir():
         networks["image_encoder"] = CLIPVisionModelWithProjection
     transformers.utils.logging.disable_progress_bar()
     loaded: dict[str, Any] = {}
@@ -248,17 +246,17 @@ def load(folder: Path, plan: Plan = Plan()) -> ViewsModel:
         part = "tokenizer"
         tokenizer = AutoTokenizer.from_pretrained(folder / part, local_files_only=True)
         for part, network in networks.items():
-            own = (folder / part).is_dir() or not (folder.parent / part).is_dir()
             loaded[part] = network.from_pretrained(
-                (folder if own else folder.parent) / part, local_files_only=True, torch_dtype=plan.dtype
+                network_folder(folder, part), local_files_only=True, torch_dtype=plan.dtype
             ).to(plan.device if plan.offload == "nothing" else "cpu")
             loaded[part].eval().requires_grad_(False)
         offload(loaded, plan)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, StopIteration, SafetensorError) as error:
         if is_out_of_memory(error):
             raise
-        missing = not any((folder / part).glob("*.safetensors")) and part in networks
+        at_fault = network_folder(folder, part)
+        missing = not any(at_fault.glob("*.safetensors")) and part in networks
         code = "E_WEIGHTS_MISSING" if missing else "E_WEIGHTS_CORRUPT"
         what = "has no weights" if missing else "cannot be read"
-        raise DioramaError(code, f"{folder / part} {what}", detail=str(error)) from error
+        raise DioramaError(code, f"{at_fault} {what}", detail=str(error)) from error
     return ViewsModel(settings, tokenizer, **loaded, plan=plan)

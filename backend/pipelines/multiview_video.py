@@ -19,6 +19,7 @@ from ..protocol import DioramaError
 from . import schedules
 from .fast import FastDenoising, FastSteps
 from .guidance import branches, guide
+from .memory import VIDEO_SAMPLES
 from .model import ViewsModel
 from .three_d_aware import SplatRendering, three_d_aware_step
 from .views import Conditioning, starting_noise
@@ -36,7 +37,7 @@ class Consistency:
     rendering: SplatRendering
     decode: Images  # latents [N, C, h, w] -> sRGB images [N, 3, H, W]
     encode: Images  # the other way
-    frames_at_once: int = 4  # what memory allows
+    frames_at_once: int = VIDEO_SAMPLES
 
 
 @torch.no_grad()

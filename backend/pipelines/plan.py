@@ -35,7 +35,7 @@ class Plan:
         """What it does to save memory, in words."""
         savings = []
         if self.images_at_once:
-            savings.append(f"pictures are decoded {self.images_at_once} at a time")
+            savings.append(f"pictures pass the autoencoder {self.images_at_once} at a time")
         if not self.branches_together:
             savings.append("the guidance's branches run one after the other")
         if self.dtype == torch.bfloat16:

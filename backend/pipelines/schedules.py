@@ -68,11 +68,6 @@ def wanted_prediction(scheduler: DDIMScheduler, x0: Tensor, noise: Tensor, times
     return noise
 
 
-def _amplitudes(scheduler: DDIMScheduler, timestep: int) -> tuple[float, float]:
-    alpha = float(scheduler.alphas_cumprod[timestep])
-    return alpha**0.5, (1 - alpha) ** 0.5
-
-
 def mixed_noise(
     common: Tensor,  # [..., 1, C, h, w]
     own: Tensor,  # [..., F, C, h, w]
@@ -83,3 +78,8 @@ def mixed_noise(
     Source: the mixed noise of PYoCo (arXiv 2305.10474, equation 6).
     """
     return shared**0.5 * common + (1 - shared) ** 0.5 * own
+
+
+def _amplitudes(scheduler: DDIMScheduler, timestep: int) -> tuple[float, float]:
+    alpha = float(scheduler.alphas_cumprod[timestep])
+    return alpha**0.5, (1 - alpha) ** 0.5

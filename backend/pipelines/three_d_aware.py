@@ -15,16 +15,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from backend.cameras import (
+from kernels import rasterization
+
+from ..cameras import (
     intrinsics,
     opencv_from_world,
     plucker_rays,
     reconstruction_cameras,
     world_from_reconstruction,
 )
-from backend.gaussians.color import linear_to_srgb, srgb_to_linear
-from backend.models.lgm import LGM, Gaussians
-from kernels import rasterization
+from ..gaussians.color import linear_to_srgb, srgb_to_linear
+from ..models.lgm import LGM, Gaussians
 
 # The reconstructor sees images normalised like ImageNet's.
 _MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)

@@ -156,7 +156,7 @@ def test_floating_and_faint_splats_are_no_part_of_the_mesh():
 
 
 def test_glb_is_y_up_and_has_texture_and_normals(mesh, tmp_path):
-    meshing.write_glb(tmp_path / "mesh.glb", mesh)
+    (tmp_path / "mesh.glb").write_bytes(meshing.glb_of(mesh))
     scene = trimesh.load_scene(tmp_path / "mesh.glb")
     (again,) = scene.geometry.values()
     assert list(scene.geometry) == ["mesh"]

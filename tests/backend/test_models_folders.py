@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from backend import model_folders
+from backend import model_folders, model_install
 from backend.progress import Progress
 from backend.protocol import DioramaError
 from backend.weights import MODELS
@@ -86,6 +87,17 @@ def test_damaged_manifest_is_an_error_in_words(root: Path, text: str) -> None:
     assert not state(root).installed
     with pytest.raises(DioramaError, match="E_WEIGHTS_CORRUPT"):
         model_folders.require("mvdream-lgm", root)
+
+
+def test_model_is_put_in_the_place_of_one_with_a_damaged_manifest(root: Path) -> None:
+    folder, unfinished = root / "mvdream-lgm", root / ".unfinished-mvdream-lgm"
+    shutil.copytree(folder, unfinished)
+    (unfinished / "unet" / "a.safetensors").write_bytes(b"new")
+    model_folders.seal(unfinished, "mvdream-lgm")
+    (folder / "manifest.json").write_text("{")
+    model_install._put_in_place(unfinished, folder)
+    assert model_folders.verify("mvdream-lgm", root, Progress())["files"] == 4
+    assert (folder / "unet" / "a.safetensors").read_bytes() == b"new"
 
 
 def test_starter_cannot_be_removed(tmp_path: Path) -> None:

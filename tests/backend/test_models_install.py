@@ -22,6 +22,7 @@ from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjec
 from backend import asset, job, model_folders, model_install, pipelines, ply
 from backend.gaussians.tracking import Effort
 from backend.models import converters, published
+from backend.models.alignment import save_alignment
 from backend.models.lgm import LGM
 from backend.models.multiview_motion_unet import MultiViewMotionUNet
 from backend.models.videomv_unet import VideoMVImageUNet, VideoMVUNet
@@ -234,6 +235,29 @@ def test_tokenizer_of_another_text_encoder_is_refused(files: dict[str, Path], tm
     rewrite(path, json.dumps(words | {"one more": len(words)}).encode())
     with pytest.raises(DioramaError, match="51 words; the text encoder knows 50"):
         model_install.convert("mvdream-lgm", tmp_path / "models", folder, Progress())
+
+
+def test_alignment_is_taken_if_it_was_trained_between_these_networks(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    folder, root = linked(files["vivid-zoo"], tmp_path / "files"), tmp_path / "models"
+    model_install.convert("vivid-zoo", root, folder, Progress())
+    unet = MultiViewMotionUNet.from_pretrained(root / "vivid-zoo" / "unet")
+    for parameter in unet.alignment().values():
+        torch.nn.init.normal_(parameter)
+    save_alignment(unet, folder / "alignment.safetensors")
+    progress = Progress()
+    model_install.convert("vivid-zoo", root, folder, progress)
+    assert not any("naive composition" in warning for warning in progress.warnings)
+    found = MultiViewMotionUNet.from_pretrained(root / "vivid-zoo" / "unet").state_dict()
+    assert all(torch.equal(found[name], value) for name, value in unet.state_dict().items())
+
+    torch.nn.init.normal_(unet.conv_in.weight)  # another network
+    (folder / "alignment.safetensors").unlink()
+    save_alignment(unet, folder / "alignment.safetensors")
+    with pytest.raises(DioramaError, match=r"E_WEIGHTS_CORRUPT.*alignment.safetensors was trained on other"):
+        model_install.convert("vivid-zoo", root, folder, Progress())
+    assert is_installed("vivid-zoo", root)
 
 
 def test_missing_files_are_named_with_where_they_are_from_and_go(tmp_path: Path) -> None:

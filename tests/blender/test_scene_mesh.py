@@ -26,7 +26,7 @@ mesh = meshing.mesh_from_gaussians(
     read_ply(sys.argv[1]), torch.zeros(0, 4, 1, 1), torch.zeros(0, 4, 4), 40.0,
     resolution=48, face_count=1500, texture_px=128,
 )
-meshing.write_glb(sys.argv[2], mesh)
+Path(sys.argv[2]).write_bytes(meshing.glb_of(mesh))
 """
 SIDES = np.array([[0.6, 0.2, 0.35], [-0.3, -0.2, -0.15]])  # farthest and nearest corner: no two sides alike
 

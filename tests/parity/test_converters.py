@@ -62,6 +62,8 @@ def test_converted_network_is_read_back_with_the_published_weights(tmp_path: Pat
     assert read.keys() == weights.keys()
     assert all(torch.equal(read[name], weights[name]) for name in weights)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["lgm", source.name])
+    (tmp_path / "usual").mkdir()  # whoever may read the models folder may read what is in it
+    assert (tmp_path / "lgm").stat().st_mode == (tmp_path / "usual").stat().st_mode
 
 
 @pytest.mark.usefixtures("lgm_only")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from backend.pipelines.image_source import read_object
@@ -70,11 +71,24 @@ def test_huge_picture_is_made_smaller(tmp_path: Path) -> None:
     assert rgba[3, 20, 32] > 0.9
 
 
+def test_photo_taken_upright_is_turned_as_its_camera_noted(tmp_path: Path) -> None:
+    pixels = np.full((60, 90, 3), 200, np.uint8)
+    pixels[20:40, 20:45], pixels[20:40, 45:70] = (200, 20, 20), (20, 20, 200)  # red beside blue
+    shown, orientation = Image.fromarray(pixels), Image.Exif()
+    orientation[0x0112] = 6  # to be turned by a quarter, clockwise
+    shown.save(tmp_path / "shown.png")
+    shown.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "photo.png", exif=orientation)
+    upright, photo = (read_object(tmp_path / name, 64, 50) for name in ("shown.png", "photo.png"))
+    assert torch.equal(photo, upright)
+
+
 def test_bomb_and_damage_and_absence(tmp_path: Path) -> None:
     whole = picture(tmp_path / "disc.png").read_bytes()
     (tmp_path / "half.png").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "text.png").write_text("no picture")
-    for name, words in (("half.png", "damaged"), ("text.png", "not a picture"), ("none.png", "there is no")):
+    Image.new("1", (20_000, 10_000)).save(tmp_path / "bomb.png")
+    refusals = {"half": "damaged", "text": "not a picture", "none": "there is no", "bomb": "larger than"}
+    for name, words in refusals.items():
         with pytest.raises(DioramaError, match=words) as caught:
-            read_object(tmp_path / name, 64, 50)
+            read_object(tmp_path / f"{name}.png", 64, 50)
         assert caught.value.code == "E_IMAGE"

@@ -140,7 +140,7 @@ def test_less_free_memory_means_a_leaner_plan_and_a_reason(work: dict[str, memor
     choice = choose(each, GPU, 4_500_000_000)
     assert choice.reason == (
         "24 views need about 6.7 GB at float16, 4.5 GB of the GPU's memory are free: "
-        "pictures are decoded 4 at a time, the guidance's branches run one after the other, "
+        "pictures pass the autoencoder 4 at a time, the guidance's branches run one after the other, "
         "networks wait in main memory until they are needed (4.2 GB)."
     )
 

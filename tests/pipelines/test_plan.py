@@ -196,7 +196,7 @@ def test_out_of_memory_is_tried_again_at_the_next_leaner_plan(
         assert pipelines.generate(REQUEST, out, progress) == out
     assert (out / "asset.json").is_file()
     assert progress.warnings == [
-        "Memory ran out; trying again, once: pictures are decoded 4 at a time, "
+        "Memory ran out; trying again, once: pictures pass the autoencoder 4 at a time, "
         "the guidance's branches run one after the other."
     ]
     assert [plan.branches_together for _, plan in pipelines._kept] == [False]

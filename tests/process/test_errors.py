@@ -43,6 +43,7 @@ def test_code_of_a_newer_version_is_kept_in_the_detail() -> None:
         (RuntimeError("CUDA error: out of memory"), "E_OUT_OF_MEMORY"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "E_OUT_OF_MEMORY"),
         (OSError(errno.ENOSPC, "No space left on device", "x.png"), "E_DISK_FULL"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded", "x.png"), "E_DISK_FULL"),
         (ModuleNotFoundError("No module named 'diffusers'", name="diffusers"), "E_ENVIRONMENT"),
         (ImportError("cannot import", name="backend.pipelines"), "E_INTERNAL"),
         (ValueError("a defect"), "E_INTERNAL"),

@@ -32,6 +32,8 @@ def test_every_model_is_told_by_text_or_by_a_picture() -> None:
         ({"prompt": "a car", "image": "car.png"}, "E_REQUEST", "by text"),
         ({"image": "", "model": "videomv-i2v"}, "E_REQUEST", "path of a picture"),
         ({}, "E_PROMPT_EMPTY", "empty"),
+        ({"prompt": "a car", "model": "nothing"}, "E_MODEL_UNKNOWN", "no model 'nothing'"),
+        ({"prompt": "a car", "model": ["starter"]}, "E_MODEL_UNKNOWN", "no model"),
         ({"prompt": "a car", "elevation_deg": 90}, "E_REQUEST", "between -90 and 90"),
         ({"prompt": "a car", "elevation_deg": -90.0}, "E_REQUEST", "between -90 and 90"),
         ({"prompt": "a car", "elevation_deg": math.nan}, "E_REQUEST", "elevation_deg is nan"),

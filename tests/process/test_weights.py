@@ -11,6 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from backend.model_folders import STARTER
+from backend.pipelines.model import load
+from backend.protocol import DioramaError
+
 ROOT = Path(__file__).parents[2]
 UNET = Path("backend/starter_weights/unet/diffusion_pytorch_model.safetensors")
 
@@ -68,6 +72,18 @@ def test_weights_of_another_network(tmp_path: Path, generate: Callable) -> None:
     result = generate()
     assert result.returncode == 3
     assert "E_WEIGHTS_CORRUPT" in result.stderr
+
+
+def test_truncated_weights_that_the_moving_model_shares(tmp_path: Path) -> None:
+    starter = Path(shutil.copytree(STARTER, tmp_path / "starter", copy_function=os.symlink))
+    shared = starter / "autoencoder/diffusion_pytorch_model.safetensors"
+    data = shared.read_bytes()
+    shared.unlink()
+    shared.write_bytes(data[: len(data) // 2])
+    with pytest.raises(DioramaError) as caught:
+        load(starter / "motion")
+    assert caught.value.code == "E_WEIGHTS_CORRUPT"
+    assert caught.value.message == f"{starter / 'autoencoder'} cannot be read"
 
 
 def test_settings_that_are_none(tmp_path: Path, generate: Callable) -> None:
