@@ -149,8 +149,9 @@ def list_models() -> dict[str, Any]:
 
 
 def _download(name: str, root: Path, progress: Progress) -> dict[str, Any]:
-    from . import model_install
+    from . import model_install, pipelines
 
+    pipelines.forget()  # it may be this model, as it was before
     return model_install.download(name, root, progress)
 
 

@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from backend import __main__ as command_line
-from backend import model_folders
+from backend import model_folders, pipelines, server
 from backend.models import published
+from backend.pipelines.plan import Plan
+from backend.progress import Progress
+from backend.protocol import DioramaError
 from tests.backend import published_models
 
 # A backend whose networks are as small as the published files of these tests.
@@ -130,6 +133,14 @@ def command(*arguments: str) -> tuple[int, str, str]:
         except SystemExit as ended:
             code = int(ended.code or 0)
     return code, out.getvalue(), err.getvalue()
+
+
+def test_download_forgets_the_model_that_is_in_memory(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(pipelines, "_kept", {(root, Plan()): "as it was before"})
+    with pytest.raises(DioramaError):
+        server._download("mvdream-lgm", root, Progress(lambda *_: None))
+    assert not pipelines._kept
 
 
 def test_commands_install_check_and_remove(root: Path, tmp_path: Path, monkeypatch) -> None:
