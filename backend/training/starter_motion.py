@@ -52,9 +52,9 @@ PROMPTS = (
 PLANS = {  # batch, shared by all processes, and the rest
     "motion judge": (16, Plan(500, 2e-3, ema_decay=0.98, keep_every=250)),
     "images": (32, Plan(2400, 6e-4, ema_decay=0.995, keep_every=600)),
-    "sides": (8, Plan(1000, 6e-4, ema_decay=0.995, keep_every=500)),
-    "clips": (8, Plan(7200, 1e-3, ema_decay=0.995, keep_every=400)),
-    "alignment": (2, Plan(1500, 1e-3, ema_decay=0.99, keep_every=500)),
+    "sides": (8, Plan(2600, 6e-4, ema_decay=0.995, keep_every=500)),
+    "clips": (8, Plan(9200, 1e-3, ema_decay=0.995, keep_every=400)),
+    "alignment": (2, Plan(2200, 1e-3, ema_decay=0.99, keep_every=500)),
 }
 STAGES = {
     "images": moving.IMAGES,
