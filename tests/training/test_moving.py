@@ -53,16 +53,29 @@ def test_each_stage_teaches_its_own_layers(network, stage, learns, frozen) -> No
     assert taught == (stage == moving.IMAGES)
 
 
-def test_model_of_sides_sees_every_fourth_sample_as_single_images(network) -> None:
+def test_model_of_sides_sees_every_fourth_sample_as_single_images(network, monkeypatch) -> None:
     tokenizer = text.make_tokenizer(["a", "fish"])
     encoder = text.make_text_encoder(tokenizer, 16)
     objective = moving.MovingObjective(network, encoder, schedules.STARTER, moving.SIDES).eval()
     given = batch(moving.SIDES, text.tokens_of(tokenizer, ["a fish"] * 5))
-    turned = {**given, "cameras": given["cameras"].clone()}
-    turned["cameras"][0] = turned["cameras"][0].roll(1, 0)
-    assert objective(**turned) == objective(**given)
-    turned["cameras"][1] = turned["cameras"][1].roll(1, 0)
-    assert objective(**turned) != objective(**given)
+    seen = []
+    network.register_forward_pre_hook(
+        lambda _, args: seen.append((tuple(args[0].shape[:2]), args[3] is not None))
+    )
+    loss = objective(**given)
+    assert sorted(seen) == [((3, VIEWS), True), ((VIEWS, 1), False)]
+
+    monkeypatch.setattr(moving, "ALONE", 0.0)
+    together = objective(**{name: values[1:] for name, values in given.items()})
+    images = moving.MovingObjective(network, encoder, schedules.STARTER, moving.IMAGES).eval()
+    alone = images(
+        latents=given["latents"][0][:, None],
+        noise=given["noise"][0][:, None],
+        cameras=given["cameras"][0][:, None],
+        tokens=given["tokens"][:1].expand(VIEWS, -1),
+        timesteps=given["timesteps"][:1].expand(VIEWS),
+    )
+    torch.testing.assert_close(loss, (alone + 3 * together) / 4)
 
 
 def test_batches_are_whole_clips_whose_caption_is_dropped_now_and_then() -> None:
