@@ -64,7 +64,7 @@ def differences(scene: bpy.types.Scene) -> list[str]:
     return []
 
 
-def write_png(scene: bpy.types.Scene, path: Path, width_px: int, height_px: int) -> None:
+def set_output(scene: bpy.types.Scene, path: Path, width_px: int, height_px: int) -> None:
     """Lets a scene render to this file, in square pixels and before nothing, whatever it renders to now."""
     render = scene.render
     render.filepath = str(path)
@@ -224,7 +224,7 @@ def _prepare(
     width = render.resolution_x * render.pixel_aspect_x
     height = render.resolution_y * render.pixel_aspect_y
     longest = max(width, height)
-    write_png(
+    set_output(
         scene, path, max(round(width * LONGEST_PX / longest), 4), max(round(height * LONGEST_PX / longest), 4)
     )
     render.use_compositing = render.use_motion_blur = render.use_freestyle = False

@@ -213,7 +213,7 @@ def _preview(collection: bpy.types.Collection, sheet: Path, path: Path) -> None:
     current.cycles.samples = PREVIEW_SAMPLES
     current.cycles.use_denoising = False
     rendered = path.with_name(".render.png")
-    capture.write_png(current, rendered, PREVIEW_PX, PREVIEW_PX)
+    capture.set_output(current, rendered, PREVIEW_PX, PREVIEW_PX)
     current.timeline_markers.clear()  # cameras bound to them would come back
     moments = []
     try:

@@ -32,8 +32,8 @@ class Stage:
     """One of the things that the network learns, one after another.
 
     Source: MVDream (2308.16512), AnimateDiff (2307.04725) and Vivid-ZOO (2406.08659): a model of single
-    images; from it one of several sides, which goes on seeing single images too; with both frozen, motion
-    modules, from clips of one side; and then the layers between motion and sides.
+    images, which becomes one of several sides and goes on seeing single images too; with that frozen, motion
+    modules, from clips of one side; and with both frozen, the layers between motion and sides.
     """
 
     sides: bool
@@ -101,10 +101,10 @@ class MovingObjective(nn.Module):
         noisy.requires_grad_(self.stage == CLIPS)
         wanted = wanted_prediction(self.scheduler, latents, noise, timesteps)
         told = self.text_encoder(tokens).last_hidden_state
-        views = at_unit_distance(cameras) if self.stage.sides else None
+        views = at_unit_distance(cameras)
         alone = round(ALONE * len(latents)) if self.stage == SIDES else 0
         prediction = self._predict(
-            noisy[alone:], timesteps[alone:], told[alone:], None if views is None else views[alone:]
+            noisy[alone:], timesteps[alone:], told[alone:], views[alone:] if self.stage.sides else None
         )
         if alone:
             count = latents.shape[1]
