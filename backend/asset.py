@@ -13,18 +13,18 @@ A folder without asset.json is unfinished, whatever else it holds.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
 import shutil
 import tempfile
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .manifests import is_inside, sha256
 from .ply import GaussianCloud, read_ply, write_ply
 from .protocol import DISK_FULL, DioramaError
 from .sequence_file import BLENDINGS, write_sequence
@@ -102,7 +102,7 @@ def write_asset(
         if mesh is not None:
             (staging / MESH).write_bytes(mesh if isinstance(mesh, bytes) else mesh.read_bytes())
         files = {
-            path.relative_to(staging).as_posix(): {"size": path.stat().st_size, "sha256": _sha256(path)}
+            path.relative_to(staging).as_posix(): {"size": path.stat().st_size, "sha256": sha256(path)}
             for path in sorted(staging.rglob("*"))
             if path.is_file()
         }
@@ -269,7 +269,7 @@ def _replace(directory: Path, staging: Path, names: list[str]) -> None:
     """Move finished files into place, the manifest last; files of an earlier asset go, others stay."""
     if (directory / MANIFEST).exists():
         try:
-            old_names = [name for name in _read_manifest(directory).get("files", {}) if _is_inside(name)]
+            old_names = [name for name in _read_manifest(directory).get("files", {}) if is_inside(name)]
         except DioramaError:
             old_names = []
         (directory / MANIFEST).unlink()
@@ -293,15 +293,15 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
     return manifest
 
 
-def _check_file(directory: Path, name: str, size: int, sha256: str) -> None:
+def _check_file(directory: Path, name: str, size: int, checksum: str) -> None:
     path = directory / name
-    if not _is_inside(name):
+    if not is_inside(name):
         raise _error(f"{directory}: {name} lies outside the folder")
     if not path.is_file():
         raise _error(f"{directory}: {name} is missing")
     if path.stat().st_size != size:
         raise _error(f"{directory}: {name} has {path.stat().st_size} bytes instead of {size}")
-    if _sha256(path) != sha256:
+    if sha256(path) != checksum:
         raise _error(f"{directory}: {name} was changed after it was made")
 
 
@@ -309,15 +309,5 @@ def _is_frame(name: str) -> bool:
     return name.startswith("splats/") and name.endswith(".ply")
 
 
-def _is_inside(name: str) -> bool:
-    path = PurePosixPath(name)
-    return not path.is_absolute() and ".." not in path.parts and "\\" not in name and ":" not in name
-
-
 def _error(message: str, hint: str = "") -> DioramaError:
     return DioramaError("E_ASSET", message, hint)
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

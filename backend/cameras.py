@@ -72,6 +72,23 @@ def opencv_from_world(world_from_camera: Tensor) -> Tensor:  # [..., 4, 4] -> [.
     return torch.linalg.inv(world_from_camera * _FLIP_YZ.to(world_from_camera))
 
 
+def project(
+    points: Tensor,  # [..., P, 3]
+    world_from_camera: Tensor,  # [..., 4, 4]
+    fov_deg: float,
+    width: int,
+    height: int,
+) -> tuple[Tensor, Tensor]:  # [..., P, 2], [..., P]
+    """Where cameras see points, and how far ahead these are.
+
+    Places are those of `grid_sample`: x to the right and y down, -1..1 between a picture's outer edges.
+    """
+    camera_from_world = opencv_from_world(world_from_camera)
+    seen = points @ camera_from_world[..., :3, :3].mT + camera_from_world[..., None, :3, 3]
+    edge = math.tan(0.5 * math.radians(fov_deg)) * seen.new_tensor([1.0, height / width])
+    return seen[..., :2] / (edge * seen[..., 2:]), seen[..., 2]
+
+
 def plucker_rays(
     world_from_camera: Tensor,  # [..., 4, 4]
     fov_deg: float,

@@ -13,8 +13,8 @@ from huggingface_hub.file_download import HfFileMetadata, http_get
 from huggingface_hub.utils import build_hf_headers
 from tqdm import tqdm
 
+from .manifests import sha256
 from .model_files import checked_mark, instructions, partial_file
-from .model_folders import sha256
 from .progress import Progress
 from .protocol import DioramaError
 from .weights import SourceFile

@@ -12,15 +12,15 @@ which is installed whole, and needs no manifest.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
+from .manifests import is_inside, sha256
 from .model_files import downloaded_files, downloads_of, find, instructions
 from .progress import Progress
 from .protocol import DioramaError
@@ -32,7 +32,6 @@ SETTINGS = "model.json"
 ROOT_VARIABLE = "DIORAMA_MODELS"  # how Blender tells its backend which folder the user chose
 STARTER = Path(__file__).parent / "starter_weights"
 MOTION = "motion"  # within a model's folder: what makes its objects move, which shares its other networks
-_CHUNK_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -211,7 +210,7 @@ def seal(
     sizes = {path: path.stat().st_size for path in paths}
     meter = _Meter(sum(sizes.values()), progress)
     files = {
-        path.relative_to(folder).as_posix(): {"size": sizes[path], "sha256": sha256(path, meter)}
+        path.relative_to(folder).as_posix(): {"size": sizes[path], "sha256": sha256(path, meter.add)}
         for path in paths
     }
     manifest = {"schema": SCHEMA, "model": name, "files": files, "sources": dict(sources or {})}
@@ -234,7 +233,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
                 "E_WEIGHTS_CORRUPT", f"{folder} was made by a newer Diorama", hint="Update the extension."
             )
         for name, entry in manifest["files"].items():
-            if not _is_inside(name) or entry["size"] < 0 or len(entry["sha256"]) != 64:
+            if not is_inside(name) or entry["size"] < 0 or len(entry["sha256"]) != 64:
                 raise ValueError(name)
     except FileNotFoundError as error:
         raise DioramaError("E_WEIGHTS_MISSING", f"there is no finished model in {folder}") from error
@@ -265,7 +264,7 @@ def verify(name: str, root: Path, progress: Progress) -> dict[str, Any]:
     problems = []
     for file, entry in files.items():
         problem = _size_problem(folder, file, entry)
-        if not problem and sha256(folder / file, meter) != entry["sha256"]:
+        if not problem and sha256(folder / file, meter.add) != entry["sha256"]:
             problem = f"{file} was changed"
         problems += [problem] if problem else []
     if problems:
@@ -347,28 +346,12 @@ class _Meter:
             self._progress.step(self._done // mib, max(1, self.total // mib))
 
 
-def sha256(path: Path, meter: _Meter | None = None) -> str:
-    """The checksum of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-            if meter:
-                meter.add(len(chunk))
-    return digest.hexdigest()
-
-
 def _size_problem(folder: Path, name: str, entry: Mapping[str, Any]) -> str:
     path = folder / name
     if not path.is_file():
         return f"{name} is missing"
     size = path.stat().st_size
     return "" if size == entry["size"] else f"{name} has {size} bytes instead of {entry['size']}"
-
-
-def _is_inside(name: str) -> bool:
-    path = PurePosixPath(name)
-    return not path.is_absolute() and ".." not in path.parts and "\\" not in name and ":" not in name
 
 
 def _where_to_press(name: str) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from . import model_files, model_folders
+from .manifests import sha256
 from .model_folders import MANIFEST, SETTINGS
 from .progress import Progress
 from .protocol import DioramaError
@@ -241,7 +242,7 @@ def _checksums(parts: list[_Part], progress: Progress) -> dict[str, dict[str, An
     checksums = {}
     for name, path in {name: path for part in parts for name, path in part.found.items()}.items():
         progress.raise_if_cancelled()
-        checksums[name] = {"size": path.stat().st_size, "sha256": model_folders.sha256(path)}
+        checksums[name] = {"size": path.stat().st_size, "sha256": sha256(path)}
     return checksums
 
 

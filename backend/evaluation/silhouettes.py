@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..cameras import intrinsics, opencv_from_world, plucker_rays
+from ..cameras import plucker_rays, project
 from .pictures import at_most
 
 SIZE_PX = 96  # silhouettes are reduced to this
@@ -43,19 +43,14 @@ def outlines_agree(masks: Tensor, cameras: Tensor, fov_deg: float) -> float | No
         return None
     outlines = inside * F.max_pool2d(1 - inside, 3, 1, 1)
     height, width = inside.shape[-2:]
-    focal_px = intrinsics(fov_deg, width, height)[0, 0]
-    middle = cameras.new_tensor([width / 2, height / 2])
-    camera_from_world = opencv_from_world(cameras)
     radius = float(cameras[:, :3, 3].norm(dim=-1).min()) * math.sin(math.radians(fov_deg) / 2)
     rays = plucker_rays(cameras, fov_deg, height, width)[:, 3:].movedim(1, -1)  # [V, h, w, 3]
     parts = []
     for view, camera in enumerate(cameras):
         points, counted = _on_rays(camera[:3, 3], rays[view][outlines[view, 0] > 0], radius)
         others = [other for other in range(len(cameras)) if other != view]
-        rotations, shifts = camera_from_world[others, :3, :3], camera_from_world[others, :3, 3]
-        seen = torch.einsum("vij,pkj->vpki", rotations, points) + shifts[:, None, None]
-        pixels = focal_px * seen[..., :2] / seen[..., 2:] + middle
-        found = F.grid_sample(inside[others], pixels / middle - 1, mode="nearest", align_corners=False)
+        where, _ = project(points, cameras[others, None], fov_deg, width, height)
+        found = F.grid_sample(inside[others], where, mode="nearest", align_corners=False)  # [V - 1, 1, P, K]
         explained = (found[:, 0] > 0).all(0).any(-1)  # [P]
         parts.append(explained[counted].float().mean())
     return float(torch.stack(parts).nanmean())

@@ -13,7 +13,7 @@ from torch import Tensor
 from kernels import rasterization
 from kernels.spherical_harmonics import view_dependent_colors
 
-from ..cameras import intrinsics, opencv_from_world
+from ..cameras import intrinsics, opencv_from_world, project
 from ..ply import GaussianCloud
 from .color import linear_to_srgb, srgb_to_linear
 
@@ -194,19 +194,16 @@ def cloud_in_silhouettes(
     Raises:
         ValueError: the silhouettes have nothing in common.
     """
-    viewmats = opencv_from_world(cameras.float())
     height, width = images.shape[-2:]
-    K = intrinsics(fov_deg, width, height)
     reach = float(cameras[:, :3, 3].norm(dim=-1).mean()) * math.tan(math.radians(fov_deg) / 2)
     resolution = 64
     axis = (torch.arange(resolution) + 0.5) / resolution * 2 - 1
     grid = torch.cartesian_prod(axis, axis, axis) * reach
     inside = torch.ones(len(grid), dtype=torch.bool)
-    for viewmat, image in zip(viewmats, images, strict=True):
-        pixel = (grid @ viewmat[:3, :3].T + viewmat[:3, 3]) @ K.T
-        where = pixel[:, :2] / pixel[:, 2:] / torch.tensor([width, height]) * 2 - 1
+    for camera, image in zip(cameras.float(), images, strict=True):
+        where, ahead = project(grid, camera, fov_deg, width, height)
         alpha = torch.nn.functional.grid_sample(image[None, 3:], where[None, None], align_corners=False)
-        inside &= (alpha.flatten() > 0.5) & (pixel[:, 2] > 0)
+        inside &= (alpha.flatten() > 0.5) & (ahead > 0)
     solid = inside.reshape(1, 1, *(resolution,) * 3).float()
     skin = inside & (torch.nn.functional.avg_pool3d(solid, 3, 1, 1, count_include_pad=True).flatten() < 1)
     voxels = grid[skin]

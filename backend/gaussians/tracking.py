@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..cameras import opencv_from_world
+from ..cameras import project
 from ..ply import GaussianCloud
 from .fitting import Compositing, cloud_of, fit, leaves_of
 from .pictures import Pictures
@@ -130,11 +129,8 @@ def _located(
     width: int,
 ) -> GaussianCloud:
     """The Gaussians that two views look at. Nothing says how far away others are, and so they float."""
-    viewmats = opencv_from_world(cameras)
-    points = torch.from_numpy(cloud.means) @ viewmats[:, :3, :3].mT + viewmats[:, None, :3, 3]  # [V, N, 3]
-    x, y, ahead = points.unbind(-1)
-    reach = ahead * math.tan(math.radians(fov_deg) / 2)
-    views = ((x.abs() <= reach) & (y.abs() <= reach * height / width)).sum(0)
+    where, ahead = project(torch.from_numpy(cloud.means), cameras, fov_deg, width, height)
+    views = ((where.abs() <= 1).all(-1) & (ahead > 0)).sum(0)
     kept = (views >= views.max().clamp_max(2)).numpy()
     return GaussianCloud(**{name: values[kept] for name, values in vars(cloud).items()})
 

@@ -23,6 +23,7 @@ from torch import nn
 
 from .. import model_folders
 from ..job import check_output
+from ..manifests import sha256
 from ..pipelines import plan as running
 from ..pipelines.model import ViewsModel, load
 from ..protocol import DioramaError
@@ -191,7 +192,7 @@ def _record(run: Run, data: dict[str, Any]) -> dict[str, Any]:
         "batch": run.batch,
         "plan": json.loads(json.dumps(dataclasses.asdict(run.plan))),
         "base": {
-            path.relative_to(run.model).as_posix(): model_folders.sha256(path) for path in weights
+            path.relative_to(run.model).as_posix(): sha256(path) for path in weights
         },  # what was begun with
     }
 

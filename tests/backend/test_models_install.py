@@ -21,6 +21,7 @@ from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjec
 
 from backend import asset, job, model_folders, model_install, pipelines, ply
 from backend.gaussians.tracking import Effort
+from backend.manifests import sha256
 from backend.models import converters, published
 from backend.models.alignment import save_alignment
 from backend.models.lgm import LGM
@@ -179,7 +180,7 @@ def test_weights_arrive_under_the_names_that_they_belong_to(files: dict[str, Pat
 def test_manifest_records_what_the_model_was_made_from(files: dict[str, Path], root: Path) -> None:
     sources = model_folders.read_manifest(root / "mvdream-lgm")["sources"]
     lgm = files["mvdream-lgm"] / "model_fp16_fixrot.safetensors"
-    assert sources[lgm.name] == {"size": lgm.stat().st_size, "sha256": model_folders.sha256(lgm)}
+    assert sources[lgm.name] == {"size": lgm.stat().st_size, "sha256": sha256(lgm)}
     assert set(sources) == {
         "unet/diffusion_pytorch_model.safetensors",
         "model_fp16_fixrot.safetensors",

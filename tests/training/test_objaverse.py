@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from backend.cameras import intrinsics, opencv_from_world, orbit
+from backend.cameras import orbit, project
 from backend.protocol import DioramaError
 from backend.training import objaverse
 
@@ -37,10 +37,9 @@ def viewpoints() -> ModuleType:
 
 def picture(point: np.ndarray, camera: torch.Tensor, color: tuple[int, int, int], path: Path) -> None:
     """A 3×3 dot where a point is seen, on nothing."""
-    in_camera = opencv_from_world(camera) @ torch.tensor([*point.tolist(), 1.0])
-    x, y, z = intrinsics(39.6, SIZE, SIZE) @ in_camera[:3]
+    where, _ = project(torch.tensor([point.tolist()]), camera, 39.6, SIZE, SIZE)
+    column, row = (SIZE / 2 * (where[0] + 1)).int().tolist()
     rgba = np.zeros((SIZE, SIZE, 4), np.uint8)
-    row, column = int(y / z), int(x / z)
     rgba[row - 1 : row + 2, column - 1 : column + 2] = (*color, 255)
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(rgba).save(path)
@@ -146,9 +145,9 @@ def test_starting_at_another_view_moves_pictures_and_cameras_together(root, firs
     turn = -2 * math.pi * first / VIEWS
     x, y = 0.3 * math.cos(turn) - 0.1 * math.sin(turn), 0.3 * math.sin(turn) + 0.1 * math.cos(turn)
     for view in range(VIEWS):
-        in_camera = opencv_from_world(rolled.cameras[view]) @ torch.tensor([x, y, 0.2, 1.0])
-        column, row, depth = intrinsics(39.6, SIZE, SIZE) @ in_camera[:3]
-        assert rolled.masks[view, 0, 0, int(row / depth), int(column / depth)] == 1
+        where, _ = project(torch.tensor([[x, y, 0.2]]), rolled.cameras[view], 39.6, SIZE, SIZE)
+        column, row = (SIZE / 2 * (where[0] + 1)).int().tolist()
+        assert rolled.masks[view, 0, 0, row, column] == 1
 
 
 def test_clips_are_read_by_view_and_frame(tmp_path, viewpoints):

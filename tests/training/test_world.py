@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from backend.cameras import intrinsics, opencv_from_world, orbit
+from backend.cameras import orbit, project
 from backend.training import dataset, sdf, text, world
 
 
@@ -43,13 +43,11 @@ def test_pictures_agree_with_their_cameras() -> None:
     shape = sdf.Shape((sdf.Solid("ellipsoid", (0.1, 0.1, 0.1), at, (1.0, 0.0, 0.0)),))
     cameras = orbit(5, 20.0, 2.0)
     rgba, _ = sdf.render(shape, cameras, 40.0, 64)
-    seen = opencv_from_world(cameras) @ torch.tensor([*at, 1.0])
-    where = seen[:, :3] @ intrinsics(40.0, 64, 64).T
-    where = where[:, :2] / where[:, 2:]
+    where = project(torch.tensor([at]), cameras, 40.0, 64, 64)[0][:, 0]
     y, x = torch.meshgrid(torch.arange(64) + 0.5, torch.arange(64) + 0.5, indexing="ij")
     alpha = rgba[:, 3]
     middle = torch.stack([(alpha * axis).sum((1, 2)) / alpha.sum((1, 2)) for axis in (x, y)], 1)
-    assert (middle - where).abs().max() < 0.25
+    assert (middle - 32 * (where + 1)).abs().max() < 0.25
 
 
 def test_rendered_objects_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
