@@ -11,7 +11,6 @@ from .stages import ALPHA_MIN, BLUR_SIGMAS, TILE
 
 _F = np.float32
 _LOG2_E = _F(np.log2(np.e))
-_FAINTEST = _F(np.log2(1 / ALPHA_MIN))
 _REACH = _F(BLUR_SIGMAS)
 
 # One splat as the rasteriser wants it: mean x, y; the falloff's xx, xy, yy as powers of two; log2 of the
