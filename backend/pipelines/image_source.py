@@ -91,6 +91,8 @@ def _read(path: Path) -> np.ndarray:  # [H, W, 4] sRGB 0..1
             image.draft("RGB", (LARGEST_PX, LARGEST_PX))  # JPEGs are decoded small at once
             image.thumbnail((LARGEST_PX, LARGEST_PX))
             upright = ImageOps.exif_transpose(image)  # a camera that was held upright only notes that
+            if upright.mode.startswith("I;16"):  # 16 bits of grey, which Pillow would cut off at 255
+                upright = Image.fromarray((np.asarray(upright) // 257).astype(np.uint8))
             return np.asarray(upright.convert("RGBA"), np.float32) / 255
     except FileNotFoundError as error:
         raise _error(f"there is no picture {path}", "Choose a file that exists.") from error

@@ -82,6 +82,15 @@ def test_photo_taken_upright_is_turned_as_its_camera_noted(tmp_path: Path) -> No
     assert torch.equal(photo, upright)
 
 
+def test_grey_of_16_bits_is_as_light_as_of_8(tmp_path: Path) -> None:
+    grey = np.full((60, 90), 230, np.uint8)
+    grey[20:40, 20:70] = np.linspace(20, 160, 50)
+    Image.fromarray(grey).save(tmp_path / "8.png")
+    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "16.png")
+    shallow, deep = (read_object(tmp_path / name, 64, 50) for name in ("8.png", "16.png"))
+    torch.testing.assert_close(deep, shallow, atol=0.01, rtol=0)
+
+
 def test_bomb_and_damage_and_absence(tmp_path: Path) -> None:
     whole = picture(tmp_path / "disc.png").read_bytes()
     (tmp_path / "half.png").write_bytes(whole[: len(whole) // 2])
