@@ -35,13 +35,14 @@ def main(
     parser = argparse.ArgumentParser(prog=f"python -m backend train {name}", description=description)
     parser.add_argument("--work", type=Path, default=Path("out/training"), help="where stages are kept")
     parser.add_argument("--out", type=Path, default=out, help="where the weights go")
-    parser.add_argument("--stages", nargs="+", choices=plans, help="only these, and write no weights")
+    parser.add_argument("--until", choices=plans, help="the last stage to train; writes no weights")
     args = parser.parse_args(argv)
     recipe = recipe_of(args.work)
-    for stage in args.stages or plans:
+    for stage in plans:
         recipe.run(stage)
-    if not args.stages:
-        recipe.write(args.out)
+        if stage == args.until:
+            return
+    recipe.write(args.out)
 
 
 def train_stage(
