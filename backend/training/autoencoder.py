@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -59,14 +60,19 @@ def _difference(autoencoder: AutoencoderKL, latents: Tensor, images: Tensor) -> 
     return error.abs().mean() + EDGE_WEIGHT * (across + down)
 
 
-def batch_of(world: WorldViews, generator: torch.Generator, size: int) -> Batch:
-    """Random parts of random pictures."""
-    count, views, _, height, width = world.rgba.shape
+def batch_of(
+    pictures: Sequence[Tensor],  # each [N, 4, H, W] uint8, sRGB, straight alpha
+    generator: torch.Generator,
+    size: int,
+) -> Batch:
+    """Random parts of random pictures, of each set about as many."""
     crops = []
     for _ in range(size):
-        i, view = (int(torch.randint(n, (1,), generator=generator)) for n in (count, views))
+        some = pictures[int(torch.randint(len(pictures), (1,), generator=generator))]
+        count, _, height, width = some.shape
+        i = int(torch.randint(count, (1,), generator=generator))
         y, x = (int(torch.randint(side - CROP_PX + 1, (1,), generator=generator)) for side in (height, width))
-        crops.append(world.rgba[i, view, :, y : y + CROP_PX, x : x + CROP_PX])
+        crops.append(some[i, :, y : y + CROP_PX, x : x + CROP_PX])
     return {"images": over(torch.stack(crops).float() / 255)}
 
 

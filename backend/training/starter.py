@@ -3,7 +3,7 @@
 Everything is learnt from the small world of `world.py`, which is drawn while it is needed. The stages are
 those of the papers, in the small: an autoencoder; single images, then videos of an orbit, then views with
 cameras (VideoMV); a reconstructor on true pictures, then on half-denoised ones, with the denoiser frozen.
-The decoder learns on while the denoiser does, since only the encoder must stay as it is.
+The decoder learns on after the denoiser, since only the encoder must stay as it is, also from what moves.
 Each stage is kept in the work folder, and an interrupted recipe goes on where it was.
 """
 
@@ -28,13 +28,14 @@ from ..models.videomv_unet import VideoMVUNet
 from ..pipelines import schedules, views
 from ..pipelines.model import ModelSettings, ViewsModel
 from ..pipelines.three_d_aware import SplatRendering, render
-from . import autoencoder, classifier, dataset, denoiser, recipe, reconstructor
+from . import autoencoder, classifier, clips, dataset, denoiser, recipe, reconstructor
 from .loop import Batch, Plan
 from .sheets import write_sheet
 from .text import make_text_encoder, make_tokenizer, tokens_of
 from .world import CATEGORIES, COLOR_SYNONYMS, COLORS, SYNONYMS, vocabulary, words_of
 
 OBJECTS, HELD_OUT, UNSEEN = 3200, 50, 600
+CLIPS = 600  # of objects that move, for the decoder: they are smaller, and seen off the middle
 SEED = 0
 WIDTH = 128  # of a text token
 LATENT_CHANNELS = 8  # twice the large models': an eye of a snowman is half a latent pixel
@@ -163,18 +164,25 @@ class Recipe:
 
     def run(self, stage: str) -> None:
         """Trains one stage, or loads it if it is done."""
+
+        def still() -> Tensor:  # [N, 4, H, W]
+            return self.world.rgba.flatten(0, 1)
+
         if stage == "autoencoder":
             self._train(
                 stage,
                 autoencoder.AutoencoderObjective(self.autoencoder),
-                lambda generator, size: autoencoder.batch_of(self.world, generator, size),
+                lambda generator, size: autoencoder.batch_of(
+                    [self.world.rgba.flatten(0, 1)], generator, size
+                ),
                 lambda path: autoencoder.show(self.autoencoder, self.held_out, path),
             )
         elif stage == "decoder":
+            moving = clips.load(self.work / "clips", range(CLIPS)).rgba.flatten(0, 2)
             self._train(
                 stage,
                 autoencoder.DecoderObjective(self.autoencoder),
-                lambda generator, size: autoencoder.batch_of(self.world, generator, size),
+                lambda generator, size: autoencoder.batch_of([still(), moving], generator, size),
                 lambda path: autoencoder.show(self.autoencoder, self.held_out, path),
             )
         elif stage == "judge":

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from backend.cameras import orbit, project
-from backend.training import dataset, sdf, text, world
+from backend.training import autoencoder, dataset, sdf, text, world
 
 
 @pytest.mark.parametrize("category", world.CATEGORIES)
@@ -60,3 +60,11 @@ def test_rendered_objects_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert torch.equal(first.rgba, again.rgba)
     assert again.captions == [world.make_object(seed).caption for seed in range(3)]
     assert not list(tmp_path.glob("*.partial"))
+
+
+def test_autoencoder_learns_from_every_set_of_pictures() -> None:
+    dark, light = (torch.full((count, 4, 70, 80), 255, dtype=torch.uint8) for count in (2, 100))
+    dark[:, :3] = 0
+    images = autoencoder.batch_of([dark, light], torch.Generator().manual_seed(0), 60)["images"]
+    assert images.shape == (60, 3, autoencoder.CROP_PX, autoencoder.CROP_PX)
+    assert 20 < int((images.mean((1, 2, 3)) > 0.5).sum()) < 40
