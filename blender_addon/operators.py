@@ -75,7 +75,7 @@ class DIORAMA_OT_generate(bpy.types.Operator):
         """The button: if the camera's picture must be rendered first, Blender's window lives on meanwhile."""
         if bpy.app.background or self._source(context) != "CAMERA":
             return self.execute(context)
-        current, asked_by = host.get(), context.scene.name
+        current, asked_by = host.get(), context.scene.session_uid
 
         def then(error: DioramaError | None) -> None:
             try:
@@ -100,7 +100,7 @@ class DIORAMA_OT_generate(bpy.types.Operator):
             if self._source(context) == "CAMERA":
                 capture.picture(context, *_shot(context, request))
             if not bpy.app.background:
-                host.get().submit(request, directory, context.scene.name)
+                host.get().submit(request, directory, context.scene.session_uid)
                 return {"FINISHED"}
             bar = TerminalBar()
             job = host.get().run(request, directory, bar)
