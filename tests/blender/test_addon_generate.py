@@ -54,7 +54,7 @@ def test_folder_of_a_script_is_where_blender_works(
 def test_method_is_the_script_s_or_the_scene_s_and_comes_back_from_the_history(diorama: ModuleType) -> None:
     settings = bpy.context.scene.diorama
     settings.method, settings.frames = "distill", 8
-    with pytest.raises(RuntimeError, match="distilled objects stand still: set Frames to 1"):
+    with pytest.raises(RuntimeError, match="distillation makes objects that stand still"):
         bpy.ops.diorama.generate(prompt="a red mushroom")
     settings.frames = 1
 
