@@ -285,7 +285,7 @@ class DIORAMA_OT_job(bpy.types.Operator):
 
     bl_idname = "diorama.job"
     bl_label = "Earlier Job"
-    bl_options = {"UNDO", "INTERNAL"}
+    bl_options = {"INTERNAL"}  # no UNDO: of the actions, only one changes the file
 
     job: bpy.props.StringProperty()
     action: bpy.props.EnumProperty(
@@ -307,6 +307,7 @@ class DIORAMA_OT_job(bpy.types.Operator):
         job = session.job(self.job)
         if self.action == "REUSE":
             context.scene.diorama.put_back(job.request)
+            bpy.ops.ed.undo_push(message="Use These Settings")
         elif self.action == "OPEN":
             if not Path(job.directory).is_dir():
                 self.report({"ERROR"}, f"The folder is gone: {job.directory}")

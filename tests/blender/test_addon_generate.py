@@ -115,6 +115,19 @@ def test_history_gives_the_settings_back(diorama: ModuleType, tmp_path: Path) ->
     assert job not in session.jobs
 
 
+def test_of_an_earlier_job_only_its_settings_are_an_undo_step(diorama: ModuleType) -> None:
+    with pytest.raises(RuntimeError):
+        bpy.ops.diorama.generate(prompt="a green fish", directory="/dev/null/asset")
+    job = diorama.host.get().session.jobs[-1]
+    bpy.context.scene.diorama.prompt = "a car"
+    bpy.ops.ed.undo_push(message="Typed")
+    for action in ("REUSE", "REMOVE"):
+        bpy.ops.diorama.job("EXEC_DEFAULT", True, job=job.id, action=action)
+    assert bpy.context.scene.diorama.prompt == "a green fish"
+    bpy.ops.ed.undo()
+    assert bpy.context.scene.diorama.prompt == "a car"
+
+
 def test_result_goes_to_the_scene_that_asked_even_if_it_was_renamed(
     diorama: ModuleType, tmp_path: Path
 ) -> None:
