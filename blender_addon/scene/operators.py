@@ -123,7 +123,7 @@ class DIORAMA_OT_import_splats(bpy.types.Operator, ImportHelper):
             body.matrix_basis = cameras.upright_from_y_down()
         changes = render.raise_bounces(context.scene)
         if blending == "display":
-            changes += display.show_in_display_layer(context.scene, body)
+            changes += display.show_in_display_layer(context.scene, body, context.scene.collection)
         else:
             context.collection.objects.link(body)
         if context.mode == "OBJECT" and body.name in context.view_layer.objects:

@@ -202,9 +202,10 @@ def test_foreign_splats_and_meshes_hide_each_other_by_depth(extension, tmp_path)
     wall.materials.append(grey)
     body = bpy.data.objects.new("wall", wall)
     body.parent = camera
-    stage = bpy.data.collections.new("stage")
+    stage, within = (bpy.data.collections.new(name) for name in ("stage", "within"))
     scene.collection.children.link(stage)
-    stage.objects.link(body)
+    stage.children.link(within)
+    within.objects.link(body)
     import_splats(tmp_path / "a.ply")
 
     inverse = np.linalg.inv(pose)
