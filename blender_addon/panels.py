@@ -154,6 +154,8 @@ def _draw_outcome(layout: bpy.types.UILayout, job: Job) -> None:
         box.label(text=job.error["code"])
         if job.error["code"] == "E_ENVIRONMENT" and host.get().environment != "chosen":
             box.operator("diorama.install_backend", text="Repair Backend", icon="IMPORT")
+    elif job.state == jobs.DONE:  # it may stand inside something else, as Blender's cube
+        draw_text(layout, f"Done: {job.title}", ICONS[job.state])
     for warning in job.warnings:
         draw_text(layout.box(), warning, "INFO")
 

@@ -201,6 +201,15 @@ def test_prompt_of_a_script_is_the_source(diorama: ModuleType, settings: Any) ->
     assert (request["prompt"], request["image"]) == ("a car", None)
 
 
+def test_panel_says_what_was_done(
+    diorama: ModuleType, settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = diorama.jobs.new_job(diorama.host.GenerationRequest("a red mushroom"), tmp_path)
+    done = dataclasses.replace(job, state="done")
+    monkeypatch.setattr(diorama.host.get().session, "jobs", [done])
+    assert "Done: a red mushroom · seed 0" in draw(diorama.panels.DIORAMA_PT_generate)
+
+
 def test_history_of_pictures_is_read_again(diorama: ModuleType, tmp_path: Path) -> None:
     store = diorama.jobs.Store(tmp_path)
     request = diorama.host.GenerationRequest(image="/pictures/chair.png", model=PICTURES)
