@@ -48,7 +48,7 @@ def obstacle(context: bpy.types.Context, only_selected: bool) -> str:
     if only_selected and not context.view_layer.objects.selected:
         return "Nothing is selected: select the object, or switch Only Selected off"
     if bpy.app.is_job_running("RENDER"):
-        return "Wait until the render is done"
+        return "Wait until the render is done, or cancel it with Esc"
     return ""
 
 
