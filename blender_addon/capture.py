@@ -45,10 +45,10 @@ def obstacle(context: bpy.types.Context, only_selected: bool) -> str:
     """Why the active camera's picture cannot be made now, in words; empty if it can."""
     if context.scene.camera is None:
         return "The scene has no active camera: add one that looks at the object"
-    if only_selected and not context.selected_objects:
+    if only_selected and not context.view_layer.objects.selected:
         return "Nothing is selected: select the object, or switch Only Selected off"
     if bpy.app.is_job_running("RENDER"):
-        return "Wait until the render is done"
+        return "Wait until the render is done, or cancel it with Esc"
     return ""
 
 
@@ -213,7 +213,7 @@ def _prepare(
     """Makes the copy of the context's scene render this picture and nothing else."""
     if only_selected:
         lamps = [item for item in context.scene.objects if item.type == "LIGHT"]
-        _show_only(scene, {camera, *context.selected_objects, *lamps})
+        _show_only(scene, {camera, *context.view_layer.objects.selected, *lamps})
     # Keyed settings and cameras bound to markers would come back when it is rendered.
     scene.animation_data_clear()
     scene.timeline_markers.clear()

@@ -40,7 +40,7 @@ class Host:
         self._previews = bpy.utils.previews.new()
         self._timer = self._tick  # one object for ever: Blender knows a timer by the identity of its function
         self._log = user_folder / "backend.log"
-        self._scenes: dict[str, str] = {}  # job → name of the scene that asked for it
+        self._scenes: dict[str, int] = {}  # job → session_uid of the scene that asked for it
         self._to_import: deque[Job] = deque()
         self.models: dict[str, model_folders.State] = {}  # of the disk, for drawing
         self.model_work: ModelWork | None = None  # the running or last change of a model
@@ -93,8 +93,8 @@ class Host:
         self.capture = rendering
         self.wake()
 
-    def submit(self, request: GenerationRequest, directory: Path, scene: str) -> Job:
-        """Puts a job into the queue; what it makes will be imported into the scene of that name."""
+    def submit(self, request: GenerationRequest, directory: Path, scene: int) -> Job:
+        """Puts a job into the queue; what it makes will be imported into the scene with that session_uid."""
         job = self.session.submit(request, directory)
         self._scenes[job.id] = scene
         self.problem = ""
@@ -178,10 +178,12 @@ class Host:
 
     def _import(self, job: Job) -> None:
         window = bpy.context.window_manager.windows[0]
-        scene = bpy.data.scenes.get(self._scenes.pop(job.id, ""), window.scene)
+        asked_by = self._scenes.pop(job.id, None)
+        scene = next((each for each in bpy.data.scenes if each.session_uid == asked_by), window.scene)
         view_layer = window.view_layer if scene == window.scene else scene.view_layers[0]
         try:
-            with bpy.context.temp_override(window=window, scene=scene, view_layer=view_layer):
+            # without the window: Blender would take the scene that it shows instead of the one given
+            with bpy.context.temp_override(scene=scene, view_layer=view_layer):
                 # True: the whole import is one undo step
                 bpy.ops.diorama.import_asset("EXEC_DEFAULT", True, directory=job.directory)
         except RuntimeError as error:  # the operator's report

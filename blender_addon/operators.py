@@ -57,25 +57,21 @@ class DIORAMA_OT_generate(bpy.types.Operator):
     )
 
     @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        """Only with a backend, and when the scene's settings go together."""
-        settings = context.scene.diorama
-        reason = settings.contradiction
+    def poll(cls, _context: bpy.types.Context) -> bool:
+        """Only with a backend, and not while a camera's picture is rendered."""
         if host.get().environment not in host.USABLE:
-            reason = "The backend is not installed: press Install Backend"
+            cls.poll_message_set("The backend is not installed: press Install Backend")
         elif host.get().capture:
-            reason = "Wait until the camera's picture is rendered"
-        elif not reason and settings.source == "CAMERA":
-            reason = capture.obstacle(context, settings.only_selected)
-        if reason:
-            cls.poll_message_set(reason)
-        return not reason
+            cls.poll_message_set("Wait until the camera's picture is rendered")
+        else:
+            return True
+        return False
 
     def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
         """The button: if the camera's picture must be rendered first, Blender's window lives on meanwhile."""
         if bpy.app.background or self._source(context) != "CAMERA":
             return self.execute(context)
-        current, asked_by = host.get(), context.scene.name
+        current, asked_by = host.get(), context.scene.session_uid
 
         def then(error: DioramaError | None) -> None:
             try:
@@ -100,7 +96,7 @@ class DIORAMA_OT_generate(bpy.types.Operator):
             if self._source(context) == "CAMERA":
                 capture.picture(context, *_shot(context, request))
             if not bpy.app.background:
-                host.get().submit(request, directory, context.scene.name)
+                host.get().submit(request, directory, context.scene.session_uid)
                 return {"FINISHED"}
             bar = TerminalBar()
             job = host.get().run(request, directory, bar)
@@ -123,7 +119,7 @@ class DIORAMA_OT_generate(bpy.types.Operator):
         """What was asked for, and where to make it; a picture that the camera must make will be there too.
 
         Raises:
-            DioramaError: as `_request`.
+            DioramaError: as `_request`, or E_REQUEST if the camera's picture cannot be made now.
         """
         request = self._request(context)
         if self.directory:  # the backend works in another folder than Blender
@@ -131,6 +127,8 @@ class DIORAMA_OT_generate(bpy.types.Operator):
         else:
             directory = jobs.free_directory(folders.output_folder(), request)
         if self._source(context) == "CAMERA":
+            if obstacle := capture.obstacle(context, context.scene.diorama.only_selected):
+                raise DioramaError("E_REQUEST", obstacle)
             request = dataclasses.replace(request, image=str(directory / str(request.image)))
             for warning in capture.differences(context.scene):
                 self.report({"WARNING"}, warning)
@@ -287,7 +285,7 @@ class DIORAMA_OT_job(bpy.types.Operator):
 
     bl_idname = "diorama.job"
     bl_label = "Earlier Job"
-    bl_options = {"UNDO", "INTERNAL"}
+    bl_options = {"INTERNAL"}  # no UNDO: of the actions, only one changes the file
 
     job: bpy.props.StringProperty()
     action: bpy.props.EnumProperty(
@@ -309,6 +307,7 @@ class DIORAMA_OT_job(bpy.types.Operator):
         job = session.job(self.job)
         if self.action == "REUSE":
             context.scene.diorama.put_back(job.request)
+            bpy.ops.ed.undo_push(message="Use These Settings")
         elif self.action == "OPEN":
             if not Path(job.directory).is_dir():
                 self.report({"ERROR"}, f"The folder is gone: {job.directory}")

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import bpy
 
-from . import host, jobs, preferences
+from . import capture, host, jobs, preferences
 from .drawing import draw_progress, draw_text
 from .jobs import Job
 from .scene.panel import InTab
@@ -46,8 +46,11 @@ class DIORAMA_PT_generate(InTab, bpy.types.Panel):
             layout.prop(settings, "only_selected")
         if len(current.usable_models) > 1:
             layout.prop(settings, "model", text="")
-        if settings.contradiction:
-            draw_text(layout, f"{settings.contradiction}.", "INFO")
+        reason = settings.contradiction
+        if not reason and settings.source == "CAMERA":
+            reason = capture.obstacle(context, settings.only_selected)
+        if reason:
+            draw_text(layout, f"{reason}.", "INFO")
         row = layout.row(align=True)
         row.prop(settings, "seed")
         row.operator("diorama.random_seed", text="", icon="FILE_REFRESH")
@@ -58,6 +61,7 @@ class DIORAMA_PT_generate(InTab, bpy.types.Panel):
         layout.prop(settings, "method")
         row = layout.row()
         row.scale_y = 1.6
+        row.enabled = not reason
         row.operator("diorama.generate", icon="OUTLINER_OB_POINTCLOUD")
         session = current.session
         if session.active:
@@ -150,6 +154,8 @@ def _draw_outcome(layout: bpy.types.UILayout, job: Job) -> None:
         box.label(text=job.error["code"])
         if job.error["code"] == "E_ENVIRONMENT" and host.get().environment != "chosen":
             box.operator("diorama.install_backend", text="Repair Backend", icon="IMPORT")
+    elif job.state == jobs.DONE:  # it may stand inside something else, as Blender's cube
+        draw_text(layout, f"Done: {job.title}", ICONS[job.state])
     for warning in job.warnings:
         draw_text(layout.box(), warning, "INFO")
 

@@ -50,7 +50,7 @@ def import_asset(
     if asset.blending == "display":
         for body in splat_objects(collection):
             collection.objects.unlink(body)
-            changes += display.show_in_display_layer(scene, body)
+            changes += display.show_in_display_layer(scene, body, collection)
     display.hold_out_others(scene)
     last = cameras.orbit_frame(scene.frame_start, len(asset.views) - 1)
     if markers:

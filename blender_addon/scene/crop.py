@@ -9,8 +9,14 @@ from .modifier_inputs import get_input, set_inputs
 from .splats import splat_modifier, splats_of
 
 
-def add_crop(body: bpy.types.Object, shape: str) -> bpy.types.Object:
-    """Crop splats by a new empty around all of them, a "CUBE" or a "SPHERE", to be moved and scaled."""
+def add_crop(scene: bpy.types.Scene, body: bpy.types.Object, shape: str) -> bpy.types.Object:
+    """Crop splats by a new empty around all of them, a "CUBE" or a "SPHERE", to be moved and scaled.
+
+    It is put beside the splats, if a collection of theirs is in this scene and can be changed.
+
+    Raises:
+        DioramaError: E_REQUEST if the nodes of the splats cannot crop any more.
+    """
     means = _in_world(body, splats_of(body).means)
     low, high = means.min(axis=0), means.max(axis=0)
     half = np.maximum((high - low) / 2, 1e-3) * 1.01  # the outermost are inside
@@ -18,10 +24,12 @@ def add_crop(body: bpy.types.Object, shape: str) -> bpy.types.Object:
     crop.empty_display_type = shape
     crop.location = (low + high) / 2
     crop.scale = half if shape == "CUBE" else np.full(3, np.linalg.norm(half))
-    body.users_collection[0].objects.link(crop)
     modifier = splat_modifier(body)
     if modifier:
         set_inputs(modifier, Crop=True, Crop_Object=crop, Crop_Sphere=shape == "SPHERE")
+    own = [each for each in body.users_collection if not each.library and not each.override_library]
+    inside = scene.collection.children_recursive
+    next((each for each in own if each in inside), scene.collection).objects.link(crop)
     return crop
 
 

@@ -8,6 +8,8 @@ splat viewers show.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import bpy
 
 LAYER_NAME = "Display Splats"
@@ -15,20 +17,23 @@ LAYER_NAME = "Display Splats"
 _MARK = "diorama_display"
 
 
-def show_in_display_layer(scene: bpy.types.Scene, splats: bpy.types.Object) -> list[str]:
+def show_in_display_layer(
+    scene: bpy.types.Scene, splats: bpy.types.Object, parent: bpy.types.Collection
+) -> list[str]:
     """Put splats with display blending into the layer that shows them right, which is made if there is none.
 
     Args:
         splats: an object that is in no collection yet.
+        parent: a collection of the scene, in which the splats get one of their own.
 
     Returns:
         What was changed in the scene, in words.
     """
-    home = next((child for child in scene.collection.children if _is_ours(child)), None)
+    home = next((child for child in parent.children if _is_ours(child)), None)
     if home is None:
         home = bpy.data.collections.new(LAYER_NAME)
         home[_MARK] = True
-        scene.collection.children.link(home)
+        parent.children.link(home)
     home.objects.link(splats)
     changes = []
     if not any(_is_ours(layer) for layer in scene.view_layers):
@@ -51,9 +56,16 @@ def hold_out_others(scene: bpy.types.Scene) -> None:
     if not any(_is_ours(layer) for layer in scene.view_layers):
         return
     for layer in scene.view_layers:
-        for child in layer.layer_collection.children:
+        for child in _below(layer.layer_collection):
             if _is_ours(layer) or _is_ours(child.collection):
                 child.holdout = _is_ours(layer) != _is_ours(child.collection)
+
+
+def _below(parent: bpy.types.LayerCollection) -> Iterator[bpy.types.LayerCollection]:
+    """All collections in one, those in others too: none hands its holdout down."""
+    for child in parent.children:
+        yield child
+        yield from _below(child)
 
 
 def _is_ours(item: bpy.types.ViewLayer | bpy.types.Collection) -> bool:

@@ -123,11 +123,11 @@ class DIORAMA_OT_import_splats(bpy.types.Operator, ImportHelper):
             body.matrix_basis = cameras.upright_from_y_down()
         changes = render.raise_bounces(context.scene)
         if blending == "display":
-            changes += display.show_in_display_layer(context.scene, body)
+            changes += display.show_in_display_layer(context.scene, body, context.scene.collection)
         else:
             context.collection.objects.link(body)
         if context.mode == "OBJECT" and body.name in context.view_layer.objects:
-            for item in context.selected_objects:
+            for item in list(context.view_layer.objects.selected):
                 item.select_set(False)
             body.select_set(True)
             context.view_layer.objects.active = body
@@ -170,7 +170,7 @@ class DIORAMA_OT_export_splats(bpy.types.Operator, ExportHelper):
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         """Exports it."""
-        body = context.active_object
+        body = context.view_layer.objects.active
         body.update_from_editmode()
         path = Path(bpy.path.abspath(self.filepath))
         frames = sequences.frame_objects(body)
@@ -210,10 +210,16 @@ class DIORAMA_OT_crop_splats(bpy.types.Operator):
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         """Adds the box or the ball around all splats, and selects it."""
-        crop = add_crop(context.active_object, self.shape)
-        context.active_object.select_set(False)
+        objects = context.view_layer.objects
+        try:
+            with all_or_nothing():
+                crop = add_crop(context.scene, objects.active, self.shape)
+        except DioramaError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        objects.active.select_set(False)
         crop.select_set(True)
-        context.view_layer.objects.active = crop
+        objects.active = crop
         return {"FINISHED"}
 
 
@@ -230,7 +236,8 @@ class DIORAMA_OT_keep_frames_beside(bpy.types.Operator, ExportHelper):
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
         """Only for frames that are in this file."""
-        frames = sequences.frame_objects(context.active_object) if context.active_object else []
+        active = context.view_layer.objects.active
+        frames = sequences.frame_objects(active) if active else []
         if frames and frames[0].library is None:
             return True
         cls.poll_message_set("Select moving splats whose frames are in this file")
@@ -238,14 +245,15 @@ class DIORAMA_OT_keep_frames_beside(bpy.types.Operator, ExportHelper):
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
         """Asks for the file; Blender alone would suggest the one that is open."""
-        name = bpy.path.clean_name(f"{context.active_object.name} frames")
+        name = bpy.path.clean_name(f"{context.view_layer.objects.active.name} frames")
         self.filepath = str(Path(bpy.data.filepath).with_name(f"{name}.blend")) if bpy.data.filepath else name
         return super().invoke(context, event)
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         """Moves them."""
         try:
-            sequences.keep_frames_beside(context.active_object, Path(bpy.path.abspath(self.filepath)))
+            active = context.view_layer.objects.active
+            sequences.keep_frames_beside(active, Path(bpy.path.abspath(self.filepath)))
         except DioramaError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
@@ -279,7 +287,7 @@ _register, _unregister = bpy.utils.register_classes_factory(CLASSES)
 
 
 def _poll_splats(operator: type[bpy.types.Operator], context: bpy.types.Context) -> bool:
-    if splats.is_splats(context.active_object):
+    if splats.is_splats(context.view_layer.objects.active):
         return True
     operator.poll_message_set("Select a splat object")
     return False

@@ -28,12 +28,12 @@ class DIORAMA_PT_splats(InTab, bpy.types.Panel):
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
         """Only with splats."""
-        return splats.is_splats(context.active_object)
+        return splats.is_splats(context.view_layer.objects.active)
 
     def draw(self, context: bpy.types.Context) -> None:
         """Only reads."""
         layout = self.layout
-        body = context.active_object
+        body = context.view_layer.objects.active
         frames = sequences.frame_objects(body)
         moving = f" in each of {len(frames)} frames" if frames else ""
         layout.label(text=f"{len(body.data.vertices):,} splats{moving}", icon="OUTLINER_OB_POINTCLOUD")

@@ -7,7 +7,11 @@ from types import ModuleType
 from typing import Any
 
 import bpy
+import numpy as np
 import pytest
+from scene_helpers import make_cloud, orbit
+
+from backend.asset import write_asset
 
 
 def test_prompt_becomes_a_collection(diorama: ModuleType, tmp_path: Path) -> None:
@@ -50,7 +54,7 @@ def test_folder_of_a_script_is_where_blender_works(
 def test_method_is_the_script_s_or_the_scene_s_and_comes_back_from_the_history(diorama: ModuleType) -> None:
     settings = bpy.context.scene.diorama
     settings.method, settings.frames = "distill", 8
-    with pytest.raises(RuntimeError, match="distilled objects stand still: set Frames to 1"):
+    with pytest.raises(RuntimeError, match="distillation makes objects that stand still"):
         bpy.ops.diorama.generate(prompt="a red mushroom")
     settings.frames = 1
 
@@ -109,3 +113,39 @@ def test_history_gives_the_settings_back(diorama: ModuleType, tmp_path: Path) ->
     assert bpy.context.scene.diorama.seed == 5
     bpy.ops.diorama.job(job=job.id, action="REMOVE")
     assert job not in session.jobs
+
+
+def test_of_an_earlier_job_only_its_settings_are_an_undo_step(diorama: ModuleType) -> None:
+    with pytest.raises(RuntimeError):
+        bpy.ops.diorama.generate(prompt="a green fish", directory="/dev/null/asset")
+    job = diorama.host.get().session.jobs[-1]
+    bpy.context.scene.diorama.prompt = "a car"
+    bpy.ops.ed.undo_push(message="Typed")
+    for action in ("REUSE", "REMOVE"):
+        bpy.ops.diorama.job("EXEC_DEFAULT", True, job=job.id, action=action)
+    assert bpy.context.scene.diorama.prompt == "a green fish"
+    bpy.ops.ed.undo()
+    assert bpy.context.scene.diorama.prompt == "a car"
+
+
+def test_result_goes_to_the_scene_that_asked_even_if_it_was_renamed(
+    diorama: ModuleType, tmp_path: Path
+) -> None:
+    write_asset(
+        tmp_path,
+        request={"prompt": "a red mushroom", "seed": 7},
+        model="starter",
+        clouds=[make_cloud(20)],
+        views=np.ones((1, 1, 8, 8, 3)),
+        cameras=orbit(1),
+        fov_deg=40.0,
+        blending="linear",
+        timings={},
+    )
+    host, asked_by = diorama.host.get(), bpy.data.scenes.new("where it was asked")
+    job = host.submit(diorama.host.GenerationRequest("a red mushroom"), tmp_path, asked_by.session_uid)
+    host.session.cancel(job.id)  # it is as good as done
+    asked_by.name = "renamed meanwhile"
+    host._import(job)
+    assert "a red mushroom" in asked_by.collection.children
+    assert not bpy.context.scene.collection.children

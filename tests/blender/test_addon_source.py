@@ -91,33 +91,41 @@ def test_views_panel_shows_the_orbit(diorama: ModuleType, settings: Any) -> None
 
 
 @pytest.mark.parametrize(
-    ("model", "source", "words"),
+    ("model", "source", "words", "asked"),
     [
-        (PICTURES, "PROMPT", "videomv-i2v needs a picture: set Source to Image or Camera"),
-        ("starter", "IMAGE", "starter is told by a prompt: choose videomv-i2v for a picture"),
-        ("starter", "CAMERA", "starter is told by a prompt: choose videomv-i2v for a picture"),
-        (PICTURES, "CAMERA", "The scene has no active camera"),
+        (PICTURES, "PROMPT", "videomv-i2v needs a picture: set Source to Image or Camera", "needs a picture"),
+        ("starter", "IMAGE", "starter is told by a prompt: choose videomv-i2v for a picture", "told by text"),
+        (PICTURES, "CAMERA", "The scene has no active camera", "has no active camera"),
     ],
 )
-def test_button_says_why_it_cannot_be_pressed(
-    diorama: ModuleType, settings: Any, model: str, source: str, words: str
+def test_panel_says_why_the_button_is_grey_and_scripts_are_told(
+    diorama: ModuleType, settings: Any, model: str, source: str, words: str, asked: str
 ) -> None:
-    settings.model, settings.source = model, source
-    with pytest.raises(RuntimeError, match=words):
+    settings.model, settings.source, settings.image = model, source, "/somewhere/chair.png"
+    settings.prompt = "a red mushroom"
+    assert words in " ".join(draw(diorama.panels.DIORAMA_PT_generate))
+    with pytest.raises(RuntimeError, match=asked):
         bpy.ops.diorama.generate()
-    if "active camera" not in words:
-        assert words in " ".join(draw(diorama.panels.DIORAMA_PT_generate))
+
+
+def test_what_a_script_asks_for_is_judged_and_not_the_panel(diorama: ModuleType, settings: Any) -> None:
+    settings.source, settings.model, settings.frames, settings.method = "CAMERA", "starter", 8, "distill"
+    with pytest.raises(RuntimeError, match="E_OUTPUT"):
+        bpy.ops.diorama.generate(prompt="a car", frames=1, method="reconstruct", directory="/dev/null/asset")
 
 
 def test_model_that_takes_pictures_must_be_installed_first(diorama: ModuleType) -> None:
     bpy.context.scene.diorama.source = "IMAGE"
-    with pytest.raises(RuntimeError, match="install videomv-i2v in the preferences"):
-        bpy.ops.diorama.generate()
+    drawn = " ".join(draw(diorama.panels.DIORAMA_PT_generate))
+    assert "install videomv-i2v in the preferences" in drawn
 
 
-def test_only_selected_needs_a_selection(settings: Any, camera: bpy.types.Object) -> None:
+def test_only_selected_needs_a_selection(
+    diorama: ModuleType, settings: Any, camera: bpy.types.Object
+) -> None:
     settings.model, settings.source, settings.only_selected = PICTURES, "CAMERA", True
     bpy.ops.object.select_all(action="DESELECT")
+    assert "Nothing is selected" in " ".join(draw(diorama.panels.DIORAMA_PT_generate))
     with pytest.raises(RuntimeError, match="Nothing is selected"):
         bpy.ops.diorama.generate()
 
@@ -191,6 +199,15 @@ def test_prompt_of_a_script_is_the_source(diorama: ModuleType, settings: Any) ->
         bpy.ops.diorama.generate(prompt="a car", model="starter", directory="/dev/null/asset")
     request = diorama.host.get().session.jobs[-1].request
     assert (request["prompt"], request["image"]) == ("a car", None)
+
+
+def test_panel_says_what_was_done(
+    diorama: ModuleType, settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = diorama.jobs.new_job(diorama.host.GenerationRequest("a red mushroom"), tmp_path)
+    done = dataclasses.replace(job, state="done")
+    monkeypatch.setattr(diorama.host.get().session, "jobs", [done])
+    assert "Done: a red mushroom · seed 0" in draw(diorama.panels.DIORAMA_PT_generate)
 
 
 def test_history_of_pictures_is_read_again(diorama: ModuleType, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import bmesh
 import bpy
@@ -201,9 +202,10 @@ def test_foreign_splats_and_meshes_hide_each_other_by_depth(extension, tmp_path)
     wall.materials.append(grey)
     body = bpy.data.objects.new("wall", wall)
     body.parent = camera
-    stage = bpy.data.collections.new("stage")
+    stage, within = (bpy.data.collections.new(name) for name in ("stage", "within"))
     scene.collection.children.link(stage)
-    stage.objects.link(body)
+    stage.children.link(within)
+    within.objects.link(body)
     import_splats(tmp_path / "a.ply")
 
     inverse = np.linalg.inv(pose)
@@ -229,6 +231,51 @@ def test_what_needs_splats_says_so(extension):
     for operator in (bpy.ops.diorama.export_splats, bpy.ops.diorama.crop_splats):
         with pytest.raises(RuntimeError, match="Select a splat object"):
             operator()
+
+
+def test_polls_need_no_window(extension, tmp_path):
+    write_ply(tmp_path / "a.ply", make_cloud(20))
+    import_splats(tmp_path / "a.ply")
+    # what a timer's context has
+    context = SimpleNamespace(view_layer=bpy.context.view_layer, scene=bpy.context.scene)
+    operators = extension.scene.operators
+    assert operators.DIORAMA_OT_export_splats.poll(context)
+    assert operators.DIORAMA_OT_crop_splats.poll(context)
+    assert not operators.DIORAMA_OT_keep_frames_beside.poll(context)
+    assert extension.scene.panel.DIORAMA_PT_splats.poll(context)
+
+
+def test_crop_is_put_beside_the_splats_of_this_scene(extension, tmp_path):
+    write_ply(tmp_path / "a.ply", make_cloud(20))
+    splats = import_splats(tmp_path / "a.ply", blending="LINEAR")
+    first, second = (bpy.data.collections.new(name) for name in ("a", "b"))
+    bpy.data.scenes.new("elsewhere").collection.children.link(first)
+    bpy.context.scene.collection.children.link(second)
+    bpy.context.collection.objects.unlink(splats)
+    for home in (first, second):
+        home.objects.link(splats)
+    assert splats.users_collection[0] == first
+    bpy.context.view_layer.objects.active = splats
+    assert bpy.ops.diorama.crop_splats() == {"FINISHED"}
+    assert list(bpy.context.view_layer.objects.active.users_collection) == [second]
+
+
+def test_nodes_that_lost_an_input_are_told_of(extension, tmp_path):
+    write_ply(tmp_path / "a.ply", make_cloud(20))
+    splats = import_splats(tmp_path / "a.ply", blending="LINEAR")
+    group = splats.modifiers[0].node_group
+    for lost in ("Crop Object", "Tint"):
+        sockets = group.interface.items_tree
+        group.interface.remove(next(item for item in sockets if item.name == lost))
+    with pytest.raises(RuntimeError, match=r"'Crop Object' any more.*Undo what was changed"):
+        bpy.ops.diorama.crop_splats()
+    assert list(bpy.data.objects) == [splats]
+    assert bpy.ops.diorama.export_splats(filepath=str(tmp_path / "b.ply")) == {"FINISHED"}
+    drawn = []
+    layout = SimpleNamespace(prop=lambda *_, text: drawn.append(text))
+    for name in ("Lit", "Tint"):
+        extension.scene.modifier_inputs.draw_input(layout, splats.modifiers[0], name)
+    assert drawn == ["Lit"]
 
 
 @pytest.mark.parametrize("shape", ["CUBE", "SPHERE"])

@@ -50,7 +50,7 @@ def scene_state() -> dict:
     }
 
 
-def test_splats_of_an_asset_with_display_blending_are_found(extension, tmp_path):
+def test_splats_with_display_blending_are_in_their_asset_and_on_the_layer_of_their_own(extension, tmp_path):
     cloud, pose = make_cloud(20), orbit(1)
     write_asset(
         tmp_path,
@@ -65,7 +65,11 @@ def test_splats_of_an_asset_with_display_blending_are_found(extension, tmp_path)
     )
     collection = extension.scene.import_asset(bpy.context, tmp_path, report=lambda change: None)
     (body,) = extension.scene.splat_objects(collection)
-    assert [home.name for home in body.users_collection] == ["Display Splats"]
+    (home,) = body.users_collection
+    assert home.name == "Display Splats" and home in list(collection.children)
+    for layer, held_out in zip(bpy.context.scene.view_layers, (False, True), strict=True):
+        asset = layer.layer_collection.children[collection.name]
+        assert asset.holdout is held_out and asset.children[home.name].holdout is not held_out
     assert extension.headless._moments(collection) == [bpy.context.scene.frame_current]
 
 
