@@ -18,6 +18,7 @@ CROP_PX = 64  # all of the net is convolutions, so it may learn on parts
 KL_WEIGHT = 1e-4
 EDGE_WEIGHT = 1.0
 LATENT_NOISE = 0.05  # of the latents' own spread
+LEAST_STRENGTH = 0.8  # of what latents differ from those of plain grey by
 
 
 class AutoencoderObjective(nn.Module):
@@ -36,7 +37,9 @@ class AutoencoderObjective(nn.Module):
 class DecoderObjective(nn.Module):
     """The same for the decoder alone: latents, and all networks that know them, stay as they are.
 
-    The latents are a little noisy, as those are that come out of a denoiser.
+    The latents are a little noisy and weak, as those are that come out of a denoiser: it is least sure of
+    small parts, and nearer to the background there than it should be. Where the strength of a latent decides
+    its colour, a weak one would be of another.
     """
 
     def __init__(self, autoencoder: AutoencoderKL) -> None:
@@ -48,6 +51,9 @@ class DecoderObjective(nn.Module):
     def forward(self, images: Tensor) -> Tensor:  # [B, 3, H, W] sRGB 0..1
         with torch.no_grad():
             latents = self.autoencoder.encode(2 * images - 1).latent_dist.mean
+            plain = self.autoencoder.encode(torch.zeros_like(images[:1])).latent_dist.mean
+            strength = torch.empty_like(latents[:, :1, :1, :1]).uniform_(LEAST_STRENGTH, 1)
+            latents = plain + strength * (latents - plain)
             latents = latents + LATENT_NOISE * latents.std() * torch.randn_like(latents)
         return _difference(self.autoencoder, latents, images)
 

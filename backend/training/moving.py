@@ -22,7 +22,7 @@ from .denoiser import CAPTION_DROPOUT
 from .loop import Batch
 from .sheets import write_sheet
 
-SHIFT = 3.0  # of the timesteps that several pictures are noised by
+SHIFT = 3.0  # of the timesteps that clips are noised by
 ALONE = 0.25  # of the samples that the model of sides learns from are single images
 SHARED_NOISE = 0.5  # of its variance, between the frames of a clip
 
@@ -152,17 +152,17 @@ def batch_of(
             torch.randn(chosen.shape, generator=generator),
             SHARED_NOISE,
         ),
-        "timesteps": _timesteps(size, stage != IMAGES, generator),
+        "timesteps": _timesteps(size, stage.moving, generator),
     }
 
 
-def _timesteps(size: int, several: bool, generator: torch.Generator) -> Tensor:  # [size] of 0..999
-    """Random strengths of noise. How pictures belong together is decided where it is strong.
+def _timesteps(size: int, moving: bool, generator: torch.Generator) -> Tensor:  # [size] of 0..999
+    """Random strengths of noise. How frames belong together is decided where it is strong.
 
     Source: the shift of timesteps of Stable Diffusion 3 (arXiv 2403.03206, equation 23).
     """
     uniform = torch.rand(size, generator=generator)
-    shift = SHIFT if several else 1
+    shift = SHIFT if moving else 1
     return (1000 * shift * uniform / (1 + (shift - 1) * uniform)).long()
 
 
