@@ -60,3 +60,12 @@ def test_rendered_objects_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert torch.equal(first.rgba, again.rgba)
     assert again.captions == [world.make_object(seed).caption for seed in range(3)]
     assert not list(tmp_path.glob("*.partial"))
+
+
+def test_more_objects_than_were_kept_are_rendered_and_none_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dataset, "SHARD", 2)
+    monkeypatch.setattr(dataset, "SIZE_PX", 8)
+    dataset.load(tmp_path, range(3))
+    assert dataset.load(tmp_path, range(5)).captions == [world.make_object(seed).caption for seed in range(5)]
