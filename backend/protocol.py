@@ -187,5 +187,7 @@ def explained(error: BaseException) -> DioramaError:
         where = getattr(error, "filename", None) or error
         return DioramaError("E_DISK_FULL", f"the disk is full: {where}", detail=detail)
     if isinstance(error, ImportError) and not (error.name or "").startswith(("backend", "kernels")):
-        return DioramaError("E_ENVIRONMENT", f"the backend's Python cannot load {error.name}", detail=detail)
+        return DioramaError(
+            "E_ENVIRONMENT", f"the backend's Python cannot load {error.name or error}", detail=detail
+        )
     return DioramaError("E_INTERNAL", f"{type(error).__name__}: {error}", detail=detail)

@@ -226,7 +226,7 @@ def _outlines(pictures: Pictures) -> Measure:
     ]
     whole = [value for value in found if value is not None]
     if not whole:
-        return Measure("outlines agree, views", None, "", "higher", "a view shows nothing, or is alone")
+        return Measure("outlines agree, views", None, "", "higher", "a view is alone, or shows no outline")
     return Measure("outlines agree, views", sum(whole) / len(whole), "", "higher")
 
 

@@ -33,7 +33,8 @@ def outlines_agree(masks: Tensor, cameras: Tensor, fov_deg: float) -> float | No
         cameras: [V, 4, 4] camera-to-world, Blender's axes, that look at the origin.
 
     Returns:
-        The part, 0..1, averaged over views; None if there are fewer than two views, or one shows nothing.
+        The part, 0..1, averaged over views; None if there are fewer than two views, if one shows nothing, or
+        if no outline is in any.
 
     Source: Hernández, Schmitt and Cipolla, Silhouette Coherence for Camera Calibration under Circular Motion
     (2007), where cameras are sought that make it 1; here they are known.
@@ -53,7 +54,8 @@ def outlines_agree(masks: Tensor, cameras: Tensor, fov_deg: float) -> float | No
         found = F.grid_sample(inside[others], where, mode="nearest", align_corners=False)  # [V - 1, 1, P, K]
         explained = (found[:, 0] > 0).all(0).any(-1)  # [P]
         parts.append(explained[counted].float().mean())
-    return float(torch.stack(parts).nanmean())
+    mean = float(torch.stack(parts).nanmean())
+    return None if math.isnan(mean) else mean
 
 
 def _on_rays(

@@ -75,13 +75,18 @@ def read_shards(
     """Pictures [N, ...] as bytes, and their labels, of all numbers: from files of `shard`, or drawn anew."""
     rgba, labels = [], []
     for start in tqdm(range(0, len(numbers), shard), desc=f"pictures in {folder.name}", unit="shard"):
-        path = folder / f"objects-{numbers[start]}.safetensors"
-        if not path.exists():
-            _write_shard(path, [draw(number) for number in numbers[start : start + shard]])
-        with safe_open(path, "pt") as file:
-            rgba.append(file.get_tensor("rgba"))
-            labels += json.loads(file.metadata()["labels"])
+        path, wanted = folder / f"objects-{numbers[start]}.safetensors", numbers[start : start + shard]
+        if not path.exists() or len(_read_shard(path)[1]) != len(wanted):  # it was the last one of fewer
+            _write_shard(path, [draw(number) for number in wanted])
+        pictures, names = _read_shard(path)
+        rgba.append(pictures)
+        labels += names
     return torch.cat(rgba), labels
+
+
+def _read_shard(path: Path) -> tuple[Tensor, list[list[str]]]:
+    with safe_open(path, "pt") as file:
+        return file.get_tensor("rgba"), json.loads(file.metadata()["labels"])
 
 
 def _write_shard(path: Path, drawn: list[tuple[Tensor, tuple[str, ...]]]) -> None:

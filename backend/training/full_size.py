@@ -113,8 +113,12 @@ def run_of(args: argparse.Namespace, recipe: str, batch: int, plan: Plan) -> Run
         raise DioramaError(
             "E_OUTPUT_UNWRITABLE", f"{out} is not empty, and no earlier result of this", "Choose a new one."
         )
+    work = args.work.resolve() / recipe.rsplit(maxsplit=1)[-1]
+    if out == work or out in work.parents:
+        raise DioramaError(
+            "E_REQUEST", f"--work {args.work} is in --out {out}, which is replaced", "Choose another folder."
+        )
     check_output(out.parent)
-    work = args.work / recipe.rsplit(maxsplit=1)[-1]
     check_output(work)
     return Run(recipe, model, args.data, work, out, batch, args.at_once, args.workers, plan)
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
+from matplotlib.figure import Figure
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -229,8 +230,6 @@ def _restore(path: Path, weights: list[Any], average: EMAModel, optimizer: torch
 
 
 def _plot(folder: Path) -> None:
-    from matplotlib.figure import Figure
-
     rows = [json.loads(line) for line in (folder / LOSSES).read_text("ascii").splitlines()]
     rows = [row for row in rows if "loss" in row]
     figure = Figure(figsize=(8, 4))

@@ -163,7 +163,8 @@ def _timesteps(size: int, moving: bool, generator: torch.Generator) -> Tensor:  
     """
     uniform = torch.rand(size, generator=generator)
     shift = SHIFT if moving else 1
-    return (1000 * shift * uniform / (1 + (shift - 1) * uniform)).long()
+    shifted = 1000 * shift * uniform / (1 + (shift - 1) * uniform)
+    return shifted.long().clamp_max(999)  # rounding can reach 1000
 
 
 class MotionClassifierObjective(nn.Module):

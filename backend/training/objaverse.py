@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -109,9 +109,7 @@ class ObjectViews:
         return replace(self, rgba=self.rgba[order], cameras=turn @ self.cameras[order])
 
 
-def scan(
-    root: Path, kind: str = "orbit", views: int | None = ORBIT_VIEWS, names: Iterable[str] | None = None
-) -> Scan:
+def scan(root: Path, kind: str = "orbit", views: int | None = ORBIT_VIEWS) -> Scan:
     """Finds the complete objects under a root; those that are incomplete or damaged are listed, not used.
 
     Pictures are not decoded: only the beginning and the end are looked at, which finds truncated ones.
@@ -119,7 +117,6 @@ def scan(
     Args:
         kind: "orbit" or "clip".
         views: how many an object must have; further ones are left out. None: as many as there are.
-        names: only these objects, "<group>/<object>", as G-Objaverse's lists have them.
 
     Raises:
         DioramaError: E_DATA if nothing usable is there, with what is wrong with the first ones.
@@ -128,11 +125,9 @@ def scan(
         raise DioramaError("E_DATA", f"there is no data folder {root}")
     captions = _captions(root / "text_captions_cap3d.json")
     objects, skipped = [], {}
-    for name in names if names is not None else _names(root):
+    for name in _names(root):
         folders = sorted((root / name).glob(_OWN_FOLDERS[kind]), key=lambda path: (len(path.name), path.name))
         if not folders:
-            if names is not None:
-                skipped[name] = "it is not there"
             continue
         try:
             objects.append(_open(name, folders[-1], kind, views, captions.get(name, "")))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
@@ -13,6 +12,8 @@ from typing import Protocol
 import torch
 from torch import nn
 
+from ..protocol import DioramaError
+from .full_size import processes
 from .loop import Batch, Plan, train
 
 Plans = Mapping[str, tuple[int, Plan]]  # of each stage: the batch, shared by all processes, and the rest
@@ -37,6 +38,12 @@ def main(
     parser.add_argument("--out", type=Path, default=out, help="where the weights go")
     parser.add_argument("--until", choices=plans, help="the last stage to train; writes no weights")
     args = parser.parse_args(argv)
+    for stage, (size, _) in plans.items():
+        if size % processes():
+            raise DioramaError(
+                "E_REQUEST",
+                f"the batch of {size} of the stage {stage!r} cannot be shared by {processes()} processes",
+            )
     recipe = recipe_of(args.work)
     for stage in plans:
         recipe.run(stage)
@@ -55,8 +62,7 @@ def train_stage(
 ) -> None:
     """Trains one stage as planned, in this process's share of the batch."""
     size, plan = plans[stage]
-    share = size // int(os.environ.get("WORLD_SIZE", "1"))
-    train(stage, objective, lambda generator: batch_of(generator, share), plan, folder, show)
+    train(stage, objective, lambda generator: batch_of(generator, size // processes()), plan, folder, show)
 
 
 def write_record(folder: Path, name: str, seed: int, plans: Plans, **facts: int) -> None:

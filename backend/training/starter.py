@@ -10,6 +10,7 @@ Each stage is kept in the work folder, and an interrupted recipe goes on where i
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -140,7 +141,7 @@ class Recipe:
         return dataset.load(self.work / "world", range(first, first + UNSEEN))
 
     @cached_property
-    def latents(self) -> Tensor:  # [N, V, 4, h, w]
+    def latents(self) -> Tensor:  # [N, V, C, h, w]
         """All pictures of the world, encoded; also sets the autoencoder's scale, so that they vary by 1."""
         path = self.work / "latents.safetensors"
         if not path.exists():
@@ -150,7 +151,9 @@ class Recipe:
                     parts.append(
                         autoencoder.encode(self.autoencoder, dataset.over(rgba.float() / 255)).float()
                     )
-            save_file({"latents": torch.cat(parts)}, path)
+            partial = path.with_suffix(f".{os.getpid()}.partial")
+            save_file({"latents": torch.cat(parts)}, partial)
+            os.replace(partial, path)
         latents = load_file(path)["latents"]
         self.autoencoder.register_to_config(scaling_factor=1 / latents.std().item())
         return (latents / latents.std()).unflatten(0, self.world.rgba.shape[:2])

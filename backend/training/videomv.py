@@ -66,6 +66,8 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--prior", type=Path, help="views: begin with the U-Net of this video model's file")
     parser.add_argument("--vgg16", type=Path, help="reconstructor: VGG16's file, for the perceptual distance")
     args = parser.parse_args(argv)
+    if (args.prior and args.stage != "views") or (args.vgg16 and args.stage != "reconstructor"):
+        raise DioramaError("E_REQUEST", "--prior is for --stage views, and --vgg16 for --stage reconstructor")
     recipe = f"python -m backend train videomv --stage {args.stage}"
     run = full_size.run_of(args, recipe, OBJECTS_PER_PROCESS * full_size.processes(), PLANS[args.stage])
     model = full_size.load_model(run)

@@ -12,6 +12,7 @@ import bpy
 import numpy as np
 from mathutils import Matrix
 
+from .subjects import rendered
 from .viewpoints import FOV_DEG, TURN, Frame
 
 ENGINES = ("cycles", "eevee", "workbench")
@@ -32,6 +33,7 @@ def prepare(look: Look, frame: Frame) -> bpy.types.Object:
     Colours are shown as they are (view transform Standard), so that textures keep their values.
     """
     scene = bpy.context.scene
+    scene.timeline_markers.clear()  # cameras bound to them would come back
     render = scene.render
     eevee = "BLENDER_EEVEE_NEXT" if bpy.app.version < (5, 0) else "BLENDER_EEVEE"
     render.engine = {"cycles": "CYCLES", "eevee": eevee, "workbench": "BLENDER_WORKBENCH"}[look.engine]
@@ -90,7 +92,8 @@ def light(kind: str, frame: Frame, rng: np.random.Generator) -> None:
 
 def has_lights() -> bool:
     """Whether the scene has a lamp of its own that is rendered."""
-    return any(item.type == "LIGHT" and not item.hide_render for item in bpy.context.scene.objects)
+    shown = rendered(bpy.context.scene.collection)
+    return any(item.type == "LIGHT" and item.name in shown for item in bpy.context.view_layer.objects)
 
 
 def shoot(camera: bpy.types.Object, matrix: np.ndarray, path: Path) -> None:

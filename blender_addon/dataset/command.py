@@ -54,14 +54,18 @@ def main(argv: list[str], description: str) -> int:
     opened = [Path(bpy.data.filepath)] if bpy.data.filepath else []
     if not args.files and not opened:
         parser.error("nothing to render: name .blend, .glb or .gltf files, or open a .blend file")
-    try:
-        sources = subjects.find_sources(args.files or opened)
-    except ValueError as error:
-        parser.error(str(error))
     out = args.out.resolve()
     try:
+        sources = subjects.find_sources(args.files or opened)
+        _captions(out)
+    except ValueError as error:
+        parser.error(str(error))
+    try:
         out.mkdir(parents=True, exist_ok=True)
-        report = [entry for source in sources for entry in _render_file(source, sources, out, settings)]
+        groups: set[str] = set()
+        report = []
+        for source in sources:
+            report += _render_file(source, _unused(source.stem, groups), out, settings)
         _write_json(out / f"report-{settings.mode}.json", {"settings": asdict(settings), "objects": report})
     except OSError as error:
         print(
@@ -121,23 +125,18 @@ def _check(parser: argparse.ArgumentParser, settings: Settings) -> None:
         parser.error("--radius must be between 1.2 and 20, --elevation between -90 and 90")
 
 
-def _render_file(source: Path, sources: list[Path], out: Path, settings: Settings) -> list[dict[str, Any]]:
+def _render_file(source: Path, group: str, out: Path, settings: Settings) -> list[dict[str, Any]]:
     """Every subject of one file, and what became of it."""
-    same_name = [other for other in sources if other.stem == source.stem]
-    group = subjects.slug(source.stem) + (f"-{same_name.index(source)}" if same_name.index(source) else "")
-    identity = {"settings": asdict(settings), "sha256": _sha256(source)}
     try:
+        identity = {"settings": asdict(settings), "sha256": _sha256(source)}
         subjects.load(source)
         found = subjects.subjects(source.stem)
-    except RuntimeError as error:  # what Blender's operators raise
+    except (OSError, RuntimeError) as error:  # the latter is what Blender's operators raise
         return [{"object": group, "source": source.name, "status": "failed", "reason": str(error).strip()}]
     report = []
     names: set[str] = set()
     for subject in found:
-        name = subjects.slug(subject.name)
-        while name in names:
-            name += "-2"
-        names.add(name)
+        name = _unused(subject.name, names)
         kind = "campos" if settings.mode == "videomv" else "video"
         tail = "_v4" if settings.mode == "videomv" else ""
         folder = out / group / name / f"{kind}_{settings.size}{tail}"
@@ -150,7 +149,8 @@ def _render_file(source: Path, sources: list[Path], out: Path, settings: Setting
             entry |= _render_subject(source, subject, folder, settings)
             entry["seconds"] = round(time.monotonic() - began, 2)
         if entry["status"] == "rendered":
-            _add_caption(out / CAPTIONS, entry["object"], subject.caption)
+            captions = _captions(out) | {entry["object"]: subject.caption}
+            _write_json(out / CAPTIONS, dict(sorted(captions.items())))
         if entry["status"] in ("rendered", "dropped"):
             _write_json(folder / DONE, {**entry, "identity": identity})
         report.append(entry)
@@ -265,8 +265,23 @@ def _shoot_frames(
     _write_json(place / "camera.json", viewpoints.camera_json(cameras[view]))
 
 
-def _add_caption(path: Path, name: str, caption: str) -> None:
-    _write_json(path, dict(sorted({**_read_json(path), name: caption}.items())))
+def _unused(name: str, taken: set[str]) -> str:
+    """A folder's name that is like that name and not taken, as it is from then on."""
+    folder = subjects.slug(name)
+    while folder in taken:
+        folder += "-2"
+    taken.add(folder)
+    return folder
+
+
+def _captions(out: Path) -> dict[str, Any]:
+    """The captions in a data set's folder; a file that cannot be read is never written over."""
+    path = out / CAPTIONS
+    try:
+        found = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}; correct it, or move it away") from error
+    return dict(found)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -36,8 +36,8 @@ def find_sources(paths: list[Path]) -> list[Path]:
     """
     found: list[Path] = []
     for path in paths:
-        inside = [path] if path.is_file() else sorted(path.rglob("*")) if path.is_dir() else []
-        usable = [file.resolve() for file in inside if file.suffix.lower() in FORMATS]
+        inside = sorted(path.rglob("*")) if path.is_dir() else [path]
+        usable = [file.resolve() for file in inside if file.suffix.lower() in FORMATS and file.is_file()]
         if not usable:
             raise ValueError(f"{path} is not there, or holds none of {', '.join(FORMATS)}")
         found += usable
@@ -133,12 +133,21 @@ def _has_texture(tree: bpy.types.NodeTree) -> bool:
     return False
 
 
+def rendered(collection: bpy.types.Collection) -> set[str]:
+    """Names of the objects in a collection that neither they nor a collection hide from the render."""
+    if collection.hide_render:
+        return set()
+    own = {item.name for item in collection.objects if not item.hide_render}
+    return own.union(*map(rendered, collection.children))
+
+
 def _visible(subject: Subject) -> Iterator[bpy.types.DepsgraphObjectInstance]:
     """All that is rendered of it, in the current frame; each is valid until the next."""
+    shown = subject.objects & rendered(bpy.context.scene.collection)
     for instance in bpy.context.evaluated_depsgraph_get().object_instances:
         item = instance.object
         owner = (instance.parent if instance.is_instance else item).original
-        if owner.name not in subject.objects or owner.hide_render or not instance.show_self:
+        if owner.name not in shown or not instance.show_self:
             continue
         if item.type in _SHAPED and not item.original.hide_render:
             yield instance

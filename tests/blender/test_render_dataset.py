@@ -265,17 +265,17 @@ def test_clips_of_what_has_a_texture_are_kept_plain_ones_dropped(render, tmp_pat
 
 
 def test_one_plain_object_in_ten_is_kept_and_always_the_same(render, tmp_path):
-    filters = sys.modules["diorama_dataset.filters"]
-    names = [f"file/object {i}" for i in range(2000)]
-    kept = [[filters.keeps_plain(name, seed, filters.PLAIN) for name in names] for seed in (0, 0, 1)]
-    assert 0.08 < np.mean(kept[0]) < 0.12
-    assert kept[0] == kept[1] != kept[2]
-
     # a still orbit is no clip: nothing is left out of it
     source = save_moving_ball(tmp_path / "moves.blend", (0.3, 0, 0.5), (-0.3, 0, 0.5))
     small = ("--views", "1", "--size", "16", "--samples", "1", "--textureless", "0")
     assert render(source, "--out", tmp_path / "data", *small) == 0
     assert read(tmp_path / "data/report-videomv.json")["objects"][0]["status"] == "rendered"
+
+    filters = sys.modules["diorama_dataset.filters"]
+    names = [f"file/object {i}" for i in range(2000)]
+    kept = [[filters.keeps_plain(name, seed, filters.PLAIN) for name in names] for seed in (0, 0, 1)]
+    assert 0.08 < np.mean(kept[0]) < 0.12
+    assert kept[0] == kept[1] != kept[2]
 
 
 def red_column(picture: np.ndarray) -> float:
@@ -296,6 +296,85 @@ def test_runs_alone_on_a_glb_and_reports_a_damaged_file(alone, tmp_path):
     assert report["ball.glb"]["status"] == "rendered" and report["ball.glb"]["caption"] == "a ball from a GLB"
     picture = pixels(tmp_path / "data/ball/sphere/campos_32_v4/00001/00001.png")
     assert picture[16, 16, 3] == 1 and picture[16, 16, 0] > 0.9
+
+
+def test_files_whose_names_are_alike_as_folders_get_one_each(render, tmp_path):
+    for folder, name in (("a", "Стул"), ("a", "Стол"), ("a", "My chair"), ("b", "my-chair"), ("b", "Стол")):
+        bpy.ops.wm.read_homefile(use_empty=True)
+        add_ball((0, 0, 0), (1, 0, 0), 1)
+        (tmp_path / folder).mkdir(exist_ok=True)
+        save(tmp_path / folder / f"{name}.blend")
+    small = ("--views", "1", "--size", "16", "--samples", "1")
+    assert render(tmp_path / "a", tmp_path / "b", "--out", tmp_path / "data", *small) == 0
+    entries = read(tmp_path / "data/report-videomv.json")["objects"]
+    assert len({entry["object"] for entry in entries}) == 5
+    captions = read(tmp_path / "data/text_captions_cap3d.json")
+    assert sorted(captions.values()) == ["My chair", "my chair", "Стол", "Стол", "Стул"]
+    assert captions == {entry["object"]: entry["caption"] for entry in entries}
+
+
+def test_a_camera_that_a_marker_brings_is_not_the_one_that_sees(render, tmp_path):
+    source = save_moving_ball(tmp_path / "cut.blend", (0.3, 0, 0.5), (-0.3, 0, 0.5))
+    away = bpy.data.objects.new("away", bpy.data.cameras.new("away"))
+    bpy.context.scene.collection.objects.link(away)
+    away.location = (0, 0, 50)
+    bpy.context.scene.timeline_markers.new("cut", frame=1).camera = away
+    save(source)
+    clip = ("--mode", "vividzoo", "--frames", "2", *PLAIN)
+    for mode, name in (((), "campos_32_v4/00001/00001.png"), (clip, "video_32/00001/00001.png")):
+        assert render(source, "--out", tmp_path / "data", *mode, *SMALL) == 0
+        assert pixels(tmp_path / "data/cut/cut" / name)[..., 3].mean() > 0.1
+
+
+def test_what_a_collection_hides_from_the_render_is_not_framed_and_does_not_light(render, tmp_path):
+    add_ball((0, 0, 0), (1, 0, 0), 0.5)
+    hidden = bpy.data.collections.new("cutters")
+    bpy.context.scene.collection.children.link(hidden)
+    hidden.hide_render = True
+    lamp = bpy.data.objects.new("lamp", bpy.data.lights.new("lamp", "POINT"))
+    bpy.context.scene.collection.objects.link(lamp)
+    for item in (add_ball((10, 0, 0), (0, 1, 0), 0.5), lamp):
+        for collection in item.users_collection:
+            collection.objects.unlink(item)
+        hidden.objects.link(item)
+    source = save(tmp_path / "cut.blend")
+    assert render(source, "--out", tmp_path / "data", *SMALL) == 0
+    assert pixels(tmp_path / "data/cut/cut/campos_32_v4/00000/00000.png")[..., 3].mean() > 0.1
+    assert "dataset sun" in bpy.data.objects  # the file's own lamp is not rendered
+
+
+def test_a_file_that_cannot_be_read_is_reported_and_a_folder_that_is_called_like_one_is_none(
+    render, tmp_path, monkeypatch
+):
+    (tmp_path / "files/scene.glb").mkdir(parents=True)
+    add_ball((0, 0, 0), (1, 0, 0), 1)
+    for name in ("locked", "open"):
+        save(tmp_path / f"files/{name}.blend")
+    assert render(tmp_path / "files/open.blend", "--out", tmp_path / "first", *SMALL) == 0
+    command = sys.modules["diorama_dataset.command"]  # which is loaded once
+    checksum = command._sha256
+
+    def unless_locked(path: Path) -> str:
+        if path.stem == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return checksum(path)
+
+    monkeypatch.setattr(command, "_sha256", unless_locked)
+    assert render(tmp_path / "files", "--out", tmp_path / "data", *SMALL) == 1
+    locked, opened = read(tmp_path / "data/report-videomv.json")["objects"]
+    assert locked["status"] == "failed" and "Permission denied" in locked["reason"]
+    assert opened["status"] == "rendered"
+
+
+def test_captions_that_were_broken_by_hand_are_not_written_over(render, tmp_path, capsys):
+    source = save_moving_ball(tmp_path / "moves.blend", (0.3, 0, 0.5))
+    captions = tmp_path / "data/text_captions_cap3d.json"
+    captions.parent.mkdir()
+    captions.write_text('{"a/b": "a better caption",}')
+    with pytest.raises(SystemExit) as stopped:
+        render(source, "--out", tmp_path / "data", *SMALL)
+    assert stopped.value.code == 2 and "text_captions_cap3d.json is damaged" in capsys.readouterr().err
+    assert "a better caption" in captions.read_text()
 
 
 @pytest.mark.parametrize(

@@ -68,3 +68,4 @@ def test_views_without_an_object_or_without_others_have_no_figure():
     assert outlines_agree(masks[:1], cameras[:1], FOV_DEG) is None
     masks[2] = False
     assert outlines_agree(masks, cameras, FOV_DEG) is None
+    assert outlines_agree(torch.ones(4, 64, 64), cameras, FOV_DEG) is None  # no outline: all is object

@@ -51,3 +51,9 @@ def test_code_of_a_newer_version_is_kept_in_the_detail() -> None:
 )
 def test_any_exception_becomes_an_error_in_words(raised: Exception, code: str) -> None:
     assert explained(raised).code == code
+
+
+def test_a_package_that_says_itself_what_it_lacks_is_quoted() -> None:
+    assert (
+        "requires the tokenizers library" in explained(ImportError("requires the tokenizers library")).message
+    )

@@ -332,6 +332,13 @@ def test_requests_that_make_no_sense_are_refused_before_anything_is_done(
     assert odd.code == "E_REQUEST" and "multiple of 3" in odd.hint
     inside = refused("videomv", *arguments(text_model, orbits, tmp_path, *stage, "--out", str(text_model)))
     assert inside.code == "E_REQUEST" and "own folder" in inside.message
+    within = refused(
+        "videomv", *arguments(text_model, orbits, tmp_path, *stage, "--work", str(tmp_path / "out"))
+    )
+    assert within.code == "E_REQUEST" and "is replaced" in within.message and not (tmp_path / "out").exists()
+    for other in (("--stage", "reconstructor", "--prior", "x"), ("--stage", "views", "--vgg16", "x")):
+        unfit = refused("videomv", *arguments(text_model, orbits, tmp_path, *other))
+        assert unfit.code == "E_REQUEST" and "--prior is for" in unfit.message
     full = refused("videomv", *arguments(text_model, orbits, tmp_path, *stage, "--out", str(orbits)))
     assert full.code == "E_OUTPUT_UNWRITABLE" and "not empty" in full.message
 

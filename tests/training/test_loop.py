@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from backend.protocol import DioramaError
 from backend.training.loop import LOSSES, Plan, _rate, train
+from tests.test_worlds import import_with_blocked
 
 
 class Line(nn.Module):
@@ -113,6 +114,10 @@ def test_other_processes_draw_the_same_and_tell_what_is_wrong(tmp_path: Path) ->
     with pytest.raises(DioramaError, match=r"a\.png cannot be read") as caught:
         train("line", Line(), broken_data, plan, tmp_path / "broken", workers=1)
     assert caught.value.code == "E_DATA"
+
+
+def test_what_is_needed_at_the_first_kept_state_is_missed_before_the_first_step() -> None:
+    assert "matplotlib" in import_with_blocked(["backend.training.loop"], ["matplotlib"]).stderr
 
 
 def test_a_constant_rate_does_not_fall(tmp_path: Path) -> None:

@@ -91,6 +91,12 @@ def test_batches_are_whole_clips_whose_caption_is_dropped_now_and_then() -> None
     assert 0.5 * CAPTION_DROPOUT < dropped.float().mean() < 2 * CAPTION_DROPOUT
 
 
+def test_no_timestep_is_beyond_the_schedule(monkeypatch) -> None:
+    largest = 1 - torch.arange(1, 9) * 2.0**-24  # that are drawn from 0..1
+    monkeypatch.setattr(torch, "rand", lambda size, generator: largest)
+    assert moving._timesteps(8, True, torch.Generator()).tolist() == [999] * 8
+
+
 def test_judge_of_motions_learns_to_tell_left_and_right_from_up_and_down() -> None:
     torch.manual_seed(0)
     judge = MotionClassifier(("across", "up"))

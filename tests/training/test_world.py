@@ -68,3 +68,12 @@ def test_autoencoder_learns_from_every_set_of_pictures() -> None:
     images = autoencoder.batch_of([dark, light], torch.Generator().manual_seed(0), 60)["images"]
     assert images.shape == (60, 3, autoencoder.CROP_PX, autoencoder.CROP_PX)
     assert 20 < int((images.mean((1, 2, 3)) > 0.5).sum()) < 40
+
+
+def test_more_objects_than_were_kept_are_rendered_and_none_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dataset, "SHARD", 2)
+    monkeypatch.setattr(dataset, "SIZE_PX", 8)
+    dataset.load(tmp_path, range(3))
+    assert dataset.load(tmp_path, range(5)).captions == [world.make_object(seed).caption for seed in range(5)]
