@@ -42,6 +42,16 @@ from .silhouettes import outlines_agree
 
 AWARE = "whole, with 3D-aware steps"  # as it is used; all other rows are without
 NO_SIDES = "without the multi-view network"  # every view for itself, told nothing of its camera
+PARTS: dict[str, tuple[str, ...]] = {  # of the network, that a row of the table is without
+    AWARE: (),
+    "whole": (),
+    "without 3D-2D alignment": ("align_in",),
+    "without 2D-3D alignment": ("align_out",),
+    "without alignment": ("align_in", "align_out"),
+    NO_SIDES: ("camera_embedding.linear_2", "align_in", "align_out"),
+    "without motion modules": ("motion_modules.0.proj_out", "motion_modules.1.proj_out", "align_out"),
+}
+TRUE = "true clips"
 FIRST_SEED = 7000  # far from those that were looked at while the recipe was made
 OTHERS = 1000  # from there on: the true clips that FVD is measured against, which no row shows
 
@@ -64,8 +74,15 @@ def main(argv: list[str]) -> int:
     """Prints the table, and writes it with pictures of what it was counted from. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m backend evaluate starter-motion", description=__doc__)
     parser.add_argument("--weights", type=Path, default=STARTER / MOTION)
-    parser.add_argument("--prompts", type=int, default=60, help="of the 60 pairs of category and motion")
-    parser.add_argument("--only", nargs="+", help="these rows of the table only")
+    parser.add_argument(
+        "--prompts",
+        type=int,
+        choices=range(1, 61),
+        metavar="N",
+        default=60,
+        help="of the 60 of category and motion",
+    )
+    parser.add_argument("--only", nargs="+", choices=(TRUE, *PARTS), help="these rows of the table only")
     parser.add_argument("--metric-weights", type=Path, help="folder with clip/ and videomae/, as of assets")
     parser.add_argument("--out", type=Path, default=Path("out/evaluation"), help="for the table and sheets")
     args = parser.parse_args(argv)
@@ -77,8 +94,8 @@ def main(argv: list[str]) -> int:
     networks = variants(model.unet)
     table: dict[str, Any] = {}
     cameras = views.view_cameras(model, model.settings.num_views)
-    for name in args.only or ["true clips", *networks]:
-        if name == "true clips":
+    for name in args.only or [TRUE, *networks]:
+        if name == TRUE:
             made = (_true_clip(i, *what) for i, what in enumerate(asked))
         else:
             variant = dataclasses.replace(model, unet=networks[name])
@@ -117,16 +134,7 @@ def _judges(weights: Path, metrics: Path | None, asked: list[tuple[str, str, str
 
 def variants(whole: MultiViewMotionUNet) -> dict[str, MultiViewMotionUNet]:
     """The network, and the same without each of its parts."""
-    parts = {
-        AWARE: (),
-        "whole": (),
-        "without 3D-2D alignment": ("align_in",),
-        "without 2D-3D alignment": ("align_out",),
-        "without alignment": ("align_in", "align_out"),
-        NO_SIDES: ("camera_embedding.linear_2", "align_in", "align_out"),
-        "without motion modules": ("motion_modules.0.proj_out", "motion_modules.1.proj_out", "align_out"),
-    }
-    return {name: _without(whole, those) for name, those in parts.items()}
+    return {name: _without(whole, those) for name, those in PARTS.items()}
 
 
 def _without(network: MultiViewMotionUNet, parts: tuple[str, ...]) -> MultiViewMotionUNet:

@@ -54,7 +54,7 @@ PLANS = {  # batch, shared by all processes, and the rest
     "images": (32, Plan(4000, 1e-3, ema_decay=0.995, keep_every=500)),
     "video": (8, Plan(200, 6e-4, ema_decay=0.99, keep_every=200)),
     "views": (8, Plan(1300, 8e-4, ema_decay=0.998, keep_every=300)),
-    "decoder": (16, Plan(1500, 1e-3, ema_decay=0.995, keep_every=500)),
+    "decoder": (16, Plan(6000, 1e-3, ema_decay=0.997, keep_every=500)),
     "reconstructor": (4, Plan(1300, 1e-3, ema_decay=0.995, keep_every=300)),
     "reconstructor on half-denoised views": (4, Plan(400, 3e-4, ema_decay=0.99, keep_every=200)),
     "judge": (64, Plan(1000, 2e-3, ema_decay=0.99, keep_every=250)),

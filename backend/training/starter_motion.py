@@ -38,7 +38,7 @@ from .sheets import write_sheet
 from .text import make_text_encoder, make_tokenizer, tokens_of
 from .world import vocabulary
 
-CLIPS, HELD_OUT, UNSEEN = 1600, 60, 240
+CLIPS, HELD_OUT, UNSEEN = 3200, 60, 240
 SEED = 1
 PROMPTS = (
     "a green fish swimming",
@@ -52,9 +52,9 @@ PROMPTS = (
 PLANS = {  # batch, shared by all processes, and the rest
     "motion judge": (16, Plan(500, 2e-3, ema_decay=0.98, keep_every=250)),
     "images": (32, Plan(2400, 6e-4, ema_decay=0.995, keep_every=600)),
-    "sides": (8, Plan(2600, 6e-4, ema_decay=0.995, keep_every=500)),
-    "clips": (8, Plan(9200, 1e-3, ema_decay=0.995, keep_every=400)),
-    "alignment": (2, Plan(2200, 1e-3, ema_decay=0.99, keep_every=500)),
+    "sides": (8, Plan(14300, 6e-4, ema_decay=0.997, keep_every=500)),
+    "clips": (8, Plan(10700, 1e-3, ema_decay=0.995, keep_every=400)),
+    "alignment": (2, Plan(3500, 1e-3, ema_decay=0.995, keep_every=500)),
 }
 STAGES = {
     "images": moving.IMAGES,
