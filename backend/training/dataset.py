@@ -76,9 +76,10 @@ def read_shards(
     rgba, labels = [], []
     for start in tqdm(range(0, len(numbers), shard), desc=f"pictures in {folder.name}", unit="shard"):
         path, wanted = folder / f"objects-{numbers[start]}.safetensors", numbers[start : start + shard]
-        if not path.exists() or len(_read_shard(path)[1]) != len(wanted):  # it was the last one of fewer
+        pictures, names = _read_shard(path) if path.exists() else (None, [])
+        if pictures is None or len(names) != len(wanted):  # it was the last one of fewer
             _write_shard(path, [draw(number) for number in wanted])
-        pictures, names = _read_shard(path)
+            pictures, names = _read_shard(path)
         rgba.append(pictures)
         labels += names
     return torch.cat(rgba), labels
@@ -93,6 +94,11 @@ def _write_shard(path: Path, drawn: list[tuple[Tensor, tuple[str, ...]]]) -> Non
     rgba = torch.stack([(pictures * 255).round().to(torch.uint8) for pictures, _ in drawn]).contiguous()
     labels = json.dumps([labels for _, labels in drawn])
     path.parent.mkdir(parents=True, exist_ok=True)
+    save_whole({"rgba": rgba}, path, {"labels": labels})
+
+
+def save_whole(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Writes a file that is whole or not there, whichever process comes first."""
     partial = path.with_suffix(f".{os.getpid()}.partial")
-    save_file({"rgba": rgba}, partial, metadata={"labels": labels})
+    save_file(tensors, partial, metadata)
     os.replace(partial, path)

@@ -10,7 +10,6 @@ Each stage is kept in the work folder, and an interrupted recipe goes on where i
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +17,7 @@ from pathlib import Path
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -151,9 +150,7 @@ class Recipe:
                     parts.append(
                         autoencoder.encode(self.autoencoder, dataset.over(rgba.float() / 255)).float()
                     )
-            partial = path.with_suffix(f".{os.getpid()}.partial")
-            save_file({"latents": torch.cat(parts)}, partial)
-            os.replace(partial, path)
+            dataset.save_whole({"latents": torch.cat(parts)}, path)
         latents = load_file(path)["latents"]
         self.autoencoder.register_to_config(scaling_factor=1 / latents.std().item())
         return (latents / latents.std()).unflatten(0, self.world.rgba.shape[:2])
@@ -175,9 +172,7 @@ class Recipe:
             self._train(
                 stage,
                 autoencoder.AutoencoderObjective(self.autoencoder),
-                lambda generator, size: autoencoder.batch_of(
-                    [self.world.rgba.flatten(0, 1)], generator, size
-                ),
+                lambda generator, size: autoencoder.batch_of([still()], generator, size),
                 lambda path: autoencoder.show(self.autoencoder, self.held_out, path),
             )
         elif stage == "decoder":

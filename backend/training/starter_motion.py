@@ -12,14 +12,13 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-import os
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import CLIPTextModel, PreTrainedTokenizerFast
@@ -124,13 +123,11 @@ class Recipe:
                 for rgba in tqdm(world.rgba.flatten(0, 2).split(64), "encoding", unit="batch"):
                     parts.append(self.starter.encode(dataset.over(rgba.float() / 255)).half())
             latents = torch.cat(parts).unflatten(0, world.rgba.shape[:3])
-            partial = path.with_suffix(f".{os.getpid()}.partial")
-            save_file(
+            dataset.save_whole(
                 {"latents": latents, "cameras": world.cameras},
-                partial,
-                metadata={"captions": json.dumps(world.captions)},
+                path,
+                {"captions": json.dumps(world.captions)},
             )
-            os.replace(partial, path)
         with safe_open(path, "pt") as file:
             captions = json.loads(file.metadata()["captions"])
         tensors = load_file(path)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from backend.protocol import DioramaError
-from backend.training import recipe, starter
+from backend.training import dataset, recipe, starter
 from backend.training.dataset import WorldViews
 from backend.training.loop import Plan
 from tests import tiny
@@ -31,14 +31,14 @@ def test_a_batch_that_processes_cannot_share_is_refused_before_anything_is_done(
 def test_latents_whose_writing_was_interrupted_are_not_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(tensors: object, path: Path) -> None:
+    def interrupted(tensors: object, path: Path, metadata: object) -> None:
         path.write_bytes(b"half")
         raise KeyboardInterrupt
 
     made = object.__new__(starter.Recipe)
     made.work, made.autoencoder = tmp_path, tiny.autoencoder(1)
     made.world = WorldViews(torch.zeros(1, 2, 4, 16, 16, dtype=torch.uint8), ["a duck"], ["duck"], ["red"])
-    monkeypatch.setattr(starter, "save_file", interrupted)
+    monkeypatch.setattr(dataset, "save_file", interrupted)
     with pytest.raises(KeyboardInterrupt):
         _ = made.latents
     assert not (tmp_path / "latents.safetensors").exists()
