@@ -11,9 +11,10 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("KMP_BLOCKTIME", "0")
 
-from . import models_command, protocol
-from .request import METHODS, GenerationRequest
-from .weights import MODELS
+from .install import command
+from .shared import protocol
+from .shared.catalogue import MODELS
+from .shared.request import METHODS, GenerationRequest
 
 EPILOG = """exit codes: 0 done · 1 failed · 2 the request is wrong · 3 the installation is incomplete ·
 4 the output folder cannot be written · 5 out of memory · 130 cancelled"""
@@ -35,7 +36,7 @@ def main(argv: list[str]) -> int:
 
             return serve()
         if args.command == "models":
-            return models_command.run(args)
+            return command.run(args)
         return _generate(args)
     except KeyboardInterrupt:
         error = protocol.DioramaError("E_CANCELLED", "cancelled")
@@ -51,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m backend", description=__doc__, epilog=EPILOG)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("serve", help="serve Blender on stdin and stdout")
-    models_command.add_arguments(
+    command.add_arguments(
         commands.add_parser("models", help="list, download, convert, verify or remove models", epilog=EPILOG)
     )
     commands.add_parser("train", help="train a model: starter, starter-motion, videomv or vivid-zoo")
@@ -97,7 +98,7 @@ def _generate(args: argparse.Namespace) -> int:
         fast=args.fast,
     )
     from . import job
-    from .progress import Progress, TerminalBar
+    from .shared.progress import Progress, TerminalBar
 
     bar = TerminalBar()
     result = job.run(request, args.out.resolve(), Progress(bar))
@@ -109,13 +110,13 @@ def _generate(args: argparse.Namespace) -> int:
 def _train(argv: list[str]) -> int:
     what, options = argv[:1], argv[1:]
     if what == ["starter"]:
-        from .training import starter
+        from .starter import recipe_views
 
-        starter.main(options)
+        recipe_views.main(options)
     elif what == ["starter-motion"]:
-        from .training import starter_motion
+        from .starter import recipe_motion
 
-        starter_motion.main(options)
+        recipe_motion.main(options)
     elif what == ["videomv"]:
         from .training import videomv
 

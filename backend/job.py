@@ -6,10 +6,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from . import model_folders
-from .progress import Progress, peak_memory_mib
-from .protocol import DioramaError, explained
-from .request import GenerationRequest
+from .shared import model_store
+from .shared.progress import Progress, peak_memory_mib
+from .shared.protocol import DioramaError, explained
+from .shared.request import GenerationRequest
 
 
 def run(request: GenerationRequest, directory: Path, progress: Progress) -> dict[str, Any]:
@@ -23,13 +23,13 @@ def run(request: GenerationRequest, directory: Path, progress: Progress) -> dict
     """
     try:
         check_output(directory)
-        model_folders.require(request.model)
+        model_store.require(request.model)
         progress.stage("Loading libraries")
         import torch  # noqa: F401  the environment is checked before anything else is tried
 
-        from . import pipelines
+        from .pipelines import generate
 
-        asset = pipelines.generate(request, directory, progress)
+        asset = generate.generate(request, directory, progress)
     except Exception as error:  # the border: everything leaves as a DioramaError
         raise explained(error) from error
     progress.finish()

@@ -13,11 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from . import job, model_folders, protocol
-from .progress import Progress
-from .protocol import DioramaError, Message
-from .request import GenerationRequest
-from .weights import MODELS
+from . import job
+from .shared import model_store, protocol
+from .shared.catalogue import MODELS
+from .shared.progress import Progress
+from .shared.protocol import DioramaError, Message
+from .shared.request import GenerationRequest
 
 log = logging.getLogger(__name__)
 
@@ -112,8 +113,8 @@ class Server:
         identity = params.get("job")
         if not isinstance(identity, str) or identity in self._jobs:
             raise DioramaError("E_PROTOCOL", "a change of a model needs a new job name")
-        name = model_folders.known(params.get("model")).name
-        self._enqueue(number, identity, lambda progress: change(name, model_folders.models_root(), progress))
+        name = model_store.known(params.get("model")).name
+        self._enqueue(number, identity, lambda progress: change(name, model_store.models_root(), progress))
 
     def _enqueue(self, number: int | None, identity: str, run: Callable[[Progress], dict[str, Any]]) -> None:
         """Runs something after what waits already, as a job that tells its progress and can be cancelled."""
@@ -144,26 +145,27 @@ class Server:
 
 def list_models() -> dict[str, Any]:
     """The catalogue, with what is installed and what is missing, as the disk says now."""
-    root = model_folders.models_root()
-    return {"folder": str(root), "models": [model_folders.state(m, root).to_dict() for m in MODELS.values()]}
+    root = model_store.models_root()
+    return {"folder": str(root), "models": [model_store.state(m, root).to_dict() for m in MODELS.values()]}
 
 
 def _download(name: str, root: Path, progress: Progress) -> dict[str, Any]:
-    from . import model_install, pipelines
+    from .install import install
+    from .pipelines import generate
 
-    pipelines.forget()  # it may be this model, as it was before
-    return model_install.download(name, root, progress)
+    generate.forget()  # it may be this model, as it was before
+    return install.download(name, root, progress)
 
 
 def _remove(name: str, root: Path, progress: Progress) -> dict[str, Any]:
     progress.stage("Removing")
-    return model_folders.remove(name, root)
+    return model_store.remove(name, root)
 
 
 ModelJob = Callable[[str, Path, Progress], dict[str, Any]]
 MODEL_JOBS: dict[str, ModelJob] = {
     "models.download": _download,
-    "models.verify": model_folders.verify,
+    "models.verify": model_store.verify,
     "models.remove": _remove,
 }
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from . import headless, host, model_operators, operators, panels, preferences, properties, scene
+from . import headless, host, scene
+from .ui import model_operators, operators, panels, preferences, properties
 
 MODULES = (properties, preferences, host, scene, operators, model_operators, panels, headless)
 

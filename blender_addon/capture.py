@@ -11,7 +11,7 @@ from pathlib import Path
 
 import bpy
 
-from .backend.protocol import DioramaError
+from .backend.shared.protocol import DioramaError
 
 LONGEST_PX = 1024  # models see 256, of which the object may fill a small part
 MOST_SAMPLES = 128  # of Cycles: finer noise is not seen at that size

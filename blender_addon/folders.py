@@ -6,7 +6,9 @@ from pathlib import Path
 
 import bpy
 
-from . import environment
+from .client import environment
+
+PACKAGE = __package__ or ""  # the name under which Blender knows the extension
 
 
 def backend_python() -> str:
@@ -35,11 +37,11 @@ def models_folder() -> Path:
 def user_folder() -> Path:
     """The one folder that Blender gives an extension to write in."""
     try:
-        return Path(bpy.utils.extension_path_user(__package__, create=True))
+        return Path(bpy.utils.extension_path_user(PACKAGE, create=True))
     except ValueError:  # run from an unpacked zip, not as an extension
         return environment.default_folder().parent
 
 
 def _get() -> bpy.types.AddonPreferences | None:
-    addon = bpy.context.preferences.addons.get(__package__)
+    addon = bpy.context.preferences.addons.get(PACKAGE)
     return addon.preferences if addon else None

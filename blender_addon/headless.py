@@ -26,12 +26,13 @@ import bpy
 import numpy as np
 from mathutils import Matrix
 
-from . import capture, host, jobs, scene
-from .backend import asset
-from .backend.progress import Progress, TerminalBar
-from .backend.protocol import DioramaError, explained
-from .backend.request import GenerationRequest
-from .jobs import Job
+from . import capture, host, scene
+from .backend.shared import asset
+from .backend.shared.progress import Progress, TerminalBar
+from .backend.shared.protocol import DioramaError, explained
+from .backend.shared.request import GenerationRequest
+from .client import jobs
+from .client.jobs import Job
 
 PREVIEW_PX = 400
 PREVIEW_SAMPLES = 4  # splats are free of noise: samples only smooth the pixel grid

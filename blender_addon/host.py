@@ -9,16 +9,17 @@ from pathlib import Path
 import bpy
 import bpy.utils.previews
 
-from . import environment, folders, jobs
-from .backend import model_folders, weights
-from .backend.progress import Emit
-from .backend.request import GenerationRequest
+from . import folders
+from .backend.shared import catalogue, model_store
+from .backend.shared.progress import Emit
+from .backend.shared.request import GenerationRequest
 from .capture import Rendering
-from .client import Launch
-from .environment import Installation
-from .jobs import Job
-from .model_work import ModelWork
-from .session import Session
+from .client import environment, jobs
+from .client.client import Launch
+from .client.environment import Installation
+from .client.jobs import Job
+from .client.model_work import ModelWork
+from .client.session import Session
 
 ROOT = Path(__file__).parent
 BUSY_S, IDLE_S = 0.1, 2.0
@@ -42,7 +43,7 @@ class Host:
         self._log = user_folder / "backend.log"
         self._scenes: dict[str, int] = {}  # job → session_uid of the scene that asked for it
         self._to_import: deque[Job] = deque()
-        self.models: dict[str, model_folders.State] = {}  # of the disk, for drawing
+        self.models: dict[str, model_store.State] = {}  # of the disk, for drawing
         self.model_work: ModelWork | None = None  # the running or last change of a model
         self.check_environment()
         self.check_models()
@@ -57,7 +58,7 @@ class Host:
     def check_models(self) -> None:
         """Looks at the disk once, so that drawing need not."""
         root = folders.models_folder()
-        self.models = {name: model_folders.state(model, root) for name, model in weights.MODELS.items()}
+        self.models = {name: model_store.state(model, root) for name, model in catalogue.MODELS.items()}
 
     @property
     def usable_models(self) -> list[str]:

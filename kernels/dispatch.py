@@ -233,7 +233,7 @@ def _warp_works() -> bool:
 
 def _engine(backend: str) -> ModuleType:
     """The module with `project` and `rasterize` of our own backends."""
-    name = {"numba": "cpu_numba", "warp": "cuda_warp", "torch": "ref"}[backend]
+    name = {"numba": "numba.engine", "warp": "warp.engine", "torch": "reference"}[backend]
     return importlib.import_module(f".{name}", __package__)
 
 

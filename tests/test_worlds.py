@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-# Backend modules that Blender loads too.
-SHARED = {"protocol", "request", "progress", "asset", "ply", "sequence_file", "weights", "model_folders"}
 BLENDER = {"bpy", "bpy_extras", "addon_utils", "mathutils", "gpu", "gpu_extras", "blf", "bl_math", "numpy"}
 
 
@@ -23,7 +21,8 @@ def import_with_blocked(modules: list[str], blocked: list[str]) -> subprocess.Co
 
 def modules_of(package: str) -> list[str]:
     """Every module of a package, by name."""
-    paths = (path.relative_to(ROOT).with_suffix("") for path in (ROOT / package).rglob("*.py"))
+    folder = ROOT.joinpath(*package.split("."))
+    paths = (path.relative_to(ROOT).with_suffix("") for path in folder.rglob("*.py"))
     names = (".".join(path.parts).removesuffix(".__init__") for path in paths)
     return sorted(name for name in names if not name.endswith("__main__"))
 
@@ -42,7 +41,10 @@ def test_kernels_know_neither() -> None:
     assert result.returncode == 0, result.stderr
 
 
-@pytest.mark.parametrize("module", ["protocol", "request", "progress", "server", "job", "models_command"])
+@pytest.mark.parametrize(
+    "module",
+    ["shared.protocol", "shared.request", "shared.progress", "server", "job", "install.command"],
+)
 def test_contract_needs_only_the_standard_library(module: str) -> None:
     blocked = ["bpy", "torch", "numpy", "PIL", "tqdm", "diffusers", "transformers", "safetensors", "kernels"]
     blocked += ["huggingface_hub", "platformdirs"]
@@ -50,14 +52,14 @@ def test_contract_needs_only_the_standard_library(module: str) -> None:
     assert result.returncode == 0, result.stderr
 
 
-def test_asset_needs_only_numpy() -> None:
+def test_what_blender_loads_too_needs_only_numpy() -> None:
     blocked = ["bpy", "torch", "PIL", "tqdm", "diffusers", "transformers", "safetensors", "kernels"]
-    result = import_with_blocked(["backend.asset"], blocked)
+    result = import_with_blocked(modules_of("backend.shared"), blocked)
     assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "blender_addon").rglob("*.py")), ids=lambda path: path.name)
-def test_addon_imports_only_blender_numpy_and_the_contract(path: Path) -> None:
+def test_addon_imports_nothing_of_the_backend_but_what_is_shared(path: Path) -> None:
     """The add-on cannot be loaded without Blender, so its imports are read; tests/blender loads it in bpy."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
@@ -68,7 +70,6 @@ def test_addon_imports_only_blender_numpy_and_the_contract(path: Path) -> None:
             if node.level == 0:
                 assert parts[0] in sys.stdlib_module_names | BLENDER, node.module
             elif parts[0] == "backend":
-                loaded = {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
-                assert loaded <= SHARED, f"{path.name} loads {loaded} of the backend"
+                assert parts[1:2] == ["shared"], f"{path.name} loads {node.module}, not backend.shared"
             else:
                 assert parts[0] != "kernels"

@@ -6,13 +6,13 @@ from __future__ import annotations
 def main(argv: list[str]) -> int:
     """Runs what the first argument names: a command of its own, or asset folders. Returns the exit code."""
     if argv[:1] == ["starter"]:
-        from . import starter
+        from ..starter import evaluate_views
 
-        return starter.main(argv[1:])
+        return evaluate_views.main(argv[1:])
     if argv[:1] == ["starter-motion"]:
-        from . import starter_motion
+        from ..starter import evaluate_motion
 
-        return starter_motion.main(argv[1:])
+        return evaluate_motion.main(argv[1:])
     from . import assets
 
     return assets.main(argv)

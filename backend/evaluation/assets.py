@@ -17,9 +17,9 @@ from typing import Any
 
 import torch
 
-from ..asset import Asset, read_asset
 from ..models.checkpoints import read_checkpoint
-from ..protocol import DioramaError
+from ..shared.asset import Asset, read_asset
+from ..shared.protocol import DioramaError
 from . import fvd, image_quality
 from .clip_score import clip_score
 from .consistency import self_consistency

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..protocol import DioramaError
+from ..shared.protocol import DioramaError
 
 
 def clip_score(images: Tensor, prompt: str, folder: Path) -> float:  # [N, 3, H, W] sRGB 0..1

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..gaussians import fitting
-from ..ply import GaussianCloud
+from ..shared.ply import GaussianCloud
 from .image_quality import psnr, ssim
 from .pictures import at_most
 

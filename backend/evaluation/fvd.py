@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
-from ..asset import read_asset
-from ..protocol import DioramaError
+from ..shared.asset import read_asset
+from ..shared.protocol import DioramaError
 from ..training import objaverse
 from .pictures import GREY, seen_in
 

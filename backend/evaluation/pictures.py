@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from ..asset import Asset
 from ..gaussians import fitting
 from ..gaussians.color import linear_to_srgb, srgb_to_linear
-from ..ply import read_ply
-from ..protocol import DioramaError
+from ..shared.asset import Asset
+from ..shared.ply import read_ply
+from ..shared.protocol import DioramaError
 
 GREY = 0.5  # behind views with alpha, as behind the views of every model here
 _OBJECT = 0.05  # an opaque view's pixel that differs more than this from the background is the object's

@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from ..protocol import DioramaError
+from ..shared.protocol import DioramaError
 from .pictures import Pictures, at_most
 
 THUMBNAIL_PX, LABEL_PX = 128, 16

@@ -14,7 +14,7 @@ from kernels import rasterization
 from kernels.spherical_harmonics import view_dependent_colors
 
 from ..cameras import intrinsics, opencv_from_world, project
-from ..ply import GaussianCloud
+from ..shared.ply import GaussianCloud
 from .color import linear_to_srgb, srgb_to_linear
 
 Compositing = Literal["linear", "display"]

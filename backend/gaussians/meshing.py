@@ -13,9 +13,9 @@ from skimage.measure import marching_cubes
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
-from ..ply import GaussianCloud
-from ..progress import Progress
-from ..protocol import DioramaError
+from ..shared.ply import GaussianCloud
+from ..shared.progress import Progress
+from ..shared.protocol import DioramaError
 from . import texturing
 from .fitting import Compositing
 from .photos import Photo, all_around, given

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..ply import GaussianCloud
+from ..shared.ply import GaussianCloud
 from .fitting import Compositing, leaves_of, over, render
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..cameras import project
-from ..ply import GaussianCloud
+from ..shared.ply import GaussianCloud
 from .fitting import Compositing, cloud_of, fit, leaves_of
 from .pictures import Pictures
 from .rigidity import (

@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from ..protocol import DioramaError
+from ..shared.protocol import DioramaError
 from .multiview_motion_unet import MultiViewMotionUNet
 
 _BASES = "bases_sha256"

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ..protocol import DioramaError
+from ..shared.protocol import DioramaError
 
 _LISTED = 12  # names of each kind in a refusal; the rest is in its detail
 

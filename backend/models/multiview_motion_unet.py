@@ -15,7 +15,7 @@ from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import Tensor, nn
 
 from . import animate3d
-from .feature_cache import DeepFeatures, through_levels
+from .deepcache import DeepFeatures, through_levels
 from .videomv_unet import per_sample
 
 # GroupNorms see one frame, or all frames of a view as one picture.

@@ -13,7 +13,7 @@ from diffusers.models.unets.unet_3d_condition import UNet3DConditionModel
 from diffusers.models.unets.unet_i2vgen_xl import I2VGenXLTransformerTemporalEncoder
 from torch import Tensor, nn
 
-from .feature_cache import DeepFeatures, through_levels
+from .deepcache import DeepFeatures, through_levels
 
 
 class VideoMVUNet(UNet3DConditionModel):

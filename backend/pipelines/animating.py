@@ -12,9 +12,9 @@ from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor
 
 from ..models.multiview_motion_unet import MultiViewMotionUNet
-from ..progress import Progress
-from ..request import GenerationRequest
 from ..seeds import generator_for
+from ..shared.progress import Progress
+from ..shared.request import GenerationRequest
 from . import image_source, views
 from .model import ViewsModel
 from .multiview_video import check, video_noise, video_of

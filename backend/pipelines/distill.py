@@ -18,8 +18,8 @@ from torch.utils.checkpoint import checkpoint
 from ..cameras import turned
 from ..gaussians import fitting
 from ..models.videomv_unet import VideoMVImageUNet
-from ..ply import GaussianCloud
 from ..seeds import generator_for
+from ..shared.ply import GaussianCloud
 from . import schedules
 from .guidance import guide
 from .model import ViewsModel

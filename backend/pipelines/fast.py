@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from ..models.feature_cache import DeepFeatures
+from ..models.deepcache import DeepFeatures
 
 
 @dataclass(frozen=True)

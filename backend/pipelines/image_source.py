@@ -10,7 +10,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from scipy import ndimage
 from torch import Tensor
 
-from ..protocol import DioramaError
+from ..shared.protocol import DioramaError
 
 LARGEST_PX = 4096  # a longer side is made smaller first: the models see 256 pixels
 SMALLEST_PX = 16

@@ -12,8 +12,8 @@ import torch
 from huggingface_hub import parse_local_safetensors_file_metadata
 from huggingface_hub.errors import SafetensorsParsingError
 
-from ..model_folders import network_folder
-from ..protocol import DioramaError
+from ..shared.model_store import network_folder
+from ..shared.protocol import DioramaError
 
 if TYPE_CHECKING:
     from .model import ModelSettings

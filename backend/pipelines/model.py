@@ -19,13 +19,13 @@ from transformers import AutoTokenizer, CLIPTextModel, CLIPVisionModelWithProjec
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from ..cameras import at_unit_distance
-from ..model_folders import SETTINGS, network_folder
-from ..models.feature_cache import DeepFeatures
+from ..models.deepcache import DeepFeatures
 from ..models.lgm import LGM
 from ..models.multiview_motion_unet import MultiViewMotionUNet
 from ..models.videomv_unet import VideoMVImageUNet, VideoMVUNet
-from ..progress import Progress
-from ..protocol import DioramaError, is_out_of_memory
+from ..shared.model_store import SETTINGS, network_folder
+from ..shared.progress import Progress
+from ..shared.protocol import DioramaError, is_out_of_memory
 from . import latents as coding
 from .fast import FastDenoising
 from .guidance import branches

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from ..gaussians.tracking import track
-from ..ply import GaussianCloud
-from ..progress import Progress
-from ..request import GenerationRequest
+from ..shared.ply import GaussianCloud
+from ..shared.progress import Progress
+from ..shared.request import GenerationRequest
 from . import views
 from .animating import Estimate, animate, on_plain
 from .model import ViewsModel

@@ -14,8 +14,8 @@ from torch import Tensor
 from ..cameras import at_unit_distance
 from ..models.lgm import LGM
 from ..models.multiview_motion_unet import MultiViewMotionUNet
-from ..progress import Progress
-from ..protocol import DioramaError
+from ..shared.progress import Progress
+from ..shared.protocol import DioramaError
 from . import schedules
 from .fast import FastDenoising, FastSteps
 from .guidance import branches, guide

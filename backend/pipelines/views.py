@@ -11,9 +11,9 @@ from torch import Tensor
 
 from ..cameras import orbit
 from ..models.lgm import Gaussians
-from ..ply import SH_C0, GaussianCloud
-from ..protocol import DioramaError
 from ..seeds import generator_for
+from ..shared.ply import SH_C0, GaussianCloud
+from ..shared.protocol import DioramaError
 from . import schedules
 from .fast import FastDenoising, FastSteps
 from .guidance import branches, guide

@@ -1,0 +1,1 @@
+"""Trains models: the loop, objectives, full-size trainers and data readers."""

@@ -21,18 +21,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from .. import model_folders
 from ..job import check_output
-from ..manifests import sha256
 from ..pipelines import plan as running
 from ..pipelines.model import ViewsModel, load
-from ..protocol import DioramaError
+from ..shared import model_store
+from ..shared.manifests import sha256
+from ..shared.protocol import DioramaError
 from .loop import Batch, Plan, train
 
 MADE = "training.json"  # what a result was made by; in the work folder, what a run is
 SEED = 0
 IMAGES_AT_ONCE = 8  # through the autoencoder, which needs more memory for a picture than all else
-_NOT_COPIED = (model_folders.MANIFEST, MADE, "evaluation.json")  # true of the model that was begun with only
+_NOT_COPIED = (model_store.MANIFEST, MADE, "evaluation.json")  # true of the model that was begun with only
 
 
 @dataclass(frozen=True)
@@ -173,8 +173,8 @@ def carry_out(
         with _unfinished(run.out) as folder:
             write(folder)
             (folder / MADE).write_text(json.dumps(made, indent=1) + "\n", "utf-8")
-            if (run.model / model_folders.MANIFEST).is_file() and (folder / model_folders.SETTINGS).is_file():
-                model_folders.seal(folder, model_folders.read_manifest(run.model)["model"])
+            if (run.model / model_store.MANIFEST).is_file() and (folder / model_store.SETTINGS).is_file():
+                model_store.seal(folder, model_store.read_manifest(run.model)["model"])
 
 
 def copy_with(run: Run, part: str, network: Any, folder: Path) -> None:

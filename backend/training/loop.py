@@ -22,7 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from ..protocol import DioramaError, explained
+from ..shared.protocol import DioramaError, explained
 
 Batch = dict[str, Tensor]
 LOSSES, STATE = "losses.jsonl", "state.safetensors"

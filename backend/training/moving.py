@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel
 
 from ..cameras import at_unit_distance
-from ..evaluation.motion_classifier import MotionClassifier
 from ..models.multiview_motion_unet import MultiViewMotionUNet
 from ..pipelines.schedules import mixed_noise, wanted_prediction
-from .clips import WorldClips
-from .dataset import over
+from ..starter.clips import WorldClips
+from ..starter.dataset import over
+from ..starter.motion_judge import MotionClassifier
 from .denoiser import CAPTION_DROPOUT
+from .image_grid import write_sheet
 from .loop import Batch
-from .sheets import write_sheet
 
 SHIFT = 3.0  # of the timesteps that clips are noised by
 ALONE = 0.25  # of the samples that the model of sides learns from are single images

@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..protocol import DioramaError
+from ..shared.protocol import DioramaError
 
 ORBIT_VIEWS = 24  # of G-Objaverse's 40: the first ones, all at one elevation
 GREY, WHITE = 128 / 255, 1.0  # behind the object: VideoMV from text, VideoMV from an image

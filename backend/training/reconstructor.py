@@ -15,9 +15,9 @@ from ..gaussians.color import linear_to_srgb, srgb_to_linear
 from ..models.lgm import LGM
 from ..pipelines.schedules import x0_from_prediction
 from ..pipelines.three_d_aware import SplatRendering, reconstruct, render
-from .dataset import FOV_DEG, GREY, WorldViews, over
+from ..starter.dataset import FOV_DEG, GREY, WorldViews, over
+from .image_grid import write_sheet
 from .loop import Batch
-from .sheets import write_sheet
 
 INPUT_VIEWS = (0, 1, 2, 3)  # of the cameras of a batch; after them come those that are compared
 COMPARED_VIEWS = 6

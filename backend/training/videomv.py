@@ -20,19 +20,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..install.converters import videomv_unet
 from ..models.checkpoints import load_strictly, read_checkpoint
-from ..models.converters import videomv_unet
 from ..models.videomv_unet import VideoMVImageUNet, VideoMVUNet
 from ..pipelines import views
 from ..pipelines.latents import latent_size
 from ..pipelines.model import ModelSettings, ViewsModel
 from ..pipelines.three_d_aware import render
 from ..pipelines.views import with_suffix
-from ..protocol import DioramaError
-from . import full_size, objaverse, reconstructor, sheets
+from ..shared.protocol import DioramaError
+from . import full_size, image_grid, objaverse, reconstructor
 from .denoiser import CAPTION_DROPOUT
-from .from_pictures import HalfDenoisedObjective, Perceptual, ViewsObjective
 from .loop import Batch, Plan
+from .objectives import HalfDenoisedObjective, Perceptual, ViewsObjective
 from .text import tokens_of
 
 COMPARED = 4  # random views to compare, besides those that the reconstructor sees
@@ -226,7 +226,7 @@ def show_views(model: ViewsModel, objects: Objects, path: Path) -> float:
             small = dataclasses.replace(settings.rendering, size_px=settings.size_px)
             rows.append(pictures[0])
             rendered.append(render(gaussians, cameras, small)[0][0])
-    sheets.write_sheet(path, torch.stack(rows))
+    image_grid.write_sheet(path, torch.stack(rows))
     return -10 * (torch.stack(rendered) - torch.stack(rows)).square().mean().log10().item()
 
 

@@ -23,12 +23,12 @@ from ..pipelines.model import ModelSettings, ViewsModel
 from ..pipelines.moving import pictures_of
 from ..pipelines.multiview_video import video_of
 from ..pipelines.views import told_by_text, with_suffix
-from ..protocol import DioramaError
+from ..shared.protocol import DioramaError
 from . import full_size, objaverse
 from .denoiser import CAPTION_DROPOUT
-from .from_pictures import MotionObjective
+from .image_grid import write_sheet
 from .loop import Batch, Plan
-from .sheets import write_sheet
+from .objectives import MotionObjective
 from .text import tokens_of
 
 STRIDE = 3  # frames of the animation from one picture of a sample to the next

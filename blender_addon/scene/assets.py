@@ -9,8 +9,8 @@ from pathlib import Path
 import bpy
 import numpy as np
 
-from ..backend.asset import Asset, read_asset
-from ..backend.ply import read_ply
+from ..backend.shared.asset import Asset, read_asset
+from ..backend.shared.ply import read_ply
 from . import cameras, display, mesh, render, sequences, splats, views
 from .modifier_inputs import set_inputs
 from .transaction import all_or_nothing

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..backend.ply import SH_C0
+from ..backend.shared.ply import SH_C0
 from .attribute_nodes import named, sample, store
 from .node_formulas import Field, Formulas, Node
 

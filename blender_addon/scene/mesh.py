@@ -7,7 +7,7 @@ from pathlib import Path
 import addon_utils
 import bpy
 
-from ..backend.protocol import DioramaError
+from ..backend.shared.protocol import DioramaError
 
 _IMPORTER = "io_scene_gltf2"
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import bpy
 
-from ..backend.protocol import DioramaError
+from ..backend.shared.protocol import DioramaError
 
 
 def get_input(modifier: bpy.types.NodesModifier, name: str) -> Any:

@@ -10,9 +10,9 @@ from pathlib import Path
 import bpy
 from bpy_extras.io_utils import ExportHelper, ImportHelper
 
-from ..backend.ply import GaussianCloud, read_header, read_ply, write_ply
-from ..backend.protocol import DioramaError
-from ..backend.sequence_file import SUFFIX, SplatSequence, read_sequence, sequence_size
+from ..backend.shared.ply import GaussianCloud, read_header, read_ply, write_ply
+from ..backend.shared.protocol import DioramaError
+from ..backend.shared.sequence_file import SUFFIX, SplatSequence, read_sequence, sequence_size
 from . import assets, cameras, display, render, sequences, splats
 from .crop import add_crop, inside_crop
 from .transaction import all_or_nothing

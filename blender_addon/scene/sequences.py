@@ -10,8 +10,8 @@ from pathlib import Path
 
 import bpy
 
-from ..backend.ply import GaussianCloud
-from ..backend.protocol import DioramaError
+from ..backend.shared.ply import GaussianCloud
+from ..backend.shared.protocol import DioramaError
 from .attribute_nodes import named, shared, store
 from .modifier_inputs import get_input, input_path, set_inputs
 from .node_formulas import Field, Formulas

@@ -5,8 +5,8 @@ from __future__ import annotations
 import bpy
 import numpy as np
 
-from ..backend.ply import GaussianCloud
-from ..backend.protocol import DioramaError
+from ..backend.shared.ply import GaussianCloud
+from ..backend.shared.protocol import DioramaError
 from .modifier_inputs import set_inputs
 from .splat_material import preview_material, splat_material
 from .splat_nodes import GROUP_NAME, splat_group

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import bpy
 
-from ..backend.asset import Asset
+from ..backend.shared.asset import Asset
 
 
 def view_image(name: str, files: tuple[Path, ...]) -> bpy.types.Image:

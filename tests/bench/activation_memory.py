@@ -19,9 +19,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from backend.install.published import NETWORKS
 from backend.models.lgm import LGM
 from backend.models.multiview_motion_unet import MultiViewMotionUNet
-from backend.models.published import NETWORKS
 from backend.models.videomv_unet import VideoMVImageUNet
 from backend.pipelines import distill, latents
 from backend.pipelines.plan import Plan

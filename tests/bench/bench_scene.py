@@ -19,14 +19,14 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests/blender")]
+sys.path.insert(0, str(ROOT))
 os.environ["BLENDER_USER_RESOURCES"] = tempfile.mkdtemp(prefix="diorama-bench-")
 
 import bpy
-from scene_helpers import add_camera, make_cloud, orbit
 
 import build_addon
-from backend.ply import GaussianCloud, read_ply, write_ply
+from backend.shared.ply import GaussianCloud, read_ply, write_ply
+from tests.blender.scene_helpers import add_camera, make_cloud, orbit
 
 MILLION = 1_000_000
 REPEATS = 9

@@ -24,22 +24,22 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from backend.evaluation.classifier import WorldClassifier, load_judge
 from backend.evaluation.image_quality import psnr
-from backend.model_folders import MOTION, STARTER
-from backend.models.feature_cache import DeepFeatures
+from backend.install.published import NETWORKS
+from backend.install.published_settings import SETTINGS
+from backend.models.deepcache import DeepFeatures
 from backend.models.multiview_motion_unet import MultiViewMotionUNet
-from backend.models.published import NETWORKS
 from backend.models.videomv_unet import VideoMVUNet
 from backend.pipelines import multiview_video, views
 from backend.pipelines.fast import FastDenoising, whole_steps
 from backend.pipelines.model import ModelSettings, ViewsModel, load
 from backend.pipelines.moving import consistency_of
 from backend.pipelines.plan import CPU, Plan, plans
-from backend.pipelines.published_settings import SETTINGS
 from backend.pipelines.three_d_aware import Refined, render
-from backend.training.motions import moving_prompt_for
-from backend.training.world import CATEGORIES, COLORS, prompt_for
+from backend.shared.model_store import MOTION, STARTER
+from backend.starter.judges import WorldClassifier, load_judge
+from backend.starter.motions import moving_prompt_for
+from backend.starter.world import CATEGORIES, COLORS, prompt_for
 from tests.bench.activation_memory import LATENT_PX, only_sizes
 from tests.bench.rasterization import machine
 

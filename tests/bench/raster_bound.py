@@ -20,9 +20,9 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from kernels import numba_raster as raster
-from kernels.numba_simd import any_lane, load, lowest_bit, spread, store, total
-from kernels.numba_tiles import FIELDS, X, Y
+from kernels.numba import raster
+from kernels.numba.simd import any_lane, load, lowest_bit, spread, store, total
+from kernels.numba.tiling import FIELDS, X, Y
 
 PER_BLOCK, PER_ENTRY = 32, 26
 
@@ -48,7 +48,7 @@ def million_vector_operations() -> None:
 
 @numba.njit(fastmath=raster.rasterize.targetoptions["fastmath"])
 def count_work(splats, colors, images_per_color, channels, starts, ids, size, grid, max_alpha):
-    """List entries looked at and blocks composited by `numba_raster.rasterize` with the same arguments."""
+    """List entries looked at and blocks composited by `raster.rasterize` with the same arguments."""
     tiles_x, tiles_y = grid
     N = colors.shape[1]
     lane_x, lane_y, lows = raster._centres()

@@ -31,11 +31,12 @@ from torch import Tensor
 
 from backend.cameras import intrinsics, opencv_from_world, orbit
 from backend.gaussians import fitting
-from kernels import cpu_numba, numba_raster, rasterization
+from kernels import rasterization
 from kernels.dispatch import _gsplat_is_compiled
+from kernels.numba import engine, raster
 from kernels.stages import Camera
-from tests.backend.painted_blob import FOV_DEG, painted_blob, pictures
 from tests.bench.raster_bound import PER_BLOCK, PER_ENTRY, count_work, million_vector_operations
+from tests.gaussians.painted_blob import FOV_DEG, painted_blob, pictures
 from tests.kernels.splat_scenes import as_leaves, cameras, shell
 
 TARGETS = {
@@ -126,16 +127,16 @@ def raster_stage(scene: Scene, repeats: int) -> dict[str, float]:
     inputs = {name: tensor[None] for name, tensor in scene.inputs.items()}
     colors, opacities = inputs.pop("colors"), inputs["opacities"]
     camera = Camera(scene.size_px, scene.size_px)
-    stage = cpu_numba.project(**inputs, camera=camera)
+    stage = engine.project(**inputs, camera=camera)
     ellipses = (stage.means2d, stage.conics, stage.depths, opacities, stage.radii)
-    lists = cpu_numba._intersect(camera, *(tensor.numpy() for tensor in ellipses))
+    lists = engine._intersect(camera, *(tensor.numpy() for tensor in ellipses))
     palette = torch.cat([colors, stage.depths[..., None]], -1).numpy()
-    work = cpu_numba._scene(lists, palette, camera, 0.99)
+    work = engine._scene(lists, palette, camera, 0.99)
     image = np.empty((1, camera.height, camera.width, 4), np.float32)
     alphas = np.empty((1, camera.height, camera.width), np.float32)
 
     def pixels() -> None:
-        numba_raster.rasterize(np.zeros(1, np.int64), *work, image, alphas)
+        raster.rasterize(np.zeros(1, np.int64), *work, image, alphas)
 
     times = measure({"raster": pixels, "operations": million_vector_operations}, repeats)
     entries, blocks = count_work(*work)
@@ -165,8 +166,8 @@ def two_threads(scene: Scene, repeats: int) -> dict[str, float]:
     pixels = torch.ones(1, scene.size_px, scene.size_px, 3)
 
     def forward() -> tuple[Tensor, Tensor]:
-        stage = cpu_numba.project(**solid, Ks=Ks, camera=camera)
-        return cpu_numba.rasterize(stage, leaves["colors"], leaves["opacities"], camera, 0.99)[:2]
+        stage = engine.project(**solid, Ks=Ks, camera=camera)
+        return engine.rasterize(stage, leaves["colors"], leaves["opacities"], camera, 0.99)[:2]
 
     def both() -> None:
         torch.autograd.grad(forward(), list(leaves.values()), (pixels, pixels[..., 0]), allow_unused=True)

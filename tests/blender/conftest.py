@@ -7,7 +7,6 @@ from __future__ import annotations
 import importlib
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,6 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))
 
 # Before bpy is imported anywhere: nothing of the developer's own Blender is read or written.
 os.environ["BLENDER_USER_RESOURCES"] = tempfile.mkdtemp(prefix="diorama-blender-")

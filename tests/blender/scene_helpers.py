@@ -9,7 +9,7 @@ import bpy
 import numpy as np
 from mathutils import Matrix
 
-from backend.ply import GaussianCloud
+from backend.shared.ply import GaussianCloud
 
 
 def make_cloud(count: int = 300, degree: int = 0, seed: int = 0) -> GaussianCloud:

@@ -53,7 +53,9 @@ def test_installs_from_nothing_and_says_what_it_does(
 
 def test_torch_is_installed_first(extension: ModuleType) -> None:
     shipped = extension.host.ROOT / "backend" / "requirements.txt"
-    titles = [step.argv[-1] for step in extension.environment.plan(shipped, Path.home() / "nowhere").steps]
+    titles = [
+        step.argv[-1] for step in extension.client.environment.plan(shipped, Path.home() / "nowhere").steps
+    ]
     assert titles[1].startswith("torch==")
     assert titles[2] == str(shipped)
 
@@ -65,7 +67,7 @@ def test_failed_installation_is_explained_and_can_be_repaired(
     (tmp_path / "broken").mkdir()
     incomplete = tmp_path / "broken" / "requirements.txt"
     incomplete.write_text(f"{tiny_wheel(tmp_path / 'broken', 'torch')}\n")
-    with pytest.raises(extension.environment.DioramaError, match="diffusers") as error:
+    with pytest.raises(extension.client.environment.DioramaError, match="diffusers") as error:
         environment.Installation(environment.plan(incomplete, folder)).wait()
     assert error.value.code == "E_ENVIRONMENT"
     assert environment.state(incomplete, folder) == "broken"
@@ -98,16 +100,16 @@ def test_no_python_to_be_found(
 ) -> None:
     monkeypatch.setattr("sys.executable", str(tmp_path / "gone"))
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(extension.environment.DioramaError, match="no Python"):
-        extension.environment.plan(requirements, tmp_path / "env")
+    with pytest.raises(extension.client.environment.DioramaError, match="no Python"):
+        extension.client.environment.plan(requirements, tmp_path / "env")
 
 
 def test_chosen_python_that_does_not_exist(extension: ModuleType, tmp_path: Path) -> None:
-    with pytest.raises(extension.environment.DioramaError, match="does not exist"):
-        extension.environment.backend_python(str(tmp_path / "python"), tmp_path)
+    with pytest.raises(extension.client.environment.DioramaError, match="does not exist"):
+        extension.client.environment.backend_python(str(tmp_path / "python"), tmp_path)
 
 
 def test_default_folder_is_short_and_outside_of_the_extension(extension: ModuleType) -> None:
-    folder = extension.environment.default_folder()
+    folder = extension.client.environment.default_folder()
     assert not folder.is_relative_to(extension.host.ROOT)
     assert len(str(folder)) - len(os.path.expanduser("~")) < 50

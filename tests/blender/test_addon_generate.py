@@ -9,9 +9,9 @@ from typing import Any
 import bpy
 import numpy as np
 import pytest
-from scene_helpers import make_cloud, orbit
 
-from backend.asset import write_asset
+from backend.shared.asset import write_asset
+from tests.blender.scene_helpers import make_cloud, orbit
 
 
 def test_prompt_becomes_a_collection(diorama: ModuleType, tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ from types import ModuleType
 import bpy
 import numpy as np
 import pytest
-from scene_helpers import make_cloud, orbit
 
-from backend.asset import write_asset
+from backend.shared.asset import write_asset
+from tests.blender.scene_helpers import make_cloud, orbit
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ def test_one_failing_job_does_not_stop_the_others(batch, diorama: ModuleType, tm
     requests = [diorama.host.GenerationRequest(prompt, steps=2) for prompt in ("a red mushroom", "a car")]
     jobs = tmp_path / "jobs.jsonl"
     jobs.write_text("\n".join(json.dumps(request.to_dict()) for request in requests))
-    first, second = (diorama.jobs.named_directory(tmp_path / "out", request) for request in requests)
+    first, second = (diorama.client.jobs.named_directory(tmp_path / "out", request) for request in requests)
     first.parent.mkdir()
     first.write_text("in the way")
     result = batch("--jobs", str(jobs), "--out", str(tmp_path / "out"))
@@ -242,7 +242,8 @@ def test_missing_and_truncated_weights_in_an_unpacked_zip(batch, zip_path: Path,
     folder = tmp_path / "diorama"
     shutil.unpack_archive(zip_path, folder)
     weights = max(
-        (folder / "backend" / "starter_weights").rglob("*.safetensors"), key=lambda path: path.stat().st_size
+        (folder / "backend" / "starter" / "weights").rglob("*.safetensors"),
+        key=lambda path: path.stat().st_size,
     )
     weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
     truncated = batch("--prompt", "a red mushroom", "--out", str(tmp_path / "out"), folder=folder)

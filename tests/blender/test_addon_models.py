@@ -47,7 +47,7 @@ def preferences(diorama: ModuleType) -> bpy.types.AddonPreferences:
 
 def drawn(diorama: ModuleType) -> str:
     layout = Layout()
-    diorama.preferences.DIORAMA_AP_preferences.draw(
+    diorama.ui.preferences.DIORAMA_AP_preferences.draw(
         SimpleNamespace(layout=layout, backend_python="", output_folder="", models_folder=""), bpy.context
     )
     return layout.text
@@ -66,7 +66,7 @@ def install_small(diorama: ModuleType, models: Path) -> Path:
     folder = models / "mvdream-lgm"
     (folder / "unet").mkdir(parents=True)
     (folder / "unet" / "config.json").write_text('{"small": true}')
-    diorama.host.model_folders.seal(folder, "mvdream-lgm")
+    diorama.host.model_store.seal(folder, "mvdream-lgm")
     bpy.ops.diorama.model_refresh()
     return folder
 
@@ -142,7 +142,7 @@ def test_failed_installation_says_what_to_fetch(diorama: ModuleType, models: Pat
 def test_model_is_chosen_in_the_panel_once_there_are_several(diorama: ModuleType, models: Path) -> None:
     def panel() -> str:
         layout = Layout()
-        diorama.panels.DIORAMA_PT_generate.draw(SimpleNamespace(layout=layout), bpy.context)
+        diorama.ui.panels.DIORAMA_PT_generate.draw(SimpleNamespace(layout=layout), bpy.context)
         return layout.text
 
     settings = bpy.context.scene.diorama
@@ -176,8 +176,8 @@ def test_hanging_backend_is_ended_after_a_cancel(
     program.write_text(f"#!/bin/sh\necho '{hello}'\nexec sleep 600\n")
     program.chmod(0o755)
     monkeypatch.setattr(diorama.model_work, "GRACE_S", 0.2)
-    launch = diorama.client.Launch(program, build_addon.ROOT, tmp_path / "log")
-    work = diorama.model_work.ModelWork("models.verify", "mvdream-lgm", launch)
+    launch = diorama.client.client.Launch(program, build_addon.ROOT, tmp_path / "log")
+    work = diorama.client.model_work.ModelWork("models.verify", "mvdream-lgm", launch)
     process = work._client._process
     work.pump(1.0)
     assert work.running
@@ -191,7 +191,7 @@ def test_hanging_backend_is_ended_after_a_cancel(
 def test_backend_is_told_the_models_folder(diorama: ModuleType, models: Path, tmp_path: Path) -> None:
     launch = diorama.host.get()._launch()
     assert launch.models == models
-    assert diorama.client._environment(launch)["DIORAMA_MODELS"] == str(models)
+    assert diorama.client.client._environment(launch)["DIORAMA_MODELS"] == str(models)
     preferences(diorama).models_folder = ""
     default = diorama.folders.models_folder()
     assert default.parts[-2:] == ("diorama", "models")
@@ -203,8 +203,8 @@ def test_disabling_ends_what_runs(diorama: ModuleType, models: Path, tmp_path: P
     program.write_text("#!/bin/sh\nexec sleep 600\n")
     program.chmod(0o755)
     host = diorama.host.get()
-    launch = diorama.client.Launch(program, build_addon.ROOT, tmp_path / "log")
-    host.model_work = diorama.model_work.ModelWork("models.verify", "mvdream-lgm", launch)
+    launch = diorama.client.client.Launch(program, build_addon.ROOT, tmp_path / "log")
+    host.model_work = diorama.client.model_work.ModelWork("models.verify", "mvdream-lgm", launch)
     process = host.model_work._client._process
     bpy.ops.preferences.addon_disable(module=diorama.__name__)
     deadline = time.monotonic() + 5

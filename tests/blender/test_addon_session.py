@@ -19,8 +19,8 @@ import pytest
 @pytest.fixture
 def session(diorama: ModuleType, tmp_path: Path) -> Iterator[Any]:
     """A session of its own, with its records and log in the test's folder."""
-    session = diorama.session.Session(
-        diorama.jobs.Store(tmp_path / "jobs"),
+    session = diorama.client.session.Session(
+        diorama.client.jobs.Store(tmp_path / "jobs"),
         lambda: launch(diorama, tmp_path, diorama.host.get()._launch().python),
     )
     yield session
@@ -28,7 +28,7 @@ def session(diorama: ModuleType, tmp_path: Path) -> Iterator[Any]:
 
 
 def launch(diorama: ModuleType, tmp_path: Path, python: Path) -> Any:
-    return diorama.client.Launch(python, diorama.host.ROOT, tmp_path / "backend.log")
+    return diorama.client.client.Launch(python, diorama.host.ROOT, tmp_path / "backend.log")
 
 
 def a_request(diorama: ModuleType, **more: Any) -> Any:
@@ -58,7 +58,7 @@ def test_pump_drives_a_job_to_its_end(diorama: ModuleType, session: Any, tmp_pat
     done = session.job(job.id)
     assert done.state == "done", done.error
     assert len(seen) > 2
-    assert diorama.jobs.Store(tmp_path / "jobs").load() == [done]
+    assert diorama.client.jobs.Store(tmp_path / "jobs").load() == [done]
 
 
 def test_sigkill_fails_the_job_and_the_next_one_runs(
@@ -177,7 +177,7 @@ def test_program_that_is_no_backend(
 
 def test_environment_without_torch(diorama: ModuleType, session: Any, tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "venv")], check=True)
-    python = diorama.environment.python_in(tmp_path / "venv")
+    python = diorama.client.environment.python_in(tmp_path / "venv")
     session._launch = lambda: launch(diorama, tmp_path, python)
     job = session.run_to_end(session.submit(a_request(diorama), tmp_path / "asset").id)
     assert job.error["code"] == "E_ENVIRONMENT"
@@ -212,9 +212,9 @@ def _alive(pid: int) -> bool:
 
 
 def test_crash_of_blender_leaves_a_failed_job(diorama: ModuleType, tmp_path: Path) -> None:
-    store = diorama.jobs.Store(tmp_path)
+    store = diorama.client.jobs.Store(tmp_path)
     running = dataclasses.replace(
-        diorama.jobs.new_job(a_request(diorama), tmp_path / "asset"), state="running"
+        diorama.client.jobs.new_job(a_request(diorama), tmp_path / "asset"), state="running"
     )
     store.save(running)
     assert store.load() == []  # its Blender may still live
@@ -224,8 +224,10 @@ def test_crash_of_blender_leaves_a_failed_job(diorama: ModuleType, tmp_path: Pat
 
 
 def test_damaged_record_is_skipped(diorama: ModuleType, tmp_path: Path) -> None:
-    store = diorama.jobs.Store(tmp_path)
-    done = dataclasses.replace(diorama.jobs.new_job(a_request(diorama), tmp_path / "asset"), state="done")
+    store = diorama.client.jobs.Store(tmp_path)
+    done = dataclasses.replace(
+        diorama.client.jobs.new_job(a_request(diorama), tmp_path / "asset"), state="done"
+    )
     store.save(done)
     for name, text in (("0", ""), ("1", "{}"), ("2", '{"id": 1}'), ("3", "[]"), ("4", '{"request": "x"}')):
         (tmp_path / f"{name}.json").write_text(text)

@@ -79,7 +79,7 @@ def test_panel_shows_what_the_source_needs(
 ) -> None:
     settings.source = source
     settings.model = "starter" if source == "PROMPT" else PICTURES
-    drawn = draw(diorama.panels.DIORAMA_PT_generate)
+    drawn = draw(diorama.ui.panels.DIORAMA_PT_generate)
     assert drawn[0] == "source"
     assert shown | {"model", "seed", "mesh", "fast", "method", "diorama.generate"} <= set(drawn)
     assert not hidden & set(drawn)
@@ -87,7 +87,7 @@ def test_panel_shows_what_the_source_needs(
 
 
 def test_views_panel_shows_the_orbit(diorama: ModuleType, settings: Any) -> None:
-    assert draw(diorama.panels.DIORAMA_PT_views) == ["views", "radius", "use_elevation", "elevation"]
+    assert draw(diorama.ui.panels.DIORAMA_PT_views) == ["views", "radius", "use_elevation", "elevation"]
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_panel_says_why_the_button_is_grey_and_scripts_are_told(
 ) -> None:
     settings.model, settings.source, settings.image = model, source, "/somewhere/chair.png"
     settings.prompt = "a red mushroom"
-    assert words in " ".join(draw(diorama.panels.DIORAMA_PT_generate))
+    assert words in " ".join(draw(diorama.ui.panels.DIORAMA_PT_generate))
     with pytest.raises(RuntimeError, match=asked):
         bpy.ops.diorama.generate()
 
@@ -116,7 +116,7 @@ def test_what_a_script_asks_for_is_judged_and_not_the_panel(diorama: ModuleType,
 
 def test_model_that_takes_pictures_must_be_installed_first(diorama: ModuleType) -> None:
     bpy.context.scene.diorama.source = "IMAGE"
-    drawn = " ".join(draw(diorama.panels.DIORAMA_PT_generate))
+    drawn = " ".join(draw(diorama.ui.panels.DIORAMA_PT_generate))
     assert "install videomv-i2v in the preferences" in drawn
 
 
@@ -125,7 +125,7 @@ def test_only_selected_needs_a_selection(
 ) -> None:
     settings.model, settings.source, settings.only_selected = PICTURES, "CAMERA", True
     bpy.ops.object.select_all(action="DESELECT")
-    assert "Nothing is selected" in " ".join(draw(diorama.panels.DIORAMA_PT_generate))
+    assert "Nothing is selected" in " ".join(draw(diorama.ui.panels.DIORAMA_PT_generate))
     with pytest.raises(RuntimeError, match="Nothing is selected"):
         bpy.ops.diorama.generate()
 
@@ -204,16 +204,16 @@ def test_prompt_of_a_script_is_the_source(diorama: ModuleType, settings: Any) ->
 def test_panel_says_what_was_done(
     diorama: ModuleType, settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = diorama.jobs.new_job(diorama.host.GenerationRequest("a red mushroom"), tmp_path)
+    job = diorama.client.jobs.new_job(diorama.host.GenerationRequest("a red mushroom"), tmp_path)
     done = dataclasses.replace(job, state="done")
     monkeypatch.setattr(diorama.host.get().session, "jobs", [done])
-    assert "Done: a red mushroom · seed 0" in draw(diorama.panels.DIORAMA_PT_generate)
+    assert "Done: a red mushroom · seed 0" in draw(diorama.ui.panels.DIORAMA_PT_generate)
 
 
 def test_history_of_pictures_is_read_again(diorama: ModuleType, tmp_path: Path) -> None:
-    store = diorama.jobs.Store(tmp_path)
+    store = diorama.client.jobs.Store(tmp_path)
     request = diorama.host.GenerationRequest(image="/pictures/chair.png", model=PICTURES)
-    job = dataclasses.replace(diorama.jobs.new_job(request, tmp_path / "asset"), state="done")
+    job = dataclasses.replace(diorama.client.jobs.new_job(request, tmp_path / "asset"), state="done")
     store.save(job)
     assert store.load() == [job]
-    assert diorama.jobs.named_directory(tmp_path, request).name.startswith("chair-0-")
+    assert diorama.client.jobs.named_directory(tmp_path, request).name.startswith("chair-0-")

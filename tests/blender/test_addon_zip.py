@@ -30,7 +30,7 @@ def test_holds_the_addon_the_backend_the_weights_and_nothing_else(zip_path: Path
         "kernels/__init__.py",
     } <= {*names}
     assert any(
-        name.startswith("backend/starter_weights/") and name.endswith(".safetensors") for name in names
+        name.startswith("backend/starter/weights/") and name.endswith(".safetensors") for name in names
     )
     assert all(Path(name).suffix in build_addon.SHIPPED or name == "LICENSE" for name in names)
     assert not [name for name in names if "__pycache__" in name or "test" in name.split("/")]

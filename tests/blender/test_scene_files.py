@@ -9,11 +9,11 @@ import bmesh
 import bpy
 import numpy as np
 import pytest
-from scene_helpers import add_camera, make_cloud, orbit, pixel_size, prepare, render, render_png
-from splat_reference import linear_to_srgb, psnr, srgb_to_linear
-from splat_reference import render as reference
 
-from backend.ply import read_ply, write_ply
+from backend.shared.ply import read_ply, write_ply
+from tests.blender.scene_helpers import add_camera, make_cloud, orbit, pixel_size, prepare, render, render_png
+from tests.blender.splat_reference import linear_to_srgb, psnr, srgb_to_linear
+from tests.blender.splat_reference import render as reference
 
 
 def import_splats(path: Path, **options: object) -> bpy.types.Object:

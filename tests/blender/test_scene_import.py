@@ -9,12 +9,12 @@ from pathlib import Path
 import bpy
 import numpy as np
 import pytest
-from scene_helpers import add_camera, make_cloud, orbit, pixel_size, prepare, render, render_png
-from splat_reference import linear_to_srgb, psnr, srgb_to_linear
-from splat_reference import render as reference
 
-from backend.asset import write_asset
-from backend.protocol import DioramaError
+from backend.shared.asset import write_asset
+from backend.shared.protocol import DioramaError
+from tests.blender.scene_helpers import add_camera, make_cloud, orbit, pixel_size, prepare, render, render_png
+from tests.blender.splat_reference import linear_to_srgb, psnr, srgb_to_linear
+from tests.blender.splat_reference import render as reference
 
 SIZE, FOV, VIEWS = 64, 42.0, 4
 
@@ -269,7 +269,7 @@ def _ours(extension, action) -> None:
     """The extension has its own copy of the backend's classes: raise its errors as the tests' own."""
     try:
         action()
-    except extension.backend.protocol.DioramaError as error:
+    except extension.backend.shared.protocol.DioramaError as error:
         raise DioramaError(error.code, error.message) from error
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import bpy
 import numpy as np
 import pytest
-from scene_helpers import orbit
 
-from backend.asset import write_asset
-from backend.ply import SH_C0, GaussianCloud, write_ply
-from backend.protocol import DioramaError
+from backend.shared.asset import write_asset
+from backend.shared.ply import SH_C0, GaussianCloud, write_ply
+from backend.shared.protocol import DioramaError
+from tests.blender.scene_helpers import orbit
 
 ROOT = Path(__file__).parents[2]
 MAKE_GLB = """

@@ -6,9 +6,10 @@ import bpy
 import numpy as np
 import pytest
 from mathutils import Euler, Matrix
-from scene_helpers import add_camera, make_cloud, orbit, pixel_size, prepare, render, render_png
-from splat_reference import linear_to_srgb, psnr, srgb_to_linear
-from splat_reference import render as reference
+
+from tests.blender.scene_helpers import add_camera, make_cloud, orbit, pixel_size, prepare, render, render_png
+from tests.blender.splat_reference import linear_to_srgb, psnr, srgb_to_linear
+from tests.blender.splat_reference import render as reference
 
 SIZE = 96
 FOV = 40.0

@@ -9,13 +9,13 @@ from dataclasses import replace
 import bpy
 import numpy as np
 import pytest
-from scene_helpers import add_camera, make_cloud, orbit, pixel_size, prepare, read_image, render
-from splat_reference import psnr
-from splat_reference import render as reference
 
-from backend.asset import write_asset
-from backend.ply import read_ply, write_ply
-from backend.sequence_file import read_sequence, write_sequence
+from backend.shared.asset import write_asset
+from backend.shared.ply import read_ply, write_ply
+from backend.shared.sequence_file import read_sequence, write_sequence
+from tests.blender.scene_helpers import add_camera, make_cloud, orbit, pixel_size, prepare, read_image, render
+from tests.blender.splat_reference import psnr
+from tests.blender.splat_reference import render as reference
 
 SIZE = 48
 POSE = orbit(4)[1]

@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 import torch
-from painted_blob import FOV_DEG, painted_blob, pictures
 
-from backend.asset import write_asset
 from backend.cameras import orbit
 from backend.gaussians.fitting import cloud_of
+from backend.shared.asset import write_asset
+from tests.gaussians.painted_blob import FOV_DEG, painted_blob, pictures
 
 SIZE = 48
 

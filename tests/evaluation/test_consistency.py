@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from painted_blob import FOV_DEG, painted_blob, pictures
 
 from backend.cameras import orbit
 from backend.evaluation.consistency import chamfer, self_consistency
 from backend.evaluation.flow import flow_rmse
 from backend.evaluation.pictures import at_most, border_color, with_mask
+from tests.gaussians.painted_blob import FOV_DEG, painted_blob, pictures
 
 
 def waves(shift: float, size: int = 64) -> torch.Tensor:  # [3, H, W]

@@ -6,11 +6,11 @@ import json
 
 import numpy as np
 import pytest
-from measured import SIZE, blob, make_asset
 from PIL import Image
 
 from backend.__main__ import main
 from backend.evaluation import consistency
+from tests.evaluation.measured import SIZE, blob, make_asset
 
 
 @pytest.fixture(autouse=True)

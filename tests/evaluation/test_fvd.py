@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
-from measured import blob, make_asset, make_clip, make_videomae
 from PIL import Image
 from torch import Tensor
 
@@ -17,7 +16,8 @@ from backend.__main__ import main
 from backend.evaluation import assets, consistency, fvd
 from backend.evaluation.clip_score import clip_score
 from backend.evaluation.pictures import pictures_of
-from backend.protocol import DioramaError
+from backend.shared.protocol import DioramaError
+from tests.evaluation.measured import blob, make_asset, make_clip, make_videomae
 
 
 def videos(count: int, frames: int = 4, seed: int = 0) -> Tensor:  # [N, F, 3, 32, 32]

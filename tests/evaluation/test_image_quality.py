@@ -8,13 +8,13 @@ import socket
 import pytest
 import torch
 import torchmetrics.functional.image.lpips as reference
-from measured import make_clip
 from safetensors.torch import save_file
 
 from backend.evaluation import image_quality
 from backend.evaluation.clip_score import clip_score
 from backend.models.checkpoints import read_checkpoint
-from backend.protocol import DioramaError
+from backend.shared.protocol import DioramaError
+from tests.evaluation.measured import make_clip
 
 
 @pytest.fixture(autouse=True)

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from backend.cameras import orbit, plucker_rays
 from backend.evaluation.silhouettes import outlines_agree
-from backend.training.dataset import ELEVATION_DEG, FOV_DEG, RADIUS
-from backend.training.sdf import render
-from backend.training.world import make_object
+from backend.starter.dataset import ELEVATION_DEG, FOV_DEG, RADIUS
+from backend.starter.sdf import render
+from backend.starter.world import make_object
 
 
 def balls(centers: Tensor, cameras: Tensor, size: int = 64, radius: float = 0.25) -> Tensor:  # [V, H, W]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from splat_scenes import as_leaves, cameras, shell
 
 from kernels import dispatch, rasterization
+from tests.kernels.splat_scenes import as_leaves, cameras, shell
 
 BACKENDS = ("numba", "torch")
 SIZE = {"width": 40, "height": 24}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from splat_scenes import as_leaves, cameras, shell
 from torch import Tensor
 
-from kernels import cpu_numba, rasterization, ref
+from kernels import rasterization, reference
+from kernels.numba import engine as numba_engine
 from kernels.stages import Camera, Projected
+from tests.kernels.splat_scenes import as_leaves, cameras, shell
 
 CAMERA = Camera(150, 100)
 
@@ -24,7 +25,7 @@ def projected(
 
 
 def test_projection_equals_the_reference():
-    fast, exact = projected(cpu_numba, 3000, 2)[0], projected(ref, 3000, 2, torch.float64)[0]
+    fast, exact = projected(numba_engine, 3000, 2)[0], projected(reference, 3000, 2, torch.float64)[0]
     seen, seen_exactly = (fast.radii > 0).all(-1), (exact.radii > 0).all(-1)
     assert (seen != seen_exactly).float().mean() < 1e-3  # at the image's border
     both = seen & seen_exactly
@@ -35,19 +36,19 @@ def test_projection_equals_the_reference():
 
 
 def test_tiles_list_the_same_splats_in_the_same_order():
-    stage, colors, opacities = projected(ref, 3000, 2)
-    offsets, ids = ref.intersect(stage, opacities, CAMERA)
-    _, _, fast_offsets, fast_ids = cpu_numba.rasterize(stage, colors, opacities, CAMERA, 0.99)
+    stage, colors, opacities = projected(reference, 3000, 2)
+    offsets, ids = reference.intersect(stage, opacities, CAMERA)
+    _, _, fast_offsets, fast_ids = numba_engine.rasterize(stage, colors, opacities, CAMERA, 0.99)
     assert torch.equal(offsets, fast_offsets)
     assert torch.equal(ids, fast_ids)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4, 7])
 def test_raster_equals_the_reference_on_the_same_ellipses(channels):
-    stage, _, opacities = projected(ref, 3000, 2)
+    stage, _, opacities = projected(reference, 3000, 2)
     colors = torch.rand(2, 3000, channels, generator=torch.Generator().manual_seed(1))
-    exact = ref.rasterize(stage, colors, opacities, CAMERA, 0.99)
-    fast = cpu_numba.rasterize(stage, colors, opacities, CAMERA, 0.99)
+    exact = reference.rasterize(stage, colors, opacities, CAMERA, 0.99)
+    fast = numba_engine.rasterize(stage, colors, opacities, CAMERA, 0.99)
     for a, b in zip(exact[:2], fast[:2], strict=True):
         assert (a - b).abs().max().item() < 5e-6
 

@@ -6,11 +6,11 @@ import math
 
 import pytest
 import torch
-from splat_scenes import as_leaves, cameras, shell
 from torch import Tensor
 
 from kernels import rasterization
 from kernels.spherical_harmonics import view_dependent_colors
+from tests.kernels.splat_scenes import as_leaves, cameras, shell
 
 SIZE = {"width": 16, "height": 16}
 

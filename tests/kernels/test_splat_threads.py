@@ -9,9 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numba
 import pytest
 import torch
-from splat_scenes import as_leaves, cameras, shell
 
-from kernels import numba_raster, rasterization
+from kernels import rasterization
+from kernels.numba import raster
+from tests.kernels.splat_scenes import as_leaves, cameras, shell
 
 
 def everything(count: int, views: int, seed: int = 0) -> list[torch.Tensor]:
@@ -56,11 +57,9 @@ def test_two_python_threads_may_render_at_once():
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="looks for x86 instructions")
 def test_the_pixel_loop_is_compiled_to_packed_instructions():
     everything(50, 1)  # decides the signature
-    options = {
-        k: v for k, v in numba_raster.rasterize.targetoptions.items() if k not in ("nopython", "cache")
-    }
-    kernel = numba.njit(**options)(numba_raster.rasterize.py_func)
-    kernel.compile(numba_raster.rasterize.signatures[0])
+    options = {k: v for k, v in raster.rasterize.targetoptions.items() if k not in ("nopython", "cache")}
+    kernel = numba.njit(**options)(raster.rasterize.py_func)
+    kernel.compile(raster.rasterize.signatures[0])
     (assembly,) = kernel.inspect_asm().values()
     packed = len(re.findall(r"\bv?(?:fn?m(?:add|sub)\d*|mul|add|sub)ps\b", assembly))
     scalar = len(re.findall(r"\bv?(?:fn?m(?:add|sub)\d*|mul)ss\b", assembly))

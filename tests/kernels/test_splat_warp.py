@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 import warp as wp
-from splat_scenes import as_leaves, cameras, shell
 
-from kernels import cpu_numba, cuda_warp, rasterization, warp_raster
+from kernels import rasterization
+from kernels.numba import engine as numba_engine
 from kernels.stages import Camera
+from kernels.warp import engine as warp_engine
+from kernels.warp import raster
+from tests.kernels.splat_scenes import as_leaves, cameras, shell
 
-MODULES = ["kernels.warp_project", "kernels.warp_tiles", *(warp_raster.module_name(d) for d in (1, 3, 4))]
+MODULES = ["kernels.warp.projection", "kernels.warp.tiling", *(raster.module_name(d) for d in (1, 3, 4))]
 
 
 @pytest.fixture
@@ -49,7 +52,7 @@ def everything(engine, splats: int, channels: int, antialiased=False, perspectiv
 )
 def test_kernels_on_fibers_equal_the_cpu_backend(fibers, channels, antialiased, perspective):
     options = (300, channels, antialiased, perspective)
-    warp, numba = (everything(engine, *options) for engine in (cuda_warp, cpu_numba))
+    warp, numba = (everything(engine, *options) for engine in (warp_engine, numba_engine))
     for a, b in zip(warp[:2], numba[:2], strict=True):
         assert (a - b).abs().max().item() < 5e-6
     assert torch.equal(warp[2], numba[2]) and torch.equal(warp[3], numba[3])
@@ -58,7 +61,7 @@ def test_kernels_on_fibers_equal_the_cpu_backend(fibers, channels, antialiased, 
 
 
 def test_nothing_to_draw_is_drawn_on_fibers(fibers):
-    image, alphas, *_ = everything(cuda_warp, 0, 3)
+    image, alphas, *_ = everything(warp_engine, 0, 3)
     assert (image == 0).all() and (alphas == 0).all()
 
 
@@ -99,7 +102,7 @@ REGISTERS, STACK = 0x2F, 0x11
 @pytest.mark.parametrize("architecture", [75, 80, 86, 89, 90, 120])
 def test_every_card_gets_its_code_and_the_pixel_kernels_stay_in_registers(architecture, tmp_path: Path):
     for channels in (1, 3, 4):
-        warp_raster.kernels(channels)
+        raster.kernels(channels)
     for module in MODULES:
         wp.compile_aot_module(module, arch=architecture, module_dir=tmp_path, use_ptx=False)
     used: dict[str, dict[int, int]] = {}

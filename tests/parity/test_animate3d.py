@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from transformers.models.detr.modeling_detr import DetrSinePositionEmbedding
 
 from backend import cameras
-from backend.models import animate3d, converters
+from backend.install import converters
+from backend.models import animate3d
 from backend.models.checkpoints import load_strictly, read_checkpoint
 from backend.models.multiview_motion_unet import MultiViewMotionUNet
-from backend.protocol import DioramaError
+from backend.shared.protocol import DioramaError
 
 from . import animate3d_keys
 from .fixture import fill, load_fixture

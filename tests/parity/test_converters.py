@@ -12,10 +12,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from backend.models import converters, published
+from backend.install import converters, published
 from backend.models.checkpoints import load_strictly, read_checkpoint
 from backend.models.lgm import LGM
-from backend.protocol import DioramaError
+from backend.shared.protocol import DioramaError
 
 from .fixture import fill, load_fixture
 from .test_parity import DATA

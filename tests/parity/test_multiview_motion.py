@@ -11,7 +11,7 @@ from diffusers.models.unets.unet_motion_model import MotionAdapter
 from torch import Tensor
 
 from backend import cameras
-from backend.models import converters
+from backend.install import converters
 from backend.models.checkpoints import load_strictly, read_checkpoint
 from backend.models.multiview_motion_unet import MotionModule, MultiViewMotionUNet, _group_norm
 

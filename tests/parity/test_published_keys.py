@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from backend.models.published import NETWORKS
+from backend.install.published import NETWORKS
 
 from . import animate3d_keys
 

@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from backend import cameras
-from backend.models import converters
+from backend.install import converters
 from backend.models.lgm import LGM, Gaussians
 from backend.models.videomv_unet import VideoMVImageUNet, VideoMVUNet
 from backend.pipelines import schedules

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from backend.models import converters
+from backend.install import converters
 from backend.models.checkpoints import load_strictly
 from backend.models.multiview_motion_unet import MotionModule, MultiViewMotionUNet
 

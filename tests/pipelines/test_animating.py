@@ -14,17 +14,17 @@ from diffusers.pipelines.free_init_utils import FreeInitMixin
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor
 
-from backend import asset, pipelines
 from backend.gaussians.tracking import Effort
-from backend.model_folders import STARTER
-from backend.pipelines import animating, image_source, moving, schedules, views
+from backend.install.published_settings import SETTINGS
+from backend.pipelines import animating, generate, image_source, moving, schedules, views
 from backend.pipelines.model import ModelSettings, ViewsModel
 from backend.pipelines.multiview_video import text_to_video
-from backend.pipelines.published_settings import SETTINGS
-from backend.ply import read_ply
-from backend.progress import Progress
-from backend.protocol import DioramaError
-from backend.request import GenerationRequest
+from backend.shared import asset
+from backend.shared.model_store import STARTER
+from backend.shared.ply import read_ply
+from backend.shared.progress import Progress
+from backend.shared.protocol import DioramaError
+from backend.shared.request import GenerationRequest
 
 REQUEST = GenerationRequest("a red car", "animate3d", seed=4)
 
@@ -32,8 +32,8 @@ REQUEST = GenerationRequest("a red car", "animate3d", seed=4)
 @pytest.fixture
 def use(monkeypatch: pytest.MonkeyPatch):
     """Puts a tiny model in place of those on disk."""
-    monkeypatch.setattr(pipelines, "require", lambda name: STARTER)
-    return lambda model: monkeypatch.setattr(pipelines, "_loaded", lambda folder, plan: model)
+    monkeypatch.setattr(generate, "require", lambda name: STARTER)
+    return lambda model: monkeypatch.setattr(generate, "_loaded", lambda folder, plan: model)
 
 
 @torch.no_grad()
@@ -188,7 +188,7 @@ def test_prompt_becomes_an_asset_of_the_same_splats_in_every_frame(
     progress = Progress(lambda event, fields: stages.append(fields["stage"]) if event == "stage" else None)
     (tmp_path / "asset").mkdir()
     request = GenerationRequest("a red car", "animate3d", frames=2, steps=2)
-    made = asset.read_asset(pipelines.generate(request, tmp_path / "asset", progress))
+    made = asset.read_asset(generate.generate(request, tmp_path / "asset", progress))
     assert made.tracked and made.model == "animate3d"
     assert [len(view) for view in made.views] == [2] * 4
     assert len({len(read_ply(path)) for path in made.splats}) == 1 and len(made.splats) == 2
@@ -211,7 +211,7 @@ def test_cancel_leaves_nothing(use, tiny_animating_model, tmp_path, stage):
 
     progress = Progress(listen)
     with pytest.raises(DioramaError, match="cancelled"):
-        pipelines.generate(GenerationRequest("a car", "animate3d"), tmp_path / "asset", progress)
+        generate.generate(GenerationRequest("a car", "animate3d"), tmp_path / "asset", progress)
     assert not list((tmp_path / "asset").iterdir())
 
 

@@ -13,16 +13,16 @@ import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor
 
-from backend import asset, pipelines
 from backend.cameras import orbit, turned
-from backend.model_folders import STARTER
-from backend.pipelines import distill, views
+from backend.pipelines import distill, generate, views
 from backend.pipelines.model import ViewsModel, load
 from backend.pipelines.offload import offload
 from backend.pipelines.plan import Plan
-from backend.progress import Progress
-from backend.protocol import DioramaError
-from backend.request import GenerationRequest
+from backend.shared import asset
+from backend.shared.model_store import STARTER
+from backend.shared.progress import Progress
+from backend.shared.protocol import DioramaError
+from backend.shared.request import GenerationRequest
 
 
 @pytest.fixture(scope="module")
@@ -31,17 +31,9 @@ def starter() -> ViewsModel:
 
 
 @pytest.fixture
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture
 def out(tmp_path: Path, tiny_model: ViewsModel, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The asset folder, which whoever runs the job has made; the model is a tiny one."""
-    monkeypatch.setattr(pipelines, "_loaded", lambda folder, plan: tiny_model)
+    monkeypatch.setattr(generate, "_loaded", lambda folder, plan: tiny_model)
     (tmp_path / "asset").mkdir()
     return tmp_path / "asset"
 
@@ -98,9 +90,9 @@ def test_gradient_is_the_same_however_many_pictures_are_encoded_at_once(
 def test_model_that_only_moves_cannot_be_distilled(
     out: Path, tiny_moving_model: ViewsModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipelines, "read_settings", lambda folder: tiny_moving_model.settings)
+    monkeypatch.setattr(generate, "read_settings", lambda folder: tiny_moving_model.settings)
     with pytest.raises(DioramaError, match="distilled ones stand still") as caught:
-        pipelines.generate(GenerationRequest("a car", method="distill"), out, Progress())
+        generate.generate(GenerationRequest("a car", method="distill"), out, Progress())
     assert caught.value.code == "E_REQUEST"
 
 
@@ -157,7 +149,7 @@ def test_distilled_asset_shows_what_its_cameras_see(out: Path) -> None:
     request = GenerationRequest("a red car", method="distill", views=4, steps=3)
     told: list[tuple[str, dict[str, Any]]] = []
     made = asset.read_asset(
-        pipelines.generate(request, out, Progress(lambda event, fields: told.append((event, fields))))
+        generate.generate(request, out, Progress(lambda event, fields: told.append((event, fields))))
     )
     assert made.request == request.to_dict() and len(made.views) == 4
     steps = [fields["step"] for event, fields in told if event == "progress"]
@@ -169,12 +161,12 @@ def test_distilled_asset_shows_what_its_cameras_see(out: Path) -> None:
 def test_loaded_model_is_distilled_whether_it_has_made_views_before_or_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipelines, "REFINING_STEPS", 2)  # to save time
+    monkeypatch.setattr(generate, "REFINING_STEPS", 2)  # to save time
     (tmp_path / "asset").mkdir()
     for method in ("distill", "reconstruct", "distill"):
         request = GenerationRequest("a red car", method=method, views=4, steps=1)
-        assert asset.read_asset(pipelines.generate(request, tmp_path / "asset", Progress())).request
-    pipelines.forget()
+        assert asset.read_asset(generate.generate(request, tmp_path / "asset", Progress())).request
+    generate.forget()
 
 
 def test_same_seed_gives_the_same_splats(out: Path, tiny_model: ViewsModel, one_thread: None) -> None:
@@ -195,6 +187,6 @@ def test_cancelled_distillation_leaves_nothing_within_a_step(out: Path) -> None:
 
     progress = Progress(listen)
     with pytest.raises(DioramaError, match="E_CANCELLED"):
-        pipelines.generate(GenerationRequest("a car", method="distill", steps=6), out, progress)
+        generate.generate(GenerationRequest("a car", method="distill", steps=6), out, progress)
     assert steps == [1]
     assert not list(out.iterdir())

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from backend import cameras
-from backend.models.feature_cache import DeepFeatures
+from backend.models.deepcache import DeepFeatures
 from backend.models.multiview_motion_unet import MultiViewMotionUNet
 from backend.pipelines import views
 from backend.pipelines.fast import FastDenoising, whole_steps
@@ -20,7 +20,7 @@ from backend.pipelines.model import ViewsModel
 from backend.pipelines.multiview_video import text_to_video
 from backend.pipelines.offload import offload
 from backend.pipelines.plan import Plan
-from backend.progress import Progress
+from backend.shared.progress import Progress
 from tests.tiny import moving_unet
 
 ALWAYS, OFTEN = FastDenoising(whole_every=1), FastDenoising(whole_until=0.0, whole_every=2)

@@ -8,20 +8,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backend import asset, pipelines
-from backend.model_folders import STARTER
+from backend.pipelines import generate
 from backend.pipelines.model import ViewsModel
-from backend.ply import read_ply
-from backend.progress import Progress
-from backend.protocol import DioramaError
-from backend.request import GenerationRequest
+from backend.shared import asset
+from backend.shared.model_store import STARTER
+from backend.shared.ply import read_ply
+from backend.shared.progress import Progress
+from backend.shared.protocol import DioramaError
+from backend.shared.request import GenerationRequest
 
 
 @pytest.fixture
 def use(monkeypatch: pytest.MonkeyPatch):
     """Puts a tiny model in place of those on disk."""
-    monkeypatch.setattr(pipelines, "require", lambda name: STARTER)
-    return lambda model: monkeypatch.setattr(pipelines, "_loaded", lambda folder, plan: model)
+    monkeypatch.setattr(generate, "require", lambda name: STARTER)
+    return lambda model: monkeypatch.setattr(generate, "_loaded", lambda folder, plan: model)
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def test_text_and_picture_each_become_an_asset(
     for model, words in zip((tiny_model, tiny_image_model), told, strict=True):
         use(model)
         request = GenerationRequest(**words, views=5, steps=2)
-        made = asset.read_asset(pipelines.generate(request, out, Progress()))
+        made = asset.read_asset(generate.generate(request, out, Progress()))
         assert len(made.views) == 5
         assert made.request == request.to_dict()
         assert not list(made.directory.glob("*partial*"))
@@ -55,7 +56,7 @@ def test_text_and_picture_each_become_an_asset(
 def test_fast_request_skips_the_deep_layers_in_some_steps(
     use, monkeypatch: pytest.MonkeyPatch, tiny_model: ViewsModel, tiny_moving_model: ViewsModel, out: Path
 ) -> None:
-    monkeypatch.setattr(pipelines, "REFINING_STEPS", 1)
+    monkeypatch.setattr(generate, "REFINING_STEPS", 1)
     skipped: list[bool] = []
 
     def look(_net: object, _args: object, told: dict) -> None:
@@ -66,7 +67,7 @@ def test_fast_request_skips_the_deep_layers_in_some_steps(
         handle = model.unet.register_forward_pre_hook(look, with_kwargs=True)
         try:
             for fast in (True, False):
-                pipelines.generate(
+                generate.generate(
                     GenerationRequest("a car", frames=frames, steps=8, fast=fast), out, Progress()
                 )
         finally:
@@ -83,7 +84,7 @@ def test_previews_come_and_go(use, tiny_model: ViewsModel, out: Path) -> None:
         if event == "preview":
             seen.append(Image.open(fields["path"]).size)
 
-    pipelines.generate(GenerationRequest("a car", steps=6), out, Progress(listen))
+    generate.generate(GenerationRequest("a car", steps=6), out, Progress(listen))
     assert len(seen) >= 4
     assert seen[0] == (3 * 32, 3 * 32)
 
@@ -92,7 +93,7 @@ def test_cancel_leaves_nothing(use, tiny_model: ViewsModel, out: Path) -> None:
     use(tiny_model)
     progress = Progress(lambda event, fields: progress.cancel() if fields.get("step") == 2 else None)
     with pytest.raises(DioramaError, match="cancelled"):
-        pipelines.generate(GenerationRequest("a car", steps=6), out, progress)
+        generate.generate(GenerationRequest("a car", steps=6), out, progress)
     assert not list(out.iterdir())
 
 
@@ -103,7 +104,7 @@ def test_moving_object_becomes_an_asset_of_the_same_splats_in_every_frame(
     stages = []
     progress = Progress(lambda event, fields: stages.append(fields["stage"]) if event == "stage" else None)
     request = GenerationRequest("a red car", frames=3, steps=2)
-    made = asset.read_asset(pipelines.generate(request, out, progress))
+    made = asset.read_asset(generate.generate(request, out, progress))
     assert made.tracked
     assert [len(view) for view in made.views] == [3] * 4
     assert len(made.splats) == 3
@@ -115,7 +116,7 @@ def test_moving_object_becomes_an_asset_of_the_same_splats_in_every_frame(
 def test_more_frames_than_the_model_knows_are_refused(use, tiny_moving_model: ViewsModel, out: Path) -> None:
     use(tiny_moving_model)
     with pytest.raises(DioramaError, match="at most 4"):
-        pipelines.generate(GenerationRequest("a red car", frames=5, steps=2), out, Progress())
+        generate.generate(GenerationRequest("a red car", frames=5, steps=2), out, Progress())
     assert not list(out.iterdir())
 
 

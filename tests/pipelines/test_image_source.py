@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from backend.pipelines.image_source import read_object
-from backend.protocol import DioramaError
+from backend.shared.protocol import DioramaError
 
 
 def picture(path: Path, height: int = 90, width: int = 120, mode: str = "RGBA", noise: float = 0.0) -> Path:

@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 import torch
 
-from backend.model_folders import STARTER
-from backend.models.published import NETWORKS
+from backend.install.published import NETWORKS
+from backend.install.published_settings import SETTINGS
 from backend.models.videomv_unet import VideoMVUNet
 from backend.pipelines import memory
 from backend.pipelines.model import ViewsModel, read_settings
 from backend.pipelines.plan import CPU, Plan, choose, plans
-from backend.pipelines.published_settings import SETTINGS
-from backend.protocol import DioramaError
-from backend.weights import MODELS
+from backend.shared.catalogue import MODELS
+from backend.shared.model_store import STARTER
+from backend.shared.protocol import DioramaError
 from tests.bench import activation_memory as measure
 
 GPU = torch.device("cuda", 0)  # only planned for; no test needs one

@@ -11,8 +11,8 @@ from backend.models.lgm import LGM
 from backend.models.multiview_motion_unet import MultiViewMotionUNet
 from backend.pipelines.multiview_video import Consistency, text_to_video
 from backend.pipelines.three_d_aware import SplatRendering, render
-from backend.progress import Progress
-from backend.protocol import DioramaError
+from backend.shared.progress import Progress
+from backend.shared.protocol import DioramaError
 from tests.tiny import moving_unet
 
 VIEWS, FRAMES, SIDE, STEPS = 4, 3, 8, 3

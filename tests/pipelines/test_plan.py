@@ -13,18 +13,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from backend import pipelines
-from backend.model_folders import STARTER
 from backend.models.multiview_motion_unet import MultiViewMotionUNet
 from backend.models.videomv_unet import VideoMVUNet
-from backend.pipelines import views
+from backend.pipelines import generate, views
 from backend.pipelines.model import ViewsModel, load
 from backend.pipelines.moving import pictures_of
 from backend.pipelines.offload import offload
 from backend.pipelines.plan import CPU, Plan, plans
-from backend.progress import Progress
-from backend.protocol import DioramaError
-from backend.request import GenerationRequest
+from backend.shared.model_store import STARTER
+from backend.shared.progress import Progress
+from backend.shared.protocol import DioramaError
+from backend.shared.request import GenerationRequest
 
 LEAN = {"branches_together": False, "images_at_once": 3}
 
@@ -171,7 +170,7 @@ def out(tmp_path: Path) -> Iterator[Path]:
     """The asset folder, and afterwards no model in memory."""
     (tmp_path / "asset").mkdir()
     yield tmp_path / "asset"
-    pipelines.forget()
+    generate.forget()
 
 
 def at_most(samples: int) -> Any:
@@ -190,23 +189,23 @@ REQUEST = GenerationRequest("a red mushroom", steps=1)
 def test_out_of_memory_is_tried_again_at_the_next_leaner_plan(
     out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipelines, "REFINING_STEPS", 2)  # to save time
+    monkeypatch.setattr(generate, "REFINING_STEPS", 2)  # to save time
     progress = Progress()
     with at_most(1):
-        assert pipelines.generate(REQUEST, out, progress) == out
+        assert generate.generate(REQUEST, out, progress) == out
     assert (out / "asset.json").is_file()
     assert progress.warnings == [
         "Memory ran out; trying again, once: pictures pass the autoencoder 4 at a time, "
         "the guidance's branches run one after the other."
     ]
-    assert [plan.branches_together for _, plan in pipelines._kept] == [False]
+    assert [plan.branches_together for _, plan in generate._kept] == [False]
 
 
 def test_second_time_out_of_memory_is_an_error_with_a_hint(out: Path) -> None:
     said: list[str] = []
     progress = Progress(lambda event, fields: said.append(fields["message"]) if event == "log" else None)
     with at_most(0), pytest.raises(DioramaError) as caught:
-        pipelines.generate(REQUEST, out, progress)
+        generate.generate(REQUEST, out, progress)
     assert said[0].startswith("8 views need about 0.5 GB at float32, ")
     assert said[0].endswith(" of main memory are free: everything at once.")
     assert len(said) == 2
@@ -214,16 +213,16 @@ def test_second_time_out_of_memory_is_an_error_with_a_hint(out: Path) -> None:
     assert "fewer than 8 views" in caught.value.hint
     assert "OutOfMemoryError" in caught.value.detail
     assert len(progress.warnings) == 1
-    assert not pipelines._kept
+    assert not generate._kept
     assert not list(out.iterdir())
 
 
 def test_only_one_model_is_kept_and_by_its_plan() -> None:
-    one = pipelines._loaded(STARTER, Plan())
-    assert pipelines._loaded(STARTER, Plan()) is one
-    assert pipelines._kept_bytes(CPU) == 4 * sum(w.numel() for net in one.networks for w in net.parameters())
-    other = pipelines._loaded(STARTER, plans(CPU)[-1])
+    one = generate._loaded(STARTER, Plan())
+    assert generate._loaded(STARTER, Plan()) is one
+    assert generate._kept_bytes(CPU) == 4 * sum(w.numel() for net in one.networks for w in net.parameters())
+    other = generate._loaded(STARTER, plans(CPU)[-1])
     assert other is not one
-    assert list(pipelines._kept.values()) == [other]
-    pipelines.forget()
-    assert pipelines._kept_bytes(CPU) == 0
+    assert list(generate._kept.values()) == [other]
+    generate.forget()
+    assert generate._kept_bytes(CPU) == 0

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from backend.pipelines import views
 from backend.pipelines.model import ViewsModel
-from backend.protocol import DioramaError
+from backend.shared.protocol import DioramaError
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from backend import protocol
+from backend.shared import protocol
 
 ROOT = Path(__file__).parents[2]
 

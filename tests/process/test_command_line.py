@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backend import asset
 from backend.evaluation import image_quality
 from backend.evaluation.pictures import pictures_of
+from backend.shared import asset
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from backend.protocol import REMEDIES, DioramaError, explained
+from backend.shared.protocol import REMEDIES, DioramaError, explained
 
 README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from backend import asset
+from backend.shared import asset
 
 
 def test_job_tells_its_stages_and_ends_with_an_asset(talk, tmp_path: Path) -> None:

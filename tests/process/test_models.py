@@ -9,17 +9,19 @@ from pathlib import Path
 import pytest
 
 from backend import __main__ as command_line
-from backend import model_folders, pipelines, server
-from backend.models import published
+from backend import server
+from backend.install import published
+from backend.pipelines import generate
 from backend.pipelines.plan import Plan
-from backend.progress import Progress
-from backend.protocol import DioramaError
-from tests.backend import published_models
+from backend.shared import model_store
+from backend.shared.progress import Progress
+from backend.shared.protocol import DioramaError
+from tests.install import published_models
 
 # A backend whose networks are as small as the published files of these tests.
 SMALL_BACKEND = (
     "-c",
-    "from tests.backend.published_models import use_small_networks; use_small_networks()\n"
+    "from tests.install.published_models import use_small_networks; use_small_networks()\n"
     "from backend import server; server.serve()",
 )
 
@@ -36,7 +38,7 @@ def make_small_model(root: Path) -> Path:
     folder = root / "mvdream-lgm"
     (folder / "unet").mkdir(parents=True)
     (folder / "unet" / "config.json").write_text('{"small": true}')
-    model_folders.seal(folder, "mvdream-lgm")
+    model_store.seal(folder, "mvdream-lgm")
     return folder
 
 
@@ -137,10 +139,10 @@ def command(*arguments: str) -> tuple[int, str, str]:
 
 def test_download_forgets_the_model_that_is_in_memory(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(pipelines, "_kept", {(root, Plan()): "as it was before"})
+    monkeypatch.setattr(generate, "_kept", {(root, Plan()): "as it was before"})
     with pytest.raises(DioramaError):
         server._download("mvdream-lgm", root, Progress(lambda *_: None))
-    assert not pipelines._kept
+    assert not generate._kept
 
 
 def test_commands_install_check_and_remove(root: Path, tmp_path: Path, monkeypatch) -> None:

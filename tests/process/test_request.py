@@ -7,19 +7,19 @@ from typing import Any
 
 import pytest
 
-from backend import weights
-from backend.protocol import DioramaError
-from backend.request import GenerationRequest
+from backend.shared import catalogue
+from backend.shared.protocol import DioramaError
+from backend.shared.request import GenerationRequest
 
 
 def test_every_model_is_told_by_text_or_by_a_picture() -> None:
-    told_by = {name: model.told_by for name, model in weights.MODELS.items()}
+    told_by = {name: model.told_by for name, model in catalogue.MODELS.items()}
     assert set(told_by.values()) == {"text", "picture"}
     assert told_by["starter"] == "text"
     # what sees the picture is a network that only these models have, and one that sees its own first frame
     sees = {
         name
-        for name, model in weights.MODELS.items()
+        for name, model in catalogue.MODELS.items()
         if any(part.folder == "image_encoder" for part in model.components)
     }
     assert sees == {name for name, way in told_by.items() if way == "picture"} | {"animate3d"}

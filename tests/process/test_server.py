@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from backend import protocol
+from backend.shared import protocol
 
 
 def error_of(message: protocol.Message) -> str:

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from backend.model_folders import STARTER
 from backend.pipelines.model import load
-from backend.protocol import DioramaError
+from backend.shared.model_store import STARTER
+from backend.shared.protocol import DioramaError
 
 ROOT = Path(__file__).parents[2]
-UNET = Path("backend/starter_weights/unet/diffusion_pytorch_model.safetensors")
+UNET = Path("backend/starter/weights/unet/diffusion_pytorch_model.safetensors")
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_missing_weights(tmp_path: Path, generate: Callable) -> None:
 
 
 def test_missing_model(tmp_path: Path, generate: Callable) -> None:
-    shutil.rmtree(tmp_path / "backend/starter_weights")
+    shutil.rmtree(tmp_path / "backend/starter/weights")
     result = generate()
     assert result.returncode == 3
     assert "E_WEIGHTS_MISSING" in result.stderr
@@ -67,7 +67,7 @@ def test_truncated_weights(tmp_path: Path, generate: Callable) -> None:
 
 
 def test_weights_of_another_network(tmp_path: Path, generate: Callable) -> None:
-    other = tmp_path / "backend/starter_weights/autoencoder/diffusion_pytorch_model.safetensors"
+    other = tmp_path / "backend/starter/weights/autoencoder/diffusion_pytorch_model.safetensors"
     shutil.copy(other, tmp_path / UNET)
     result = generate()
     assert result.returncode == 3
@@ -87,7 +87,7 @@ def test_truncated_weights_that_the_moving_model_shares(tmp_path: Path) -> None:
 
 
 def test_settings_that_are_none(tmp_path: Path, generate: Callable) -> None:
-    (tmp_path / "backend/starter_weights/model.json").write_text("{}")
+    (tmp_path / "backend/starter/weights/model.json").write_text("{}")
     result = generate()
     assert result.returncode == 3
     assert "E_WEIGHTS_CORRUPT" in result.stderr

@@ -11,7 +11,7 @@ from backend.cameras import orbit
 from backend.models.alignment import bases_sha256, load_alignment, save_alignment
 from backend.models.multiview_motion_unet import MultiViewMotionUNet
 from backend.pipelines.schedules import STARTER, VIVID_ZOO
-from backend.protocol import DioramaError
+from backend.shared.protocol import DioramaError
 from backend.training.moving import ALIGNMENT, MovingObjective
 from backend.training.text import make_text_encoder, make_tokenizer, tokens_of
 from tests.tiny import moving_unet

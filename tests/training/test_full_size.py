@@ -17,19 +17,20 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from backend import model_folders
 from backend.__main__ import main
 from backend.cameras import orbit
 from backend.evaluation.image_quality import vgg16_features
+from backend.install import published_settings
 from backend.models.alignment import bases_sha256, load_alignment
 from backend.models.videomv_unet import VideoMVImageUNet, VideoMVUNet
-from backend.pipelines import published_settings, schedules
+from backend.pipelines import schedules
 from backend.pipelines.model import ModelSettings, load
 from backend.pipelines.three_d_aware import SplatRendering
-from backend.protocol import DioramaError
+from backend.shared import model_store
+from backend.shared.protocol import DioramaError
 from backend.training import videomv, vivid_zoo
-from backend.training.from_pictures import Perceptual
 from backend.training.loop import LOSSES
+from backend.training.objectives import Perceptual
 from backend.training.text import make_text_encoder, make_tokenizer
 from tests import tiny
 
@@ -202,7 +203,7 @@ def test_the_reconstructor_learns_from_half_denoised_views_of_a_frozen_denoiser(
 ) -> None:
     model = tmp_path / "installed"
     shutil.copytree(text_model, model)
-    model_folders.seal(model, "videomv-t2v")
+    model_store.seal(model, "videomv-t2v")
     options = arguments(model, orbits, tmp_path, "--stage", "reconstructor", "--learning-rate", "1e-3")
     assert main(["train", "videomv", *options, "--steps", "2"]) == 0
     before, after = checksums(model), checksums(tmp_path / "out")
@@ -210,9 +211,9 @@ def test_the_reconstructor_learns_from_half_denoised_views_of_a_frozen_denoiser(
     assert changed == {"reconstructor/diffusion_pytorch_model.safetensors"}
     assert all(map(math.isfinite, losses(tmp_path / "work-out/reconstructor")))
     assert load(tmp_path / "out").settings == SETTINGS
-    listed = model_folders.read_manifest(tmp_path / "out")["files"]  # an installed model, as what it began as
+    listed = model_store.read_manifest(tmp_path / "out")["files"]  # an installed model, as what it began as
     assert {name: entry["sha256"] for name, entry in listed.items()} == {
-        name: checksum for name, checksum in after.items() if name != model_folders.MANIFEST
+        name: checksum for name, checksum in after.items() if name != model_store.MANIFEST
     }
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from backend.protocol import DioramaError
+from backend.shared.protocol import DioramaError
 from backend.training.loop import LOSSES, Plan, _rate, train
 from tests.test_worlds import import_with_blocked
 

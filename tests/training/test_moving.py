@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from backend.cameras import orbit
-from backend.evaluation.motion_classifier import MotionClassifier
 from backend.models.multiview_motion_unet import MultiViewMotionUNet
 from backend.pipelines import schedules
+from backend.starter.motion_judge import MotionClassifier
 from backend.training import moving, text
 from backend.training.denoiser import CAPTION_DROPOUT
 from tests.tiny import moving_unet

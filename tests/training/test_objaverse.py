@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from backend.cameras import orbit, project
-from backend.protocol import DioramaError
+from backend.shared.protocol import DioramaError
 from backend.training import objaverse
 
 ROOT = Path(__file__).parents[2]

@@ -1,0 +1,1 @@
+"""Downloads, converts, verifies and removes models."""

@@ -1,0 +1,235 @@
+"""From a request to an asset folder: which model, which steps, in what order."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..gaussians.fitting import fit
+from ..gaussians.meshing import glb_from_gaussians
+from ..shared.asset import contact_sheet, write_asset, write_png
+from ..shared.model_store import MOTION, require
+from ..shared.ply import GaussianCloud
+from ..shared.progress import Progress
+from ..shared.protocol import DioramaError, explained, is_out_of_memory
+from ..shared.request import GenerationRequest
+from . import distill, views
+from .image_source import read_object
+from .memory import free_bytes, work_of
+from .model import ViewsModel, load, read_settings
+from .moving import Show, moving_splats, pictures_of
+from .plan import CPU, Plan, choose
+
+REFINING_STEPS = 160
+PREVIEWS = 4  # pictures of the unfinished views, over all steps
+OBJECT_PART = 200  # of 256 pixels: how large the object stands in a picture that says what to make
+
+
+@torch.inference_mode()
+def generate(request: GenerationRequest, directory: Path, progress: Progress) -> Path:
+    """Makes the views, the splats and the asset folder `directory` that holds them.
+
+    How is planned from the free memory. If that runs out all the same, the next leaner plan is tried, once.
+
+    Raises:
+        DioramaError: in words, whatever went wrong; E_CANCELLED within a step of being asked to stop.
+    """
+    progress.stage("Loading the model")
+    folder = _folder(request)
+    settings, distilled = read_settings(folder), request.method == "distill"
+    if distilled and settings.num_frames > 1:
+        raise DioramaError(
+            "E_REQUEST",
+            f"{request.model} makes objects that move; distilled ones stand still",
+            "Choose a model of objects that stand still, or the usual method.",
+        )
+    work = work_of(folder, settings, request.views, request.frames, distilled)
+    device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else CPU
+    choice = choose(work, device, free_bytes(device) + _kept_bytes(device))
+    progress.log("info" if choice.fits else "warning", choice.reason)
+    for plan in filter(None, (choice.plan, choice.leaner)):
+        try:
+            return _generate(request, directory, progress, folder, plan)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            failure = explained(error)
+        # Here, where the error no longer holds what it was raised among.
+        forget()
+        if plan is choice.plan and choice.leaner:
+            progress.log("warning", f"Memory ran out; trying again, once: {choice.leaner}.")
+    less = f"{work.views} views" + (f" or {work.frames} frames" if work.frames > 1 else "")
+    hint = f"Ask for fewer than {less}, or close other programs."
+    raise DioramaError(
+        "E_OUT_OF_MEMORY", f"there was not enough memory: {choice.reason}", hint, failure.detail
+    )
+
+
+def _generate(
+    request: GenerationRequest, directory: Path, progress: Progress, folder: Path, plan: Plan
+) -> Path:
+    model = _loaded(folder, plan)
+    settings = model.settings
+    if unknown := model.unknown_words(request.prompt):
+        known = ", ".join(settings.words)
+        progress.log("warning", f"The model does not know: {', '.join(unknown)}. It knows: {known}.")
+    num_views = request.views or settings.num_views
+    cameras = views.view_cameras(model, num_views, request.elevation_deg, request.radius)
+    if unusual := views.unusual_orbit(model, request.elevation_deg, request.radius):
+        progress.log("warning", unusual)
+    moves = settings.num_frames > 1
+
+    still = _distilled if request.method == "distill" else _still_splats
+    preview = directory / "preview.partial.png"
+
+    def show(i: int, steps: int, pictures: Callable[[], Tensor]) -> None:
+        if i % max(steps // (PREVIEWS + 1), 1) == 0 and i < steps:
+            write_png(preview, contact_sheet(_images_last(pictures())))
+            progress.preview(preview)
+
+    try:
+        clouds, pictures = (moving_splats if moves else still)(model, request, cameras, progress, show)
+    finally:
+        preview.unlink(missing_ok=True)
+
+    mesh = None
+    if request.mesh:
+        mesh = glb_from_gaussians(clouds[0], pictures[:, 0], cameras, settings.fov_deg, "linear", progress)
+
+    progress.stage("Writing the asset")
+    return write_asset(
+        directory,
+        request=request.to_dict(),
+        model=request.model,
+        clouds=clouds,
+        views=_images_last(pictures),
+        cameras=cameras.numpy(),
+        fov_deg=settings.fov_deg,
+        blending="linear",
+        timings=progress.timings,
+        mesh=mesh,
+        tracked=moves,
+    )
+
+
+def _still_splats(
+    model: ViewsModel,
+    request: GenerationRequest,
+    cameras: Tensor,  # [V, 4, 4]
+    progress: Progress,
+    show: Show,
+) -> tuple[list[GaussianCloud], Tensor]:  # one cloud, [V, 1, 4, H, W]
+    """Splats of an object that stands still, and its views, cut out."""
+    settings = model.settings
+    told = _told(model, request)
+    steps = request.steps or settings.steps
+
+    progress.stage("Generating views")
+
+    def on_step(i: int, x0: Tensor) -> None:
+        progress.step(i, steps)
+        show(i, steps, lambda: pictures_of(model, x0[0].transpose(0, 1)[:, None]))
+
+    latents = views.denoise(
+        model,
+        told,
+        views.starting_noise(model, len(cameras), request.seed),
+        cameras,
+        steps,
+        settings.guidance if request.guidance is None else request.guidance,
+        settings.three_d_aware,
+        on_step,
+        settings.fast if request.fast else None,
+    )
+    images = model.decode(latents[0].transpose(0, 1)).cpu()  # [V, 3, H, W]
+
+    progress.stage("Reconstructing")
+    gaussians = views.views_to_gaussians(model, images[None], cameras)
+    pictures = views.cut_out(model, images, gaussians, cameras)  # [V, 4, H, W]
+
+    progress.stage("Refining the splats")
+    with torch.inference_mode(False), torch.enable_grad():
+        cloud = fit(
+            views.cloud_of(gaussians),
+            pictures.clone(),
+            cameras,
+            settings.fov_deg,
+            steps=REFINING_STEPS,
+            seed=request.seed,
+            on_step=lambda i, _: progress.step(i, REFINING_STEPS),
+        )
+    return [cloud], pictures[:, None]
+
+
+def _folder(request: GenerationRequest) -> Path:
+    """Where the model is that makes what is asked for: if it is to move, that may be one within the model."""
+    folder = Path(require(request.model))
+    return folder / MOTION if request.frames and (folder / MOTION).is_dir() else folder
+
+
+def _distilled(
+    model: ViewsModel,
+    request: GenerationRequest,
+    cameras: Tensor,  # [V, 4, 4]
+    progress: Progress,
+    show: Show,
+) -> tuple[list[GaussianCloud], Tensor]:  # one cloud, [V, 1, 4, H, W]
+    """Splats distilled out of the model, and what its cameras see of them."""
+    steps = request.steps or distill.STEPS
+    guidance = model.settings.guidance if request.guidance is None else request.guidance
+    told = _told(model, request)
+    progress.stage("Distilling")
+
+    def on_step(i: int, pictures: Tensor) -> None:
+        progress.step(i, steps)
+        show(i, steps, lambda: pictures.clamp(0, 1)[:, None])
+
+    cloud = distill.distill(model, told, cameras, steps, guidance, request.seed, on_step)
+    return [cloud], distill.views_of(model, cloud, cameras)[:, None]
+
+
+def _told(model: ViewsModel, request: GenerationRequest) -> views.Conditioning:
+    """What the request says to the model: its text, or its picture.
+
+    Raises:
+        DioramaError: E_IMAGE about the picture.
+    """
+    if request.image is None:
+        return views.told_by_text(model, [request.prompt])
+    size = model.settings.size_px
+    return views.told_by_image(model, read_object(Path(request.image), size, size * OBJECT_PART // 256))
+
+
+_kept: dict[tuple[Path, Plan], ViewsModel] = {}  # the model of the last job, if there was one
+
+
+def _loaded(folder: Path, plan: Plan) -> ViewsModel:
+    """The model, which stays for the next job; another one goes before it comes."""
+    if (folder, plan) not in _kept:
+        forget()
+        with torch.inference_mode(False):  # or no gradient could pass through the weights
+            _kept[folder, plan] = load(folder, plan)
+    return _kept[folder, plan]
+
+
+def forget() -> None:
+    """Gives back the memory of the model that was kept for the next job."""
+    _kept.clear()
+    gc.collect()  # hooks that move networks are parts of cycles
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _kept_bytes(device: torch.device) -> int:
+    """How much of the main memory `forget` would give back; that of GPUs is known without."""
+    models = _kept.values() if device.type == "cpu" else ()
+    return sum(weight.nbytes for model in models for net in model.networks for weight in net.parameters())
+
+
+def _images_last(images: Tensor) -> np.ndarray:  # [V, F, C, H, W] -> [V, F, H, W, C]
+    return images.movedim(-3, -1).cpu().numpy()

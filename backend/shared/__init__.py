@@ -1,0 +1,1 @@
+"""What Blender and the backend both load: Python's standard library and numpy only."""

@@ -1,0 +1,155 @@
+"""What the user asks for: the settings of one generation, checked as soon as they exist."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+from . import catalogue
+from .model_store import known
+from .protocol import DioramaError
+
+METHODS = ("reconstruct", "distill")
+MAX_PROMPT_CHARACTERS = 1000
+MAX_RADIUS = 100.0  # objects are about a metre large: beyond this, a pixel or less of a view
+MAX_SEED = 2**31 - 1  # the largest number in a Blender integer field
+
+
+@dataclasses.dataclass(frozen=True)
+class GenerationRequest:
+    """The settings of one generation; an object of this class is always valid.
+
+    `None` stands for the model's own default, which is kept with its weights.
+
+    Raises:
+        DioramaError: E_PROMPT_EMPTY, E_PROMPT_TOO_LONG, E_MODEL_UNKNOWN, or E_REQUEST for other settings.
+    """
+
+    prompt: str = ""
+    model: str = "starter"
+    seed: int = 0
+    views: int | None = None
+    frames: int | None = None  # of an object that moves; without them it stands still if the model can
+    steps: int | None = None
+    guidance: float | None = None
+    mesh: bool = False  # besides the splats, a textured mesh
+    method: str = "reconstruct"  # of generated views; or "distill": slowly, out of the model itself
+    image: str | None = None  # the file of a picture, for models that are told by one what to make
+    elevation_deg: float | None = None  # of all cameras, above the object's equator
+    radius: float | None = None  # metres from the object's middle to the cameras
+    fast: bool = False  # nearly the same, in less time: some steps reuse much of the steps before
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.prompt, str):
+            raise DioramaError("E_REQUEST", f"the prompt must be text, not {self.prompt!r}")
+        if self.image is not None and (not isinstance(self.image, str) or not self.image):
+            raise DioramaError("E_REQUEST", f"image is {self.image!r}; expected the path of a picture")
+        if not self.prompt.strip() and self.image is None:
+            raise DioramaError("E_PROMPT_EMPTY", "the prompt is empty")
+        if len(self.prompt) > MAX_PROMPT_CHARACTERS:
+            raise DioramaError(
+                "E_PROMPT_TOO_LONG",
+                f"the prompt has {len(self.prompt)} characters; at most {MAX_PROMPT_CHARACTERS} are read",
+            )
+        known(self.model)
+        _check_source(self.model, self.image)
+        _check_integer("seed", self.seed, 0, MAX_SEED)
+        if self.views is not None:
+            _check_integer("views", self.views, 2, 64)
+        if self.frames is not None:
+            _check_integer("frames", self.frames, 2, 64)
+            _check_moves(self.model, self.method, self.frames)
+        if self.steps is not None:
+            _check_integer("steps", self.steps, 1, 1000)
+        if self.guidance is not None and not (_is_number(self.guidance) and 0 <= self.guidance <= 100):
+            raise DioramaError("E_REQUEST", f"guidance is {self.guidance!r}; expected a number from 0 to 100")
+        _check_orbit(self.elevation_deg, self.radius)
+        for name in ("mesh", "fast"):
+            if not isinstance(value := getattr(self, name), bool):
+                raise DioramaError("E_REQUEST", f"{name} is {value!r}; expected true or false")
+        _check_method(self.method, self.fast)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as plain JSON values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Any) -> GenerationRequest:
+        """The request in a JSON object; without prompt or image, or with unknown settings, it is an error."""
+        known = [field.name for field in dataclasses.fields(cls)]
+        if not isinstance(data, dict) or not {"prompt", "image"} & set(data):
+            raise DioramaError(
+                "E_REQUEST", f'a request is a JSON object with a "prompt" or an "image", not {data!r:.200}'
+            )
+        unknown = sorted(set(data) - set(known))
+        if unknown:
+            raise DioramaError(
+                "E_REQUEST",
+                f"unknown settings: {', '.join(map(str, unknown))}",
+                hint=f"The settings are: {', '.join(known)}.",
+            )
+        return cls(**data)
+
+
+def _check_method(method: str, fast: bool) -> None:
+    if method not in METHODS:
+        raise DioramaError("E_REQUEST", f"method is {method!r}; expected one of: {', '.join(METHODS)}")
+    if fast and method == "distill":
+        raise DioramaError(
+            "E_REQUEST",
+            "distillation has no fast way: in every step it sees other noise, from other cameras",
+            hint="Leave fast out, or choose the usual method.",
+        )
+
+
+def _check_moves(model: str, method: str, frames: int) -> None:
+    maker = "distillation" if method == "distill" else model
+    if maker == "distillation" or not catalogue.MODELS[model].moves:
+        moving = " or ".join(name for name, each in catalogue.MODELS.items() if each.moves)
+        raise DioramaError(
+            "E_REQUEST",
+            f"{maker} makes objects that stand still; {frames} frames were asked for",
+            hint=f"Choose {moving} and the usual method, or leave the number of frames out.",
+        )
+
+
+def _check_orbit(elevation_deg: float | None, radius: float | None) -> None:
+    if elevation_deg is not None and not (_is_number(elevation_deg) and -90 < elevation_deg < 90):
+        raise DioramaError(
+            "E_REQUEST",
+            f"elevation_deg is {elevation_deg!r}; expected degrees between -90 and 90",
+            hint="Straight from above or below, at 90°, all cameras would stand in one place.",
+        )
+    if radius is not None and not (_is_number(radius) and 0 < radius <= MAX_RADIUS):
+        raise DioramaError(
+            "E_REQUEST", f"radius is {radius!r}; expected metres, above 0 and up to {MAX_RADIUS:g}"
+        )
+
+
+def _check_source(model: str, image: str | None) -> None:
+    needs_picture = catalogue.MODELS[model].told_by == "picture"
+    if needs_picture and image is None:
+        raise DioramaError(
+            "E_REQUEST",
+            f"{model} needs a picture of what to make",
+            hint="Give it an image file, or let the active camera make the picture.",
+        )
+    if image is not None and not needs_picture:
+        others = ", ".join(name for name, each in catalogue.MODELS.items() if each.told_by == "picture")
+        raise DioramaError(
+            "E_REQUEST",
+            f"{model} is told by text what to make, not by a picture",
+            hint=f"Give it a prompt. Models that are told by a picture: {others}.",
+        )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _check_integer(name: str, value: Any, least: int, most: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise DioramaError(
+            "E_REQUEST", f"{name} is {value!r}; expected a whole number from {least} to {most}"
+        )

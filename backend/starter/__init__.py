@@ -1,0 +1,1 @@
+"""The starter: its small world, training recipes, judges, figures and weights."""

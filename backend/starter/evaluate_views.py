@@ -1,0 +1,139 @@
+"""Measures the starter: is what it makes what was asked for, and do its splats look like its views?"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from ..gaussians.fitting import fit, leaves_of
+from ..gaussians.fitting import render as render_cloud
+from ..pipelines import views
+from ..pipelines.generate import REFINING_STEPS
+from ..pipelines.model import ViewsModel, load
+from ..shared.model_store import STARTER
+from ..training.image_grid import write_sheet
+from .dataset import FIRST_HELD_OUT_SEED, FOV_DEG, SIZE_PX, over
+from .judges import WorldClassifier, load_judge
+from .sdf import render
+from .world import CATEGORIES, COLORS, make_object, prompt_for
+
+FIRST_SEED = 5000  # far from those that were looked at while the recipe was made
+AT_ONCE = 4
+
+
+def main(argv: list[str]) -> int:
+    """Prints the table, and writes it with the pictures it was counted from. Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m backend evaluate starter", description=__doc__)
+    parser.add_argument("--weights", type=Path, default=STARTER)
+    parser.add_argument("--seeds", type=int, default=2, help="objects for each of the category–colour pairs")
+    parser.add_argument("--out", type=Path, default=Path("out/evaluation"), help="for the table and sheets")
+    parser.add_argument("--plain", action="store_true", help="without the 3D-aware steps")
+    args = parser.parse_args(argv)
+    args.out.mkdir(parents=True, exist_ok=True)
+    table = evaluate(args.weights, args.seeds, () if args.plain else None, args.out)
+    (args.out / "starter.json").write_text(json.dumps(table, indent=1) + "\n", "utf-8")
+    for name, value in table.items():
+        if not isinstance(value, dict):
+            print(f"{name:<44}{value:>8}")
+    return 0
+
+
+@torch.no_grad()
+def evaluate(weights: Path, seeds: int, three_d_aware: tuple[float, ...] | None, out: Path) -> dict[str, Any]:
+    """Generates `seeds` objects for every category and colour, and judges them.
+
+    Returns:
+        Parts of 1 for the names, dB for the pictures (of the first object in every batch, to save time), and
+        the mistakes by category and colour.
+    """
+    model = load(weights)
+    judge = load_judge(WorldClassifier, weights / "judge")
+    cameras = views.view_cameras(model, model.settings.num_views)
+    pairs = [(category, color) for category in CATEGORIES for color in COLORS]
+    asked = pairs * seeds
+    named: list[tuple[str, str]] = []
+    quality: list[tuple[float, float]] = []
+    for start in tqdm(range(0, len(asked), AT_ONCE), "generating", unit="batch"):
+        prompts = [prompt_for(*pair) for pair in asked[start : start + AT_ONCE]]
+        pictures = _generate(model, prompts, FIRST_SEED + start, cameras, three_d_aware)
+        named += judge.name(pictures)
+        quality.append(_splat_quality(model, pictures[0], cameras))
+        write_sheet(out / f"{start:04d}.png", pictures)
+    reconstructed, refined = torch.tensor(quality).mean(0).tolist()
+    true_pictures = torch.cat([_true_pictures(cameras, i, *pair) for i, pair in enumerate(pairs)])
+    wrong = Counter(
+        f"{wanted} → {got}"
+        for pair, name in zip(asked, named, strict=True)
+        for wanted, got in zip(pair, name, strict=True)
+        if wanted != got
+    )
+    return {
+        "prompts": len(asked),
+        **{f"generated: {key}": value for key, value in _right(asked, named).items()},
+        **{f"true pictures: {key}": value for key, value in _right(pairs, judge.name(true_pictures)).items()},
+        "reconstructed splats against views, dB": round(reconstructed, 2),
+        "refined splats against views, dB": round(refined, 2),
+        "mistakes": dict(wrong.most_common()),
+    }
+
+
+def _right(asked: list[tuple[str, str]], named: list[tuple[str, str]]) -> dict[str, float]:
+    """Which part of the objects has the category, the colour, and both, that it should have."""
+    same = torch.tensor(
+        [[a == b for a, b in zip(*pair, strict=True)] for pair in zip(asked, named, strict=True)]
+    )
+    parts = (same[:, 0], same[:, 1], same.all(1))
+    names = ("category", "colour", "both")
+    return {name: round(part.float().mean().item(), 3) for name, part in zip(names, parts, strict=True)}
+
+
+def _true_pictures(cameras: Tensor, i: int, category: str, color: str) -> Tensor:  # [1, V, 3, H, W]
+    item = make_object(FIRST_HELD_OUT_SEED + FIRST_SEED + i, category, color)
+    return over(render(item.shape, cameras, FOV_DEG, SIZE_PX)[0])[None]
+
+
+def _generate(
+    model: ViewsModel,
+    prompts: list[str],
+    first_seed: int,
+    cameras: Tensor,
+    three_d_aware: tuple[float, ...] | None,
+) -> Tensor:  # [B, V, 3, H, W]
+    settings = model.settings
+    noise = torch.cat(
+        [
+            views.starting_noise(model, len(cameras), seed)
+            for seed in range(first_seed, first_seed + len(prompts))
+        ]
+    )
+    aware = settings.three_d_aware if three_d_aware is None else three_d_aware
+    latents = views.denoise(
+        model, views.told_by_text(model, prompts), noise, cameras, settings.steps, settings.guidance, aware
+    )
+    return model.decode(latents.transpose(1, 2).flatten(0, 1)).unflatten(0, (len(prompts), -1))
+
+
+def _splat_quality(model: ViewsModel, images: Tensor, cameras: Tensor) -> tuple[float, float]:
+    """PSNR over all views, in dB, of the reconstructor's splats and of the refined ones."""
+    settings = model.settings
+    gaussians = views.views_to_gaussians(model, images[None], cameras)
+    cloud = views.cloud_of(gaussians)
+    with torch.enable_grad():
+        pictures = views.cut_out(model, images, gaussians, cameras)
+        better = fit(cloud, pictures, cameras, settings.fov_deg, steps=REFINING_STEPS)
+    grey = torch.full((len(cameras), 3), settings.rendering.background)
+    height, width = images.shape[-2:]
+    found = []
+    for each in (cloud, better):
+        rendered = render_cloud(
+            leaves_of(each), cameras, settings.fov_deg, height, width, grey, "linear"
+        ).movedim(-1, 1)
+        found.append(-10 * (rendered - images).square().mean().log10().item())
+    return found[0], found[1]

@@ -1,0 +1,277 @@
+"""The recipe of the starter models: `python -m backend train starter`, from nothing to shipped weights.
+
+Everything is learnt from the small world of `world.py`, which is drawn while it is needed. The stages are
+those of the papers, in the small: an autoencoder; single images, then videos of an orbit, then views with
+cameras (VideoMV); a reconstructor on true pictures, then on half-denoised ones, with the denoiser frozen.
+The decoder learns on after the denoiser, since only the encoder must stay as it is, also from what moves.
+Each stage is kept in the work folder, and an interrupted recipe goes on where it was.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ..models.lgm import LGM
+from ..models.videomv_unet import VideoMVUNet
+from ..pipelines import schedules, views
+from ..pipelines.model import ModelSettings, ViewsModel
+from ..pipelines.three_d_aware import SplatRendering, render
+from ..shared.model_store import STARTER
+from ..training import denoiser, reconstructor
+from ..training.image_grid import write_sheet
+from ..training.loop import Batch, Plan
+from ..training.text import make_text_encoder, make_tokenizer, tokens_of
+from . import autoencoder, clips, dataset, recipe, train_judge
+from .judges import WorldClassifier
+from .world import CATEGORIES, COLOR_SYNONYMS, COLORS, SYNONYMS, vocabulary, words_of
+
+OBJECTS, HELD_OUT, UNSEEN = 3200, 50, 600
+CLIPS = 600  # of objects that move, for the decoder: they are smaller, and seen off the middle
+SEED = 0
+WIDTH = 128  # of a text token
+LATENT_CHANNELS = 8  # twice the large models': an eye of a snowman is half a latent pixel
+PROMPTS = (
+    "a red mushroom",
+    "a blue snowman",
+    "a yellow duck",
+    "a green car",
+    "a white rocket",
+    "a purple house",
+)
+
+PLANS = {  # batch, shared by all processes, and the rest
+    "autoencoder": (16, Plan(2600, 1.5e-3, ema_decay=0.995, keep_every=400)),
+    "images": (32, Plan(4000, 1e-3, ema_decay=0.995, keep_every=500)),
+    "video": (8, Plan(200, 6e-4, ema_decay=0.99, keep_every=200)),
+    "views": (8, Plan(1300, 8e-4, ema_decay=0.998, keep_every=300)),
+    "decoder": (16, Plan(6000, 1e-3, ema_decay=0.997, keep_every=500)),
+    "reconstructor": (4, Plan(1300, 1e-3, ema_decay=0.995, keep_every=300)),
+    "reconstructor on half-denoised views": (4, Plan(400, 3e-4, ema_decay=0.99, keep_every=200)),
+    "judge": (64, Plan(1000, 2e-3, ema_decay=0.99, keep_every=250)),
+}
+
+SETTINGS = ModelSettings(
+    schedule=schedules.STARTER,
+    num_views=8,
+    size_px=dataset.SIZE_PX,
+    elevation_deg=dataset.ELEVATION_DEG,
+    radius=dataset.RADIUS,
+    fov_deg=dataset.FOV_DEG,
+    steps=25,
+    guidance=3.0,
+    three_d_aware=(0.4, 0.6, 0.8),
+    input_views=len(reconstructor.INPUT_VIEWS),
+    rendering=SplatRendering(dataset.FOV_DEG, dataset.SIZE_PX, dataset.GREY, "linear"),
+    words=tuple(sorted(words_of(SYNONYMS) | words_of(COLOR_SYNONYMS))),
+)
+
+
+def main(argv: list[str]) -> None:
+    """Trains what is not trained yet, and writes the weights."""
+    recipe.main(argv, "starter", __doc__ or "", PLANS, STARTER, Recipe)
+
+
+class Recipe:
+    """The networks while they are trained, and the pictures that they learn from."""
+
+    def __init__(self, work: Path) -> None:
+        self.work = work
+        torch.manual_seed(SEED)
+        self.tokenizer = make_tokenizer(vocabulary())
+        self.text_encoder = make_text_encoder(self.tokenizer, WIDTH)
+        self.unet = VideoMVUNet(
+            in_channels=LATENT_CHANNELS,
+            out_channels=LATENT_CHANNELS,
+            block_out_channels=(64, 128),
+            layers_per_block=1,
+            down_block_types=("CrossAttnDownBlock3D",) * 2,
+            up_block_types=("CrossAttnUpBlock3D",) * 2,
+            cross_attention_dim=WIDTH,
+            attention_head_dim=32,
+            transformer_in_heads=2,
+            norm_num_groups=16,
+        )
+        self.autoencoder = AutoencoderKL(
+            block_out_channels=(24, 48, 96, 96),
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            norm_num_groups=8,
+            mid_block_add_attention=False,
+            sample_size=dataset.SIZE_PX,
+            latent_channels=LATENT_CHANNELS,
+            scaling_factor=1.0,
+        )
+        self.reconstructor = LGM(
+            input_size=dataset.SIZE_PX,
+            down_channels=(16, 48, 96, 128),
+            down_attention=(False, False, False, True),
+            up_channels=(128, 96, 48),
+            up_attention=(True, False, False),
+            layers_per_block=1,
+            attention_heads=4,
+            anchor="ray",
+        )
+        self.judge = WorldClassifier(tuple(CATEGORIES), tuple(COLORS))
+        with torch.no_grad():
+            self.reconstructor.conv.bias[4:7] = -2.0  # splats begin as small as pixels
+
+    @cached_property
+    def world(self) -> dataset.WorldViews:
+        return dataset.load(self.work / "world", range(OBJECTS))
+
+    @cached_property
+    def held_out(self) -> dataset.WorldViews:
+        first = dataset.FIRST_HELD_OUT_SEED
+        return dataset.load(self.work / "world", range(first, first + HELD_OUT))
+
+    @cached_property
+    def unseen(self) -> dataset.WorldViews:
+        """Objects for the judge, which neither the starter nor `held_out` knows."""
+        first = dataset.FIRST_HELD_OUT_SEED + 200
+        return dataset.load(self.work / "world", range(first, first + UNSEEN))
+
+    @cached_property
+    def latents(self) -> Tensor:  # [N, V, C, h, w]
+        """All pictures of the world, encoded; also sets the autoencoder's scale, so that they vary by 1."""
+        path = self.work / "latents.safetensors"
+        if not path.exists():
+            parts = []
+            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+                for rgba in tqdm(self.world.rgba.flatten(0, 1).split(64), "encoding", unit="batch"):
+                    parts.append(
+                        autoencoder.encode(self.autoencoder, dataset.over(rgba.float() / 255)).float()
+                    )
+            dataset.save_whole({"latents": torch.cat(parts)}, path)
+        latents = load_file(path)["latents"]
+        self.autoencoder.register_to_config(scaling_factor=1 / latents.std().item())
+        return (latents / latents.std()).unflatten(0, self.world.rgba.shape[:2])
+
+    @property
+    def model(self) -> ViewsModel:
+        """The networks as a pipeline uses them."""
+        return ViewsModel(
+            SETTINGS, self.tokenizer, self.text_encoder, self.unet, self.autoencoder, self.reconstructor
+        )
+
+    def run(self, stage: str) -> None:
+        """Trains one stage, or loads it if it is done."""
+
+        def still() -> Tensor:  # [N, 4, H, W]
+            return self.world.rgba.flatten(0, 1)
+
+        if stage == "autoencoder":
+            self._train(
+                stage,
+                autoencoder.AutoencoderObjective(self.autoencoder),
+                lambda generator, size: autoencoder.batch_of([still()], generator, size),
+                lambda path: autoencoder.show(self.autoencoder, self.held_out, path),
+            )
+        elif stage == "decoder":
+            moving = clips.load(self.work / "clips", range(CLIPS)).rgba.flatten(0, 2)
+            self._train(
+                stage,
+                autoencoder.DecoderObjective(self.autoencoder),
+                lambda generator, size: autoencoder.batch_of([still(), moving], generator, size),
+                lambda path: autoencoder.show(self.autoencoder, self.held_out, path),
+            )
+        elif stage == "judge":
+            self._train(
+                stage,
+                train_judge.ClassifierObjective(self.judge),
+                lambda generator, size: train_judge.batch_of(self.unseen, self.judge, generator, size),
+                lambda path: train_judge.show(self.judge, self.held_out, path),
+            )
+        elif stage in ("images", "video", "views"):
+            self._train_denoiser(stage, getattr(denoiser, stage.upper()))
+        else:
+            self._train_reconstructor(stage)
+
+    def _train_denoiser(self, stage: str, kind: denoiser.Stage) -> None:
+        tokens = tokens_of(self.tokenizer, self.world.captions)
+        nothing = tokens_of(self.tokenizer, [""])[0]
+        self._train(
+            stage,
+            denoiser.DenoiserObjective(self.unet, self.text_encoder, SETTINGS.schedule, kind),
+            lambda generator, size: denoiser.batch_of(
+                self.world.cameras, self.latents, tokens, nothing, kind, generator, size
+            ),
+            self._show_views if kind.cameras else None,
+        )
+
+    def _train_reconstructor(self, stage: str) -> None:
+        seen = self._half_denoised if stage.endswith("half-denoised views") else None
+        shown = reconstructor.batch_of(self.held_out, torch.Generator().manual_seed(1), 16)
+        self._train(
+            stage,
+            reconstructor.ReconstructorObjective(self.reconstructor),
+            lambda generator, size: reconstructor.batch_of(self.world, generator, size, seen),
+            lambda path: reconstructor.show(self.reconstructor, shown, path),
+        )
+
+    def _train(
+        self,
+        stage: str,
+        objective: nn.Module,
+        batch_of: Callable[[torch.Generator, int], Batch],
+        show: Callable[[Path], float] | None,
+    ) -> None:
+        folder = self.work / stage.replace(" ", "-")
+        recipe.train_stage(stage, PLANS, folder, objective, batch_of, show)
+
+    @torch.no_grad()
+    def _half_denoised(self, objects: Tensor, inputs: Tensor, generator: torch.Generator) -> Tensor:
+        """What a 3D-aware step would see: input views as the denoiser believes them to be, at any noise."""
+        views = self.latents.shape[1]
+        parity = inputs[:, :1] % 2
+        seen = parity + torch.arange(0, views, 2)  # the orbit of 8 that has the input views
+        latents = self.latents[objects[:, None], seen].transpose(1, 2)
+        timesteps = torch.randint(1000, (len(objects),), generator=generator)
+        noise = torch.randn(latents.shape, generator=generator)
+        tokens = tokens_of(self.tokenizer, [self.world.captions[i] for i in objects.tolist()])
+        context = self.text_encoder(tokens).last_hidden_state
+        x0 = reconstructor.half_denoised(
+            self.unet,
+            DDIMScheduler(**SETTINGS.schedule),
+            latents,
+            noise,
+            timesteps,
+            context,
+            self.world.cameras[seen],
+        )
+        chosen = x0.transpose(1, 2)[torch.arange(len(objects))[:, None], (inputs - parity) // 2]
+        pictures = self.model.decode(chosen.flatten(0, 1))
+        return pictures.unflatten(0, inputs.shape)
+
+    def _show_views(self, path: Path) -> float:
+        """Writes generated views of some prompts; returns the PSNR of their reconstruction, in dB."""
+        model = self.model
+        cameras = views.view_cameras(model, SETTINGS.num_views)
+        noise = torch.cat([views.starting_noise(model, len(cameras), seed) for seed in range(len(PROMPTS))])
+        latents = views.denoise(
+            model, views.told_by_text(model, list(PROMPTS)), noise, cameras, 20, SETTINGS.guidance, ()
+        )
+        pictures = model.decode(latents.transpose(1, 2).flatten(0, 1)).unflatten(0, (len(PROMPTS), -1))
+        write_sheet(path, pictures)
+        rendered, _ = render(views.views_to_gaussians(model, pictures, cameras), cameras, SETTINGS.rendering)
+        return -10 * (rendered - pictures).square().mean().log10().item()
+
+    def write(self, folder: Path) -> None:
+        """Writes the shipped weights: half precision, and what they were made by."""
+        _ = self.latents.shape  # the autoencoder's scale
+        folder.mkdir(parents=True, exist_ok=True)
+        SETTINGS.write(folder)
+        self.tokenizer.save_pretrained(folder / "tokenizer")
+        for part in ("text_encoder", "unet", "autoencoder", "reconstructor", "judge"):
+            network = copy.deepcopy(getattr(self, part)).half()
+            network.save_pretrained(folder / part)
+        recipe.write_record(folder, "starter", SEED, PLANS, objects=OBJECTS)

@@ -1,0 +1,57 @@
+"""Trains the judge of the starter, on true pictures of objects that the starter has never seen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..training.image_grid import write_sheet
+from ..training.loop import Batch
+from .dataset import WorldViews, over
+from .judges import WorldClassifier
+
+
+class ClassifierObjective(nn.Module):
+    """Both names are right, also in pictures that are a little soft or noisy."""
+
+    def __init__(self, classifier: WorldClassifier) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, images: Tensor, category: Tensor, color: Tensor) -> Tensor:
+        categories, colors = self.classifier(images)
+        return F.cross_entropy(categories.float(), category) + F.cross_entropy(colors.float(), color)
+
+
+def batch_of(world: WorldViews, judge: WorldClassifier, generator: torch.Generator, size: int) -> Batch:
+    """Random pictures; half of them blurred, all of them noisy, so that details alone decide nothing."""
+    count, views = world.rgba.shape[:2]
+    objects = torch.randint(count, (size,), generator=generator)
+    images = over(world.pictures(objects, torch.randint(views, (size, 1), generator=generator)))[:, 0]
+    small = F.interpolate(images[: size // 2], scale_factor=0.5, mode="area")
+    images[: size // 2] = F.interpolate(small, images.shape[-2:], mode="bilinear")
+    images = images + 0.04 * torch.rand((), generator=generator) * torch.randn(
+        images.shape, generator=generator
+    )
+    return {
+        "images": images,
+        "category": torch.tensor([judge.config.categories.index(world.categories[i]) for i in objects]),
+        "color": torch.tensor([judge.config.colors.index(world.colors[i]) for i in objects]),
+    }
+
+
+def show(judge: WorldClassifier, world: WorldViews, path: Path) -> float:
+    """Writes the pictures that it got wrong; returns the part of single views it names right in full."""
+    images = over(world.rgba[:, ::4].float() / 255)
+    truth = [
+        pair for pair in zip(world.categories, world.colors, strict=True) for _ in range(images.shape[1])
+    ]
+    single = images.flatten(0, 1)[:, None]
+    names = [name for part in single.split(64) for name in judge.name(part)]
+    right = torch.tensor([name == true for name, true in zip(names, truth, strict=True)])
+    if (~right).any():
+        write_sheet(path, single[~right][:12].transpose(0, 1))
+    return right.float().mean().item()

@@ -1,0 +1,145 @@
+"""The jobs of this and earlier sessions, each a small file on disk that survives a crash of Blender."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import itertools
+import json
+import os
+import re
+import secrets
+import time
+from pathlib import Path
+from typing import Any
+
+from ..backend.shared.protocol import DioramaError
+from ..backend.shared.request import GenerationRequest
+
+QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
+MOST_RECORDS = 100
+STALE_S = 10.0  # a living Blender touches its unfinished jobs every second
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One request and what became of it."""
+
+    id: str
+    request: dict[str, Any]
+    directory: str
+    state: str = QUEUED
+    error: dict[str, str] | None = None
+    warnings: tuple[str, ...] = ()
+    stages: tuple[dict[str, Any], ...] = ()
+    peak_mib: int | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more will happen to it."""
+        return self.state not in (QUEUED, RUNNING)
+
+    @property
+    def title(self) -> str:
+        """How a person calls it."""
+        what = self.request["prompt"] or Path(self.request.get("image") or "").name
+        return f"{what} · seed {self.request['seed']}"
+
+    def raise_if_failed(self) -> None:
+        """Raises the error of a job that did not end well."""
+        if self.error is not None:
+            raise DioramaError.from_dict(self.error)
+
+
+class Store:
+    """A folder with one JSON file per job; the generated assets themselves live elsewhere."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def load(self) -> list[Job]:
+        """All jobs, oldest first; damaged files are skipped.
+
+        A job that its Blender left unfinished shows as failed. If its file is fresh, that Blender still
+        runs: the job is its business, and left out.
+        """
+        jobs = []
+        for path in sorted(self._folder.glob("*.json")):
+            try:
+                job = _from_json(path.read_text("utf-8"))
+                untouched_s = time.time() - path.stat().st_mtime
+            except (OSError, ValueError, TypeError, KeyError):
+                continue
+            if not job.finished:
+                if untouched_s < STALE_S:
+                    continue
+                error = DioramaError(
+                    "E_WORKER_DIED", "Blender ended before this job did", hint="Run it again."
+                )
+                job = dataclasses.replace(job, state=FAILED, error=error.to_dict())
+            jobs.append(job)
+        return jobs
+
+    def save(self, job: Job) -> None:
+        """Writes one job whole or not at all, and forgets the oldest beyond what a person looks through.
+
+        Raises:
+            DioramaError: E_OUTPUT_UNWRITABLE.
+        """
+        path = self._path(job)
+        partial = path.with_suffix(".partial")
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            partial.write_text(json.dumps(dataclasses.asdict(job), indent=1), "utf-8")
+            os.replace(partial, path)
+            for old in sorted(self._folder.glob("*.json"))[:-MOST_RECORDS]:
+                old.unlink(missing_ok=True)
+        except OSError as error:
+            raise DioramaError(
+                "E_OUTPUT_UNWRITABLE", f"cannot write {path}: {error.strerror or error}"
+            ) from error
+
+    def touch(self, job: Job) -> None:
+        """Says that the Blender of this unfinished job still lives."""
+        with contextlib.suppress(OSError):
+            os.utime(self._path(job))
+
+    def remove(self, job: Job) -> None:
+        """Forgets a job; its asset stays."""
+        self._path(job).unlink(missing_ok=True)
+
+    def _path(self, job: Job) -> Path:
+        return self._folder / f"{job.id}.json"
+
+
+def new_job(request: GenerationRequest, directory: Path) -> Job:
+    """A job that waits; its id sorts by time and is unique among several Blenders."""
+    identity = time.strftime("%Y%m%d-%H%M%S-") + f"{time.time_ns() % 10**9:09d}-{secrets.token_hex(2)}"
+    return Job(identity, request.to_dict(), str(directory))
+
+
+def named_directory(parent: Path, request: GenerationRequest) -> Path:
+    """The folder that belongs to this request, for example `a-red-mushroom-7-1f3a`: the same every time."""
+    what = request.prompt or Path(request.image or "").stem
+    words = re.sub(r"[^\w]+", "-", what.lower(), flags=re.ASCII).strip("-")[:40] or "prompt"
+    settings = json.dumps(request.to_dict(), sort_keys=True).encode()
+    return parent / f"{words}-{request.seed}-{hashlib.sha256(settings).hexdigest()[:4]}"
+
+
+def free_directory(parent: Path, request: GenerationRequest) -> Path:
+    """The folder of this request, or with a number behind it if that exists."""
+    named = named_directory(parent, request)
+    numbers = itertools.count(2)
+    directory = named
+    while directory.exists():
+        directory = named.with_name(f"{named.name}-{next(numbers)}")
+    return directory
+
+
+def _from_json(text: str) -> Job:
+    data = json.loads(text)
+    request = data["request"]
+    if not isinstance(request["prompt"], str) or not isinstance(request["seed"], int):
+        raise ValueError("a request that cannot be shown")
+    return Job(**{**data, "warnings": tuple(data["warnings"]), "stages": tuple(data["stages"])})

@@ -1,0 +1,227 @@
+"""Runs the jobs one after another: the one state machine behind the panel's button and the headless batch."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..backend.shared.progress import Emit
+from ..backend.shared.protocol import DioramaError, Message
+from ..backend.shared.request import GenerationRequest
+from . import jobs
+from .client import Client, Launch
+from .jobs import Job, Store
+
+GRACE_S = 5.0  # how long a cancelled job may take to stop, or three of its steps if these are longer
+IDLE_S = 300.0  # how long the backend keeps its models in memory with nothing to do
+SILENT_S = 30.0  # it says `alive` every two seconds; after this much silence it does not respond
+
+
+@dataclasses.dataclass
+class Active:
+    """The running job, as the panel shows it."""
+
+    job: Job
+    call: int
+    stage: str = "Starting the backend"
+    step: int = 0
+    total: int = 0
+    eta_s: float | None = None
+    preview: str = ""
+    previews: int = 0  # how many there were: the same file may be written again
+    warnings: list[str] = dataclasses.field(default_factory=list)
+    cancelled_at: float | None = None
+    step_s: float = 0.0
+    stepped_at: float = dataclasses.field(default_factory=time.monotonic)
+
+
+class Session:
+    """The queue, its backend process and the history; `pump` and `run_to_end` are its two drivers."""
+
+    def __init__(self, store: Store, launch: Callable[[], Launch]) -> None:
+        """`launch` is asked each time the backend must start, so that changed preferences take effect."""
+        self.client = Client()
+        self.jobs = store.load()  # oldest first
+        self.active: Active | None = None
+        self._store = store
+        self._launch = launch
+        self._waiting: deque[str] = deque()
+        self._idle_since = time.monotonic()
+        self._touched = 0.0
+
+    @property
+    def waiting(self) -> list[Job]:
+        """The jobs that have not begun, in the order in which they will."""
+        return [self.job(identity) for identity in self._waiting]
+
+    @property
+    def busy(self) -> bool:
+        """Whether a job is running or waiting."""
+        return self.active is not None or bool(self._waiting)
+
+    @property
+    def unresponsive(self) -> bool:
+        """Whether the backend has been silent for so long that the user should think of cancelling."""
+        return self.active is not None and time.monotonic() - self.client.heard > SILENT_S
+
+    def job(self, identity: str) -> Job:
+        """The job of that id as it stands now."""
+        return next(job for job in reversed(self.jobs) if job.id == identity)
+
+    def submit(self, request: GenerationRequest, directory: Path) -> Job:
+        """Puts a job at the end of the queue.
+
+        Raises:
+            DioramaError: E_OUTPUT_UNWRITABLE if it cannot be recorded.
+        """
+        job = jobs.new_job(request, directory)
+        self._store.save(job)
+        self.jobs.append(job)
+        self._waiting.append(job.id)
+        return job
+
+    def cancel(self, identity: str) -> None:
+        """Stops a job, waiting or running; one that has ended stays as it is."""
+        if identity in self._waiting:
+            self._waiting.remove(identity)
+            self._end(self.job(identity), DioramaError("E_CANCELLED", "the job was cancelled"))
+        elif self.active and self.active.job.id == identity and self.active.cancelled_at is None:
+            self.active.cancelled_at = time.monotonic()
+            self.client.notify("job.cancel", {"job": identity})
+
+    def remove(self, identity: str) -> None:
+        """Forgets a job that has ended; its asset stays on disk."""
+        job = self.job(identity)
+        if job.finished:
+            self._store.remove(job)
+            self.jobs.remove(job)
+
+    def pump(self, budget_s: float = 0.005) -> list[Job]:
+        """Does what can be done now without waiting; returns the jobs that ended by it."""
+        until = time.monotonic() + budget_s
+        ended = []
+        while self.busy:
+            job, idle = self._advance(0.0)
+            ended += [job] if job else []
+            if idle or time.monotonic() > until:
+                break
+        if not self.busy and self.client.running and time.monotonic() - self._idle_since > IDLE_S:
+            self.client.close()
+        return ended
+
+    def run_to_end(self, identity: str, emit: Emit | None = None) -> Job:
+        """Works through the queue until that job has ended, telling `emit` what happens; Ctrl-C cancels."""
+        while not self.job(identity).finished:
+            try:
+                self._advance(0.1, emit)
+            except KeyboardInterrupt:
+                self.cancel(identity)
+        return self.job(identity)
+
+    def close(self) -> None:
+        """Ends the backend; unfinished jobs are cancelled."""
+        for identity in list(self._waiting):
+            self.cancel(identity)
+        if self.active:
+            self._end(self.active.job, DioramaError("E_CANCELLED", "Blender was closed"))
+        self.client.close()
+
+    def _advance(self, timeout_s: float, emit: Emit | None = None) -> tuple[Job | None, bool]:
+        """Begins the next job or takes one message; returns the job that ended, and whether nothing came."""
+        if self.active is None:
+            return (self._begin(), False) if self._waiting else (None, True)
+        active = self.active
+        self._touch()
+        try:
+            message = self.client.receive(timeout_s)
+        except DioramaError as error:
+            return self._end(active.job, error), False
+        if message is not None:
+            return self._handle(active, message, emit), False
+        if active.cancelled_at is not None:
+            waited_s = time.monotonic() - active.cancelled_at
+            if waited_s > max(GRACE_S, 3 * active.step_s):
+                self.client.kill()
+                return self._end(active.job, DioramaError("E_CANCELLED", "the job was cancelled")), False
+        return None, True
+
+    def _begin(self) -> Job | None:
+        job = dataclasses.replace(self.job(self._waiting.popleft()), state=jobs.RUNNING)
+        self._put(job)
+        try:
+            launch = self._launch()
+            if self.client.running and self.client.launch != launch:
+                self.client.close()
+            if not self.client.running:
+                self.client.start(launch)
+        except DioramaError as error:
+            return self._end(job, error)
+        params = {"job": job.id, "request": job.request, "directory": job.directory}
+        self.active = Active(job, self.client.call("job.submit", params))
+        return None
+
+    def _handle(self, active: Active, message: Message, emit: Emit | None) -> Job | None:
+        if message.get("id") == active.call:
+            if "error" in message:
+                return self._end(active.job, DioramaError.from_dict(message["error"].get("data", {})))
+            return self._end(active.job, None, message["result"])
+        params = message.get("params", {})
+        if params.get("job") != active.job.id:
+            return None  # hello, alive, or a late word about another job
+        event = message["method"].removeprefix("job.")
+        if event == "stage":
+            active.stage, active.step, active.total, active.eta_s = params["stage"], 0, 0, None
+        elif event == "progress":
+            now = time.monotonic()
+            active.step_s, active.stepped_at = now - active.stepped_at, now
+            active.step, active.total, active.eta_s = params["step"], params["total"], params["eta_s"]
+        elif event == "preview":
+            active.preview = params["path"]
+            active.previews += 1
+        elif event == "log" and params["level"] == "warning":
+            active.warnings.append(params["message"])
+        if emit:
+            emit(event, params)
+        return None
+
+    def _end(self, job: Job, error: DioramaError | None, result: dict[str, Any] | None = None) -> Job:
+        if self.active and self.active.job.id == job.id:
+            if self.active.cancelled_at is not None:  # the user said so, even if the last step came first
+                error = DioramaError("E_CANCELLED", "the job was cancelled")
+            self.active = None
+        if error is None and result is not None:
+            job = dataclasses.replace(
+                job,
+                state=jobs.DONE,
+                directory=result["asset"],
+                warnings=tuple(result["warnings"]),
+                stages=tuple(result["stages"]),
+                peak_mib=result["peak_mib"],
+            )
+        elif error is not None:
+            state = jobs.CANCELLED if error.code == "E_CANCELLED" else jobs.FAILED
+            job = dataclasses.replace(job, state=state, error=error.to_dict())
+        self._idle_since = time.monotonic()
+        self._put(job)
+        return job
+
+    def _put(self, job: Job) -> None:
+        """Replaces a job by its newer self, here and on disk."""
+        self.jobs = [job if other.id == job.id else other for other in self.jobs]
+        with contextlib.suppress(
+            DioramaError
+        ):  # it was writable at submit; a job is worth more than its record
+            self._store.save(job)
+
+    def _touch(self) -> None:
+        now = time.monotonic()
+        if now - self._touched > 1.0:
+            self._touched = now
+            for job in self.jobs:
+                if not job.finished:
+                    self._store.touch(job)

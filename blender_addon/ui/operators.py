@@ -1,0 +1,332 @@
+"""The buttons, which are also the commands for scripts: generate, cancel, install, and the history's."""
+
+# ruff: noqa: RUF012 (bl_options is Blender's to read)
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import random
+from pathlib import Path
+
+import bpy
+
+from .. import capture, folders, host, scene
+from ..backend.shared.progress import TerminalBar
+from ..backend.shared.protocol import DioramaError
+from ..backend.shared.request import MAX_SEED, GenerationRequest
+from ..client import environment, jobs
+from . import properties
+
+
+class DIORAMA_OT_generate(bpy.types.Operator):
+    """Make the prompt or the picture into splats, views and cameras; all is computed on this machine"""
+
+    bl_idname = "diorama.generate"
+    bl_label = "Generate 3D"
+    bl_options = {"REGISTER"}  # the import is the undo step
+
+    source: bpy.props.EnumProperty(
+        items=properties.SOURCES,
+        description="If not given: what of prompt and image is given, else the scene's source",
+    )
+    prompt: bpy.props.StringProperty(description="What to make; the scene's prompt if not given")
+    image: bpy.props.StringProperty(
+        subtype="FILE_PATH",
+        options=properties.BLEND_RELATIVE,
+        description="A picture of what to make; the scene's image if not given",
+    )
+    seed: bpy.props.IntProperty(min=0, max=MAX_SEED, description="The scene's seed if not given")
+    model: bpy.props.StringProperty(description="Its name; the scene's model if not given")
+    steps: bpy.props.IntProperty(min=0, description="Of denoising or distillation; 0 for the usual number")
+    views: bpy.props.IntProperty(min=0, description="Number of views; 0 for the model's own number")
+    frames: bpy.props.IntProperty(min=1, description="Frames of a loop; the scene's if not given; 1: none")
+    elevation: bpy.props.FloatProperty(
+        subtype="ANGLE", description="Of the cameras; the scene's or the model's own if not given"
+    )
+    radius: bpy.props.FloatProperty(
+        min=0, subtype="DISTANCE", description="Of their orbit; 0 for the model's own"
+    )
+    method: bpy.props.EnumProperty(
+        items=properties.METHODS, description="How splats are made; the scene's choice if not given"
+    )
+    mesh: bpy.props.BoolProperty(
+        description="Make a mesh besides the splats; the scene's choice if not given"
+    )
+    fast: bpy.props.BoolProperty(description="Nearly the same, in less time; the scene's choice if not given")
+    directory: bpy.props.StringProperty(
+        subtype="DIR_PATH", description="The asset folder to make; a new one if empty"
+    )
+
+    @classmethod
+    def poll(cls, _context: bpy.types.Context) -> bool:
+        """Only with a backend, and not while a camera's picture is rendered."""
+        if host.get().environment not in host.USABLE:
+            cls.poll_message_set("The backend is not installed: press Install Backend")
+        elif host.get().capture:
+            cls.poll_message_set("Wait until the camera's picture is rendered")
+        else:
+            return True
+        return False
+
+    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
+        """The button: if the camera's picture must be rendered first, Blender's window lives on meanwhile."""
+        if bpy.app.background or self._source(context) != "CAMERA":
+            return self.execute(context)
+        current, asked_by = host.get(), context.scene.session_uid
+
+        def then(error: DioramaError | None) -> None:
+            try:
+                if error:
+                    raise error
+                current.submit(request, directory, asked_by)
+            except DioramaError as failure:
+                current.problem = str(failure)
+
+        try:
+            request, directory = self._wanted(context)
+            current.begin_capture(capture.Rendering(context, *_shot(context, request), then))
+        except DioramaError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        return {"FINISHED"}
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        """Queues the job; in background mode, where no timer runs, works until the result is imported."""
+        try:
+            request, directory = self._wanted(context)
+            if self._source(context) == "CAMERA":
+                capture.picture(context, *_shot(context, request))
+            if not bpy.app.background:
+                host.get().submit(request, directory, context.scene.session_uid)
+                return {"FINISHED"}
+            bar = TerminalBar()
+            job = host.get().run(request, directory, bar)
+            bar.finish()
+            scene.import_asset(context, job.directory)
+        except DioramaError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        for warning in job.warnings:
+            self.report({"WARNING"}, warning)
+        return {"FINISHED"}
+
+    def _source(self, context: bpy.types.Context) -> str:
+        given = self.properties.is_property_set
+        if not given("source") and (given("prompt") or given("image")):
+            return "IMAGE" if given("image") else "PROMPT"
+        return str(self.source if given("source") else context.scene.diorama.source)
+
+    def _wanted(self, context: bpy.types.Context) -> tuple[GenerationRequest, Path]:
+        """What was asked for, and where to make it; a picture that the camera must make will be there too.
+
+        Raises:
+            DioramaError: as `_request`, or E_REQUEST if the camera's picture cannot be made now.
+        """
+        request = self._request(context)
+        if self.directory:  # the backend works in another folder than Blender
+            directory = Path(bpy.path.abspath(self.directory)).absolute()
+        else:
+            directory = jobs.free_directory(folders.output_folder(), request)
+        if self._source(context) == "CAMERA":
+            if obstacle := capture.obstacle(context, context.scene.diorama.only_selected):
+                raise DioramaError("E_REQUEST", obstacle)
+            request = dataclasses.replace(request, image=str(directory / str(request.image)))
+            for warning in capture.differences(context.scene):
+                self.report({"WARNING"}, warning)
+        return request, directory
+
+    def _request(self, context: bpy.types.Context) -> GenerationRequest:
+        """What was asked for; from the camera, `image` is only the name that its picture will have.
+
+        Raises:
+            DioramaError: as `GenerationRequest`, or E_REQUEST if there is no camera or no image is chosen.
+        """
+        settings = context.scene.diorama
+        given = self.properties.is_property_set
+        source = self._source(context)
+        image = None
+        if source == "CAMERA":
+            image = capture.picture_name(capture.active_camera(context.scene))
+        elif source == "IMAGE":
+            chosen = self.image if given("image") else settings.image
+            if not chosen:
+                raise DioramaError("E_REQUEST", "no image is chosen", hint="Choose a picture of the object.")
+            image = str(Path(bpy.path.abspath(chosen)).resolve())
+        elevation = settings.elevation if settings.use_elevation else None
+        elevation = self.elevation if given("elevation") else elevation
+        radius = self.radius if given("radius") else settings.radius
+        frames = self.frames if given("frames") else settings.frames
+        words = self.prompt if given("prompt") else settings.prompt
+        return GenerationRequest(
+            # a picture says everything; words would only be a name, and stay behind from another source
+            prompt=words if source == "PROMPT" or given("prompt") else "",
+            image=image,
+            seed=self.seed if given("seed") else settings.seed,
+            model=self.model if given("model") else settings.model_name,
+            steps=self.steps or None,
+            frames=frames if frames > 1 else None,
+            views=(self.views if given("views") else settings.views) or None,
+            # Blender keeps 32 bits: 25° comes back as 25.0000004°
+            elevation_deg=None if elevation is None else round(math.degrees(elevation), 4),
+            radius=round(radius, 4) or None,
+            mesh=self.mesh if given("mesh") else settings.mesh,
+            method=self.method if given("method") else settings.method,
+            fast=self.fast if given("fast") else settings.fast,
+        )
+
+
+def _shot(context: bpy.types.Context, request: GenerationRequest) -> tuple[bpy.types.Object, Path, bool]:
+    """Which camera, to which file, and whether of the selected objects only."""
+    return context.scene.camera, Path(str(request.image)), context.scene.diorama.only_selected
+
+
+class DIORAMA_OT_cancel(bpy.types.Operator):
+    """Stop a job; what it has done so far is thrown away"""
+
+    bl_idname = "diorama.cancel"
+    bl_label = "Cancel"
+    bl_options = {"INTERNAL"}
+
+    job: bpy.props.StringProperty(description="The job's id; the running job if empty")
+
+    @classmethod
+    def poll(cls, _context: bpy.types.Context) -> bool:
+        """Only with a job."""
+        if host.get().session.busy:
+            return True
+        cls.poll_message_set("Nothing is being generated")
+        return False
+
+    def execute(self, _context: bpy.types.Context) -> set[str]:
+        """Cancels it."""
+        session = host.get().session
+        session.cancel(self.job or (session.active.job.id if session.active else session.waiting[0].id))
+        return {"FINISHED"}
+
+
+class DIORAMA_OT_random_seed(bpy.types.Operator):
+    """Take another seed: the same prompt gives another result"""
+
+    bl_idname = "diorama.random_seed"
+    bl_label = "Another Seed"
+    bl_options = {"REGISTER", "UNDO", "INTERNAL"}
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        """Rolls the die."""
+        context.scene.diorama.seed = random.randint(0, 9999)  # short: people write seeds down
+        return {"FINISHED"}
+
+
+class DIORAMA_OT_install_backend(bpy.types.Operator):
+    """Make the Python environment in which Diorama computes, and download its packages"""
+
+    bl_idname = "diorama.install_backend"
+    bl_label = "Install Backend"
+    bl_options = {"INTERNAL"}
+
+    @classmethod
+    def poll(cls, _context: bpy.types.Context) -> bool:
+        """Only when Blender may go online, and nothing else is going on."""
+        installation = host.get().installation
+        if not bpy.app.online_access:
+            cls.poll_message_set("Allow Online Access in Preferences → System: packages must be downloaded")
+        elif host.get().session.busy:
+            cls.poll_message_set("Wait until the running jobs are done")
+        elif installation and installation.running:
+            cls.poll_message_set("The installation is running")
+        else:
+            return True
+        return False
+
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+        """Says what will be done, and asks."""
+        try:
+            plan = environment.plan(host.ROOT / "backend" / "requirements.txt", host.get().folder)
+        except DioramaError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        return context.window_manager.invoke_confirm(
+            self,
+            event,
+            title="Install Backend",
+            message=f"Downloads up to {environment.NEEDED_GB:.0f} GB into {plan.folder}, using {plan.python}",
+            confirm_text="Install",
+        )
+
+    def execute(self, _context: bpy.types.Context) -> set[str]:
+        """Begins it; in background mode, waits for its end."""
+        try:
+            installation = host.get().install()
+            if bpy.app.background:
+                installation.wait()
+                host.get().check_environment()
+        except DioramaError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        return {"FINISHED"}
+
+
+class DIORAMA_OT_install_cancel(bpy.types.Operator):
+    """Stop the installation; it can be begun again at any time"""
+
+    bl_idname = "diorama.install_cancel"
+    bl_label = "Cancel Installation"
+    bl_options = {"INTERNAL"}
+
+    def execute(self, _context: bpy.types.Context) -> set[str]:
+        """Cancels it."""
+        installation = host.get().installation
+        if installation:
+            installation.cancel()
+        return {"FINISHED"}
+
+
+class DIORAMA_OT_job(bpy.types.Operator):
+    """Do something with an earlier job"""
+
+    bl_idname = "diorama.job"
+    bl_label = "Earlier Job"
+    bl_options = {"INTERNAL"}  # no UNDO: of the actions, only one changes the file
+
+    job: bpy.props.StringProperty()
+    action: bpy.props.EnumProperty(
+        items=[
+            ("REUSE", "Use These Settings", "Put this job's settings back into the panel"),
+            ("OPEN", "Open Folder", "Show the asset folder"),
+            ("REMOVE", "Forget", "Take the job out of this list; its asset folder stays"),
+        ]
+    )
+
+    @classmethod
+    def description(cls, _context: bpy.types.Context, properties: bpy.types.OperatorProperties) -> str:
+        """The tooltip of the action."""
+        return cls.bl_rna.properties["action"].enum_items[properties.action].description
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        """Does it."""
+        session = host.get().session
+        job = session.job(self.job)
+        if self.action == "REUSE":
+            context.scene.diorama.put_back(job.request)
+            bpy.ops.ed.undo_push(message="Use These Settings")
+        elif self.action == "OPEN":
+            if not Path(job.directory).is_dir():
+                self.report({"ERROR"}, f"The folder is gone: {job.directory}")
+                return {"CANCELLED"}
+            bpy.ops.wm.path_open(filepath=job.directory)
+        else:
+            session.remove(job.id)
+        return {"FINISHED"}
+
+
+CLASSES = (
+    DIORAMA_OT_generate,
+    DIORAMA_OT_cancel,
+    DIORAMA_OT_random_seed,
+    DIORAMA_OT_install_backend,
+    DIORAMA_OT_install_cancel,
+    DIORAMA_OT_job,
+)
+
+register, unregister = bpy.utils.register_classes_factory(CLASSES)

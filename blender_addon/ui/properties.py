@@ -1,0 +1,157 @@
+"""The settings of one generation, as they stand in the panel and are kept in the .blend file."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import bpy
+
+from .. import host
+from ..backend.shared.catalogue import MODELS
+from ..backend.shared.request import MAX_RADIUS, MAX_SEED
+
+SOURCES = [
+    ("PROMPT", "Prompt", "Words say what to make"),
+    ("IMAGE", "Image", "A picture file shows what to make"),
+    ("CAMERA", "Camera", "What the active camera sees is made; it is rendered with the scene's engine"),
+]
+# The names are the request's own.
+METHODS = [
+    ("reconstruct", "From Views", "Views are generated, and splats reconstructed from them"),
+    (
+        "distill",
+        "Distilled",
+        "Splats are changed step by step until the model finds nothing to correct in them: minutes where "
+        "the usual way takes seconds, and rougher; they stand still",
+    ),
+]
+# Paths that begin with // are understood; Blender before 4.5 never asks.
+BLEND_RELATIVE = {"PATH_SUPPORTS_BLEND_RELATIVE"} if bpy.app.version >= (4, 5, 0) else set()
+# The number is what a .blend file keeps: a model's place in the catalogue, whichever are installed.
+_CHOICES = {name: (name, name, model.description, i) for i, (name, model) in enumerate(MODELS.items())}
+
+
+def _usable_models(
+    _settings: bpy.types.PropertyGroup, _context: bpy.types.Context | None
+) -> list[tuple[str, str, str, int]]:
+    return [_CHOICES[name] for name in host.get().usable_models]
+
+
+class DIORAMA_PG_settings(bpy.types.PropertyGroup):
+    """What the next Generate 3D will make."""
+
+    # No maximal length: Blender would cut a longer prompt silently, where a request says that it is too long.
+    source: bpy.props.EnumProperty(
+        name="Source", description="What tells the model what to make", items=SOURCES
+    )
+    prompt: bpy.props.StringProperty(
+        name="Prompt",
+        description="What should be made, for example: a red mushroom",
+    )
+    image: bpy.props.StringProperty(
+        name="Image",
+        description="A picture of one object, cut out (with transparency) or before a plain background",
+        subtype="FILE_PATH",
+        options=BLEND_RELATIVE,
+    )
+    only_selected: bpy.props.BoolProperty(
+        name="Only Selected",
+        description="Of all objects, show the camera only the selected ones and the lamps",
+    )
+    model: bpy.props.EnumProperty(name="Model", description="What makes it", items=_usable_models)
+    seed: bpy.props.IntProperty(
+        name="Seed",
+        description="The same prompt and seed give the same result; another seed gives another one",
+        min=0,
+        max=MAX_SEED,
+    )
+    frames: bpy.props.IntProperty(
+        name="Frames",
+        description="How many frames of a loop it moves through; 1: it stands still. "
+        "The starter knows swimming, hopping, swaying, turning and growing, in 8 frames",
+        default=1,
+        min=1,
+        max=64,
+    )
+    method: bpy.props.EnumProperty(name="Method", description="How splats are made", items=METHODS)
+    mesh: bpy.props.BoolProperty(
+        name="Mesh", description="Make a textured mesh besides the splats; it is imported hidden"
+    )
+    fast: bpy.props.BoolProperty(
+        name="Fast",
+        description="Nearly the same in less time, to look for a prompt and a seed; small parts may differ",
+    )
+    views: bpy.props.IntProperty(
+        name="Views", description="How many views are generated; 0 for the model's own number", min=0, max=64
+    )
+    radius: bpy.props.FloatProperty(
+        name="Radius",
+        description="How far from the object's middle the cameras stand; 0 for the model's own distance",
+        min=0.0,
+        max=MAX_RADIUS,
+        subtype="DISTANCE",
+    )
+    use_elevation: bpy.props.BoolProperty(
+        name="Elevation", description="Let the cameras stand at another height than the model's own"
+    )
+    elevation: bpy.props.FloatProperty(
+        name="Elevation",
+        description="How far above the object's equator the cameras stand",
+        default=math.radians(15),
+        min=math.radians(-89),
+        max=math.radians(89),
+        subtype="ANGLE",
+    )
+
+    @property
+    def model_name(self) -> str:
+        """The chosen model; one that a file has chosen and that is not installed reads as empty."""
+        return self.model or "starter"
+
+    @property
+    def contradiction(self) -> str:
+        """Why source and model do not go together and what to do, or an empty text."""
+        if self.frames > 1 and not MODELS[self.model_name].moves:
+            return f"{self.model_name} makes objects that stand still: set Frames to 1"
+        if self.frames > 1 and self.method == "distill":
+            return "distilled objects stand still: set Frames to 1, or Method to From Views"
+        needs_picture = MODELS[self.model_name].told_by == "picture"
+        if needs_picture and self.source == "PROMPT":
+            return f"{self.model_name} needs a picture: set Source to Image or Camera"
+        if not needs_picture and self.source != "PROMPT":
+            others = [name for name in host.get().usable_models if MODELS[name].told_by == "picture"]
+            if others:
+                return f"{self.model_name} is told by a prompt: choose {' or '.join(others)} for a picture"
+            known = " or ".join(name for name, each in MODELS.items() if each.told_by == "picture")
+            return f"{self.model_name} is told by a prompt. For a picture, install {known} in the preferences"
+        return ""
+
+    def put_back(self, request: dict[str, Any]) -> None:
+        """The settings of an earlier request; a model that is not installed any more stays unchosen."""
+        image = request.get("image")
+        self.source = "IMAGE" if image else "PROMPT"
+        self.prompt, self.image = request["prompt"], image or ""
+        self.seed = request["seed"]
+        self.frames, self.mesh = request.get("frames") or 1, request.get("mesh", False)
+        self.method = request.get("method", "reconstruct")
+        self.fast = request.get("fast", False)
+        self.views, self.radius = request.get("views") or 0, request.get("radius") or 0.0
+        elevation_deg = request.get("elevation_deg")
+        self.use_elevation = elevation_deg is not None
+        if elevation_deg is not None:
+            self.elevation = math.radians(elevation_deg)
+        if request["model"] in host.get().usable_models:
+            self.model = request["model"]
+
+
+def register() -> None:
+    """Adds `scene.diorama`."""
+    bpy.utils.register_class(DIORAMA_PG_settings)
+    bpy.types.Scene.diorama = bpy.props.PointerProperty(type=DIORAMA_PG_settings)
+
+
+def unregister() -> None:
+    """Takes `scene.diorama` away."""
+    del bpy.types.Scene.diorama
+    bpy.utils.unregister_class(DIORAMA_PG_settings)

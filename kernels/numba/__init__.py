@@ -1,0 +1,1 @@
+"""Splat rasterization on CPU cores, compiled by Numba."""

@@ -1,0 +1,1 @@
+"""Splat rasterization on NVIDIA GPUs, compiled by Warp."""
