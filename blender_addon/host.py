@@ -171,11 +171,11 @@ class Host:
 
     def _load_preview(self) -> None:
         active = self.session.active
-        if active is None or not active.preview:
+        if active is None or not active.progress.preview:
             self.preview_icon = 0
-        elif (name := f"{active.job.id} {active.previews}") not in self._previews:
+        elif (name := f"{active.job.id} {active.progress.previews}") not in self._previews:
             self._previews.clear()
-            self.preview_icon = self._previews.load(name, active.preview, "IMAGE").icon_id
+            self.preview_icon = self._previews.load(name, active.progress.preview, "IMAGE").icon_id
 
     def _import(self, job: Job) -> None:
         window = bpy.context.window_manager.windows[0]

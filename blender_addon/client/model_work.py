@@ -7,6 +7,7 @@ from typing import Any
 
 from ..backend.shared.protocol import DioramaError, Message
 from .client import Client, Launch
+from .job_progress import JobProgress
 
 GRACE_S = 5.0  # to stop in; a download that is killed goes on later where it was
 JOB = "model"  # the only job of its process
@@ -26,11 +27,7 @@ class ModelWork:
         """
         self.method = method
         self.model = model
-        self.stage = "Starting the backend"
-        self.step = 0
-        self.total = 0
-        self.eta_s: float | None = None
-        self.warnings: list[str] = []
+        self.progress = JobProgress()
         self.result: dict[str, Any] | None = None
         self.error: DioramaError | None = None
         self._cancelled_at: float | None = None
@@ -93,14 +90,7 @@ class ModelWork:
                 self.result = message["result"]
                 self._client.close()
             return
-        params = message.get("params", {})
-        match message.get("method"):
-            case "job.stage":
-                self.stage, self.step, self.total, self.eta_s = params["stage"], 0, 0, None
-            case "job.progress":
-                self.step, self.total, self.eta_s = params["step"], params["total"], params["eta_s"]
-            case "job.log" if params["level"] == "warning":
-                self.warnings.append(params["message"])
+        self.progress.take(message.get("method", "").removeprefix("job."), message.get("params", {}))
 
     def _end(self, error: DioramaError) -> None:
         self.error = error

@@ -15,6 +15,7 @@ from ..backend.shared.protocol import DioramaError, Message
 from ..backend.shared.request import GenerationRequest
 from . import jobs
 from .client import Client, Launch
+from .job_progress import JobProgress
 from .jobs import Job, Store
 
 GRACE_S = 5.0  # how long a cancelled job may take to stop, or three of its steps if these are longer
@@ -28,16 +29,8 @@ class Active:
 
     job: Job
     call: int
-    stage: str = "Starting the backend"
-    step: int = 0
-    total: int = 0
-    eta_s: float | None = None
-    preview: str = ""
-    previews: int = 0  # how many there were: the same file may be written again
-    warnings: list[str] = dataclasses.field(default_factory=list)
+    progress: JobProgress = dataclasses.field(default_factory=JobProgress)
     cancelled_at: float | None = None
-    step_s: float = 0.0
-    stepped_at: float = dataclasses.field(default_factory=time.monotonic)
 
 
 class Session:
@@ -145,7 +138,7 @@ class Session:
             return self._handle(active, message, emit), False
         if active.cancelled_at is not None:
             waited_s = time.monotonic() - active.cancelled_at
-            if waited_s > max(GRACE_S, 3 * active.step_s):
+            if waited_s > max(GRACE_S, 3 * active.progress.step_s):
                 self.client.kill()
                 return self._end(active.job, DioramaError("E_CANCELLED", "the job was cancelled")), False
         return None, True
@@ -174,17 +167,7 @@ class Session:
         if params.get("job") != active.job.id:
             return None  # hello, alive, or a late word about another job
         event = message["method"].removeprefix("job.")
-        if event == "stage":
-            active.stage, active.step, active.total, active.eta_s = params["stage"], 0, 0, None
-        elif event == "progress":
-            now = time.monotonic()
-            active.step_s, active.stepped_at = now - active.stepped_at, now
-            active.step, active.total, active.eta_s = params["step"], params["total"], params["eta_s"]
-        elif event == "preview":
-            active.preview = params["path"]
-            active.previews += 1
-        elif event == "log" and params["level"] == "warning":
-            active.warnings.append(params["message"])
+        active.progress.take(event, params)
         if emit:
             emit(event, params)
         return None

@@ -6,8 +6,7 @@ import textwrap
 
 import bpy
 
-from ..client.model_work import ModelWork
-from ..client.session import Active
+from ..client.job_progress import JobProgress
 
 
 def draw_text(layout: bpy.types.UILayout, text: str, icon: str = "NONE") -> None:
@@ -21,7 +20,7 @@ def draw_text(layout: bpy.types.UILayout, text: str, icon: str = "NONE") -> None
         column.label(text=line, icon=icon if i == 0 else ("BLANK1" if icon != "NONE" else "NONE"))
 
 
-def draw_progress(layout: bpy.types.UILayout, work: Active | ModelWork) -> None:
+def draw_progress(layout: bpy.types.UILayout, work: JobProgress) -> None:
     """A bar with the stage, its steps and the time that is left."""
     steps = f" {work.step}/{work.total}" if work.total else " …"
     left = "" if work.eta_s is None or not work.total else f", {_duration(work.eta_s)} left"

@@ -36,7 +36,7 @@ def draw_models(layout: bpy.types.UILayout) -> None:
             draw_text(box, f"{work.error.message}. {work.error.hint}", "ERROR")
         elif work and work.method == "models.verify" and work.result:
             draw_text(box, f"All {work.result['files']} files are as they were installed", "CHECKMARK")
-        for warning in work.warnings if work else ():
+        for warning in work.progress.warnings if work else ():
             draw_text(box, warning, "INFO")
         for problem in state.problems:
             draw_text(box, problem, "ERROR")
@@ -58,7 +58,7 @@ def _standing(state: State) -> str:
 
 
 def _draw_work(layout: bpy.types.UILayout, work: ModelWork) -> None:
-    draw_progress(layout, work)
+    draw_progress(layout, work.progress)
     if work.stopping:
         layout.label(text="Stopping …")
     else:

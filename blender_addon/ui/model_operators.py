@@ -42,7 +42,7 @@ class _ChangeModel:
             return {"CANCELLED"}
         finally:
             current.check_models()
-        for warning in work.warnings:
+        for warning in work.progress.warnings:
             self.report({"WARNING"}, warning)
         return {"FINISHED"}
 

@@ -133,10 +133,10 @@ def _action(row: bpy.types.UILayout, job: Job, action: str, icon: str) -> None:
 
 def _draw_active(layout: bpy.types.UILayout, active: Active, preview_icon: int, unresponsive: bool) -> None:
     layout.label(text=active.job.title, icon="OUTLINER_OB_POINTCLOUD")
-    draw_progress(layout, active)
+    draw_progress(layout, active.progress)
     if preview_icon:
         layout.template_icon(preview_icon, scale=8)
-    for warning in active.warnings:
+    for warning in active.progress.warnings:
         draw_text(layout, warning, "INFO")
     if active.cancelled_at is not None:
         layout.label(text="Stopping …")

@@ -41,7 +41,7 @@ def requirements(tmp_path: Path) -> Path:
 def test_installs_from_nothing_and_says_what_it_does(
     extension: ModuleType, requirements: Path, tmp_path: Path
 ) -> None:
-    environment, folder = extension.environment, tmp_path / "env"
+    environment, folder = extension.client.environment, tmp_path / "env"
     assert environment.state(requirements, folder) == "missing"
     plan = environment.plan(requirements, folder)
     assert not folder.exists()  # a plan only plans
@@ -63,7 +63,7 @@ def test_torch_is_installed_first(extension: ModuleType) -> None:
 def test_failed_installation_is_explained_and_can_be_repaired(
     extension: ModuleType, requirements: Path, tmp_path: Path
 ) -> None:
-    environment, folder = extension.environment, tmp_path / "env"
+    environment, folder = extension.client.environment, tmp_path / "env"
     (tmp_path / "broken").mkdir()
     incomplete = tmp_path / "broken" / "requirements.txt"
     incomplete.write_text(f"{tiny_wheel(tmp_path / 'broken', 'torch')}\n")
@@ -78,7 +78,7 @@ def test_failed_installation_is_explained_and_can_be_repaired(
 def test_new_packages_make_an_environment_outdated(
     extension: ModuleType, requirements: Path, tmp_path: Path
 ) -> None:
-    environment, folder = extension.environment, tmp_path / "env"
+    environment, folder = extension.client.environment, tmp_path / "env"
     environment.Installation(environment.plan(requirements, folder)).wait()
     requirements.write_text(requirements.read_text() + "# newer\n")
     assert environment.state(requirements, folder) == "outdated"
@@ -87,7 +87,7 @@ def test_new_packages_make_an_environment_outdated(
 def test_cancelled_installation_is_not_taken_for_whole(
     extension: ModuleType, requirements: Path, tmp_path: Path
 ) -> None:
-    environment, folder = extension.environment, tmp_path / "env"
+    environment, folder = extension.client.environment, tmp_path / "env"
     installation = environment.Installation(environment.plan(requirements, folder))
     installation.cancel()
     with pytest.raises(environment.DioramaError, match="cancelled"):

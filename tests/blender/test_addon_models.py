@@ -175,7 +175,7 @@ def test_hanging_backend_is_ended_after_a_cancel(
     hello = '{"jsonrpc":"2.0","method":"hello","params":{"protocol":[1,0]}}'
     program.write_text(f"#!/bin/sh\necho '{hello}'\nexec sleep 600\n")
     program.chmod(0o755)
-    monkeypatch.setattr(diorama.model_work, "GRACE_S", 0.2)
+    monkeypatch.setattr(diorama.client.model_work, "GRACE_S", 0.2)
     launch = diorama.client.client.Launch(program, build_addon.ROOT, tmp_path / "log")
     work = diorama.client.model_work.ModelWork("models.verify", "mvdream-lgm", launch)
     process = work._client._process

@@ -35,6 +35,11 @@ def a_request(diorama: ModuleType, **more: Any) -> Any:
     return diorama.host.GenerationRequest("a red mushroom", **{"steps": 2, **more})
 
 
+def stage(session: Any) -> str:
+    """What the running job does now."""
+    return session.active.progress.stage if session.active else ""
+
+
 def pump_until(session: Any, condition: Callable[[], bool], seconds: float = 90.0) -> None:
     """Drives the session as Blender's timer would."""
     deadline = time.monotonic() + seconds
@@ -53,7 +58,7 @@ def test_pump_drives_a_job_to_its_end(diorama: ModuleType, session: Any, tmp_pat
         session.pump()
         longest_s = max(longest_s, time.perf_counter() - began)
         if session.active:
-            seen.add(session.active.stage)
+            seen.add(session.active.progress.stage)
         time.sleep(0.01)
     done = session.job(job.id)
     assert done.state == "done", done.error
@@ -66,7 +71,7 @@ def test_sigkill_fails_the_job_and_the_next_one_runs(
 ) -> None:
     first = session.submit(a_request(diorama, steps=50), tmp_path / "first")
     second = session.submit(a_request(diorama), tmp_path / "second")
-    pump_until(session, lambda: session.active is not None and session.active.step > 0)
+    pump_until(session, lambda: session.active is not None and session.active.progress.step > 0)
     os.kill(session.client._process.pid, signal.SIGKILL)
     pump_until(session, lambda: session.job(first.id).finished, seconds=10)
     error = session.job(first.id).error
@@ -124,7 +129,7 @@ def test_waiting_job_can_be_cancelled(diorama: ModuleType, session: Any, tmp_pat
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGSTOP")
 def test_backend_that_does_not_stop_is_ended(diorama: ModuleType, session: Any, tmp_path: Path) -> None:
     job = session.submit(a_request(diorama), tmp_path / "asset")
-    pump_until(session, lambda: session.active is not None and session.active.stage == "Loading libraries")
+    pump_until(session, lambda: stage(session) == "Loading libraries")
     frozen = session.client._process
     os.kill(frozen.pid, signal.SIGSTOP)
     session.cancel(job.id)
@@ -138,9 +143,7 @@ def test_backend_that_keeps_dying_is_not_started_for_ever(
 ) -> None:
     for _ in range(3):
         job = session.submit(a_request(diorama), tmp_path / "asset")
-        pump_until(
-            session, lambda: session.active is not None and session.active.stage == "Loading libraries"
-        )
+        pump_until(session, lambda: stage(session) == "Loading libraries")
         os.kill(session.client._process.pid, signal.SIGKILL)
         assert session.run_to_end(job.id).error["code"] == "E_WORKER_DIED"
     refused = session.run_to_end(session.submit(a_request(diorama), tmp_path / "asset").id)
