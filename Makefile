@@ -11,6 +11,10 @@ export KMP_BLOCKTIME ?= 0
 
 # The other versions of Blender that the add-on is tested in; pyproject.toml names the one that makes the demo.
 OLDER_BPY := 4.5.15 4.2.23
+NEWER_BPY := 5.3.0
+# Asked for its path, because a pyenv shim may be there without its Python.
+PYTHON313 ?= $(or $(shell python3.13 -c "import sys; print(sys.executable)" 2>/dev/null),\
+	$(lastword $(sort $(wildcard $(HOME)/.pyenv/versions/3.13.*/bin/python3.13))))
 IN_EVERY_BLENDER := tests/blender/test_addon_register.py tests/blender/test_addon_zip.py \
 	$(wildcard tests/blender/test_scene_*.py)
 
@@ -42,13 +46,19 @@ $(INSTALLED)/__init__.py: $(SOURCES) | .venv-host/ready
 endif
 
 test: lint
-	$(MAKE) --jobs 2 --output-sync=target test-backend test-blender $(OLDER_BPY:%=test-blender-%)
+	$(MAKE) --jobs 2 --output-sync=target test-backend test-blender \
+		$(OLDER_BPY:%=test-blender-%) $(NEWER_BPY:%=test-blender-%)
 
 test-backend: .venv-backend/ready
 	$(BACKEND) -m pytest tests --ignore tests/blender --ignore tests/bench
 
 test-blender: .venv-backend/ready .venv-host/ready
 	$(HOST) -m pytest tests/blender
+
+ifeq ($(PYTHON313),)
+$(NEWER_BPY:%=test-blender-%): test-blender-%:
+	@echo "Not tested in Blender $*: it needs Python 3.13; give PYTHON313=/path/to/python3.13"
+endif
 
 test-blender-%: .venv-host-%/ready
 	.venv-host-$*/bin/python -m pytest $(IN_EVERY_BLENDER)
@@ -80,8 +90,15 @@ addon: .venv-host/ready
 	$(HOST) -m pip install -r .venv-host/requirements.txt
 	touch $@
 
+# bpy is made for one Python: since 5.1 for 3.13, with numpy 2.
+$(NEWER_BPY:%=.venv-host-%/ready): PYTHON_OF_BPY := $(PYTHON313)
+$(NEWER_BPY:%=.venv-host-%/ready): NUMPY := numpy>=2
+PYTHON_OF_BPY = $(PYTHON)
+NUMPY := numpy<2
+
 .venv-host-%/ready: pyproject.toml
-	$(PYTHON) -m venv .venv-host-$*
-	$(PYTHON) build_addon.py --requirements host | sed 's/^bpy==.*/bpy==$*/' > .venv-host-$*/requirements.txt
+	$(PYTHON_OF_BPY) -m venv .venv-host-$*
+	$(PYTHON) build_addon.py --requirements host | sed 's/^bpy==.*/bpy==$*/; s/^numpy.*/$(NUMPY)/' \
+		> .venv-host-$*/requirements.txt
 	.venv-host-$*/bin/python -m pip install -r .venv-host-$*/requirements.txt
 	touch $@

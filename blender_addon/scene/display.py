@@ -106,10 +106,13 @@ def _compositor(scene: bpy.types.Scene) -> bpy.types.NodeTree:
     if bpy.app.version < (5, 0):
         scene.use_nodes = True
         return scene.node_tree
-    tree = scene.compositing_node_group
+    owner, name = scene, "compositing_node_group"
+    if hasattr(scene, "compositor_effects"):  # from 5.3: a stack of such groups
+        owner, name = scene.compositor_effects.active or scene.compositor_effects.new("Scene"), "node_group"
+    tree = getattr(owner, name)
     if tree is None:
         tree = bpy.data.node_groups.new("Compositing", "CompositorNodeTree")
-        scene.compositing_node_group = tree
+        setattr(owner, name, tree)
     if not any(item.item_type == "SOCKET" and item.in_out == "OUTPUT" for item in tree.interface.items_tree):
         tree.interface.new_socket("Image", in_out="OUTPUT", socket_type="NodeSocketColor")
     return tree

@@ -169,6 +169,9 @@ def test_foreign_splats_look_right_whatever_was_there_before(extension, tmp_path
         bpy.data.objects.remove(import_splats(tmp_path / "a.ply"))
         bpy.context.scene.collection.children[0].name = "mine"
         bpy.context.scene.view_layers[1].name = "mine too"
+    elif bpy.app.version >= (5, 3):
+        effect = bpy.context.scene.compositor_effects.new("Scene")
+        effect.node_group = bpy.data.node_groups.new("empty", "CompositorNodeTree")
     elif bpy.app.version >= (5, 0):
         bpy.context.scene.compositing_node_group = bpy.data.node_groups.new("empty", "CompositorNodeTree")
     else:

@@ -20,7 +20,7 @@ import sys
 from pathlib import Path
 import torch
 from backend.gaussians import meshing
-from backend.ply import read_ply
+from backend.shared.ply import read_ply
 torch.set_num_threads(1)
 mesh = meshing.mesh_from_gaussians(
     read_ply(sys.argv[1]), torch.zeros(0, 4, 1, 1), torch.zeros(0, 4, 4), 40.0,
