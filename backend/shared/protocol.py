@@ -77,7 +77,7 @@ class DioramaError(Exception):
 
     @property
     def exit_code(self) -> int:
-        """What a command ends with; the README lists the meanings."""
+        """What a command ends with; docs/cli.md lists the meanings."""
         return _EXIT_CODES.get(self.code, 1)
 
     def to_dict(self) -> dict[str, str]:

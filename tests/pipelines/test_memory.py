@@ -73,15 +73,15 @@ def test_weights_are_counted_from_headers_alone(work: dict[str, memory.Work]) ->
     assert "image_encoder" in work["videomv-i2v"].networks
 
 
-def test_catalogue_and_readme_say_what_the_estimate_says(work: dict[str, memory.Work]) -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+def test_catalogue_and_documentation_say_what_the_estimate_says(work: dict[str, memory.Work]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "models.md").read_text("utf-8")
     for name, each in work.items():
         fastest, apart, networks_wait, layers_wait = (round(size, 1) for size in needed_gib(each))
         assert MODELS[name].memory_gib == (fastest, networks_wait)
         whole, *_, least = (round(size, 1) for size in needed_gib(each, CPU))
         without_gpu = f"{whole}" if name == "starter" else f"{least} to {whole}"
         row = f"| `{name}` | {fastest} | {apart} | {networks_wait} | {layers_wait} | {without_gpu} |"
-        assert row in readme
+        assert row in page
 
 
 def test_leaner_plans_need_less(work: dict[str, memory.Work]) -> None:
@@ -184,8 +184,8 @@ def test_distillation_is_bounded_by_how_many_pictures_are_encoded_at_once(distil
     fastest, *_, leanest = needed_gib(distilled)
     assert memory.needed_bytes(distilled, Plan(GPU, torch.float16)) / 2**30 > fastest + 4  # all 24 at once
     assert leanest < 3
-    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
-    assert f"24 views of VideoMV need {fastest:.1f} GiB of a GPU, or {leanest:.1f} in the leanest" in readme
+    page = (Path(__file__).parents[2] / "docs" / "models.md").read_text("utf-8")
+    assert f"24 views of VideoMV need {fastest:.1f} GiB of a GPU, or {leanest:.1f} in the leanest" in page
 
 
 def test_plan_knows_what_is_distilled(work: dict[str, memory.Work], distilled: memory.Work) -> None:

@@ -1,4 +1,4 @@
-"""Errors as values: they cross the process unchanged, and the README knows every one of them."""
+"""Errors as values: they cross the process unchanged, and docs/errors.md lists every one of them."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ import pytest
 
 from backend.shared.protocol import REMEDIES, DioramaError, explained
 
-README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+DOCS = Path(__file__).parents[2] / "docs"
 
 
-def test_readme_lists_every_code_and_no_other() -> None:
-    assert set(re.findall(r"^\| `(E_\w+)`", README, re.MULTILINE)) == set(REMEDIES)
+def test_documentation_lists_every_code_and_no_other() -> None:
+    page = (DOCS / "errors.md").read_text("utf-8")
+    assert set(re.findall(r"^\| `(E_\w+)`", page, re.MULTILINE)) == set(REMEDIES)
 
 
-def test_readme_lists_every_exit_code() -> None:
+def test_documentation_lists_every_exit_code() -> None:
+    page = (DOCS / "cli.md").read_text("utf-8")
     codes = {DioramaError(code, "").exit_code for code in REMEDIES}
-    assert {int(code) for code in re.findall(r"^\| (\d+) \|", README, re.MULTILINE)} == codes | {0}
+    assert {int(code) for code in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)} == codes | {0}
 
 
 @pytest.mark.parametrize("code", REMEDIES)
