@@ -1,4 +1,4 @@
-"""The backend's command line: `python -m backend serve | generate | train | evaluate | models`."""
+"""The backend's command line: `python -m backend serve | generate | batch | engines | models | …`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ os.environ.setdefault("KMP_BLOCKTIME", "0")
 
 from .install import command
 from .shared import protocol
-from .shared.catalogue import MODELS
-from .shared.request import METHODS, GenerationRequest
+from .shared.request import GenerationRequest, add_arguments, given_settings
 
 EPILOG = """exit codes: 0 done · 1 failed · 2 the request is wrong · 3 the installation is incomplete ·
 4 the output folder cannot be written · 5 out of memory · 130 cancelled"""
@@ -31,13 +30,7 @@ def main(argv: list[str]) -> int:
 
             return evaluation.main(argv[1:]) or 0
         args = _parser().parse_args(argv)
-        if args.command == "serve":
-            from .server import serve
-
-            return serve()
-        if args.command == "models":
-            return command.run(args)
-        return _generate(args)
+        return RUN[args.command](args)
     except KeyboardInterrupt:
         error = protocol.DioramaError("E_CANCELLED", "cancelled")
     except Exception as unexpected:  # the border: a terminal gets words, not a traceback
@@ -58,45 +51,21 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("train", help="train a model: starter, starter-motion, videomv or vivid-zoo")
     commands.add_parser("evaluate", help="measure asset folders, or a starter")
     generate = commands.add_parser("generate", help="prompt to asset folder", epilog=EPILOG)
-    generate.add_argument("prompt", nargs="?", default="")
-    generate.add_argument("--image", help="a picture of the object, for models that are told by one")
+    generate.add_argument("prompt", nargs="?", default="", help="what to make")
     generate.add_argument("--out", type=Path, required=True, help="the asset folder to make")
-    generate.add_argument("--model", default="starter", help="one of: " + ", ".join(MODELS))
-    generate.add_argument("--seed", type=int, default=0)
-    generate.add_argument("--views", type=int, help="how many views; default: the model's own")
-    generate.add_argument("--frames", type=int, help="make it move, in so many frames of a loop")
-    generate.add_argument(
-        "--elevation", type=float, help="of the cameras, in degrees; default: the model's own"
-    )
-    generate.add_argument("--radius", type=float, help="of their orbit, in metres; default: the model's own")
-    generate.add_argument("--steps", type=int, help="denoising steps; default: the model's own")
-    generate.add_argument("--guidance", type=float, help="how closely to follow the prompt")
-    generate.add_argument(
-        "--method",
-        default=METHODS[0],
-        help="reconstruct: splats of generated views; distill: of the model itself",
-    )
-    generate.add_argument("--mesh", action="store_true", help="make a textured mesh besides the splats")
-    generate.add_argument("--fast", action="store_true", help="nearly the same, in less time")
+    add_arguments(generate, without={"prompt"})
+    batch = commands.add_parser("batch", help="a job file to a folder of assets", epilog=EPILOG)
+    batch.add_argument("jobs", type=Path, help="a file with one JSON object of settings a line")
+    batch.add_argument("--out", type=Path, required=True, help="the folder of the jobs' folders")
+    batch.add_argument("--engine", choices=("local", "ray"), default="local", help="who runs the jobs")
+    batch.add_argument("--processes", type=int, help="how many; default: one for each GPU, or one on a CPU")
+    batch.add_argument("--address", help="of the Ray cluster; default: start one on this machine")
+    add_arguments(batch)
     return parser
 
 
 def _generate(args: argparse.Namespace) -> int:
-    request = GenerationRequest(
-        prompt=args.prompt,
-        model=args.model,
-        seed=args.seed,
-        views=args.views,
-        frames=args.frames,
-        steps=args.steps,
-        guidance=args.guidance,
-        mesh=args.mesh,
-        method=args.method,
-        image=args.image,
-        elevation_deg=args.elevation,
-        radius=args.radius,
-        fast=args.fast,
-    )
+    request = GenerationRequest(**given_settings(args))
     from . import job
     from .shared.progress import Progress, TerminalBar
 
@@ -105,6 +74,21 @@ def _generate(args: argparse.Namespace) -> int:
     bar.finish()
     print(result["asset"])
     return 0
+
+
+def _serve(_args: argparse.Namespace) -> int:
+    from .server import serve
+
+    return serve()
+
+
+def _batch(args: argparse.Namespace) -> int:
+    from .engines import command as batch
+
+    return batch.run(args)
+
+
+RUN = {"serve": _serve, "generate": _generate, "batch": _batch, "models": command.run}
 
 
 def _train(argv: list[str]) -> int:

@@ -7,18 +7,18 @@
     python batch.py --prompt "a red mushroom" --seed 7 --out DIR
 
 (The last with a Python that has bpy.) With --jobs, each line is a JSON object of settings, for example
-{"prompt": "a red mushroom", "seed": 7}; every job gets a folder of its own in DIR, and one that is already
-complete is skipped. A .blend file that Blender has open is the scene that each result is imported into.
+{"prompt": "a red mushroom", "seed": 7}; every job gets a folder of its own in DIR, called after it or by its
+"name". What is already complete is skipped, and several processes on one DIR share the jobs. A .blend file
+that Blender has open is the scene that each result is imported into.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import json
 import math
 import sys
 import time
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +27,18 @@ import numpy as np
 from mathutils import Matrix
 
 from . import capture, host, scene
-from .backend.shared import asset
+from .backend.shared.claims import claimed
+from .backend.shared.job_file import RECORDS, BatchJob, BrokenLine, is_complete, read_job_file
 from .backend.shared.progress import Progress, TerminalBar
 from .backend.shared.protocol import DioramaError, explained
-from .backend.shared.request import GenerationRequest
+from .backend.shared.request import GenerationRequest, add_arguments, given_settings
 from .client import jobs
 from .client.jobs import Job
 
 PREVIEW_PX = 400
 PREVIEW_SAMPLES = 4  # splats are free of noise: samples only smooth the pixel grid
 PREVIEW_AZIMUTH_DEG = 35.0  # three quarters: from the front, depth and much motion cannot be seen
+LOOK_AGAIN_S = 2.0  # for jobs that another process holds
 MOMENTS = 3  # of a motion, side by side
 # Behind the splats in the preview: near the white of the sheet, from which white objects stand out.
 GREY = 0.85
@@ -48,8 +50,10 @@ def main(argv: list[str]) -> int:
         prog="batch.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--prompt")
-    source.add_argument("--image", type=Path, help="a picture of the object, for models told by one")
+    source.add_argument("--prompt", default=argparse.SUPPRESS, help="what to make")
+    source.add_argument(
+        "--image", default=argparse.SUPPRESS, help="an image file of the object, for image-conditioned models"
+    )
     source.add_argument(
         "--camera",
         nargs="?",
@@ -58,18 +62,7 @@ def main(argv: list[str]) -> int:
         help="what this camera of the open .blend file sees; without a name, the active camera",
     )
     source.add_argument("--jobs", type=Path, help="a file with one JSON object of settings a line")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--model", default="starter")
-    parser.add_argument("--steps", type=int, help="denoising steps; default: the model's own")
-    parser.add_argument("--views", type=int, help="how many views; default: the model's own")
-    parser.add_argument("--frames", type=int, help="make it move, in so many frames of a loop")
-    parser.add_argument(
-        "--elevation", type=float, help="of the cameras, in degrees; default: the model's own"
-    )
-    parser.add_argument("--radius", type=float, help="of their orbit, in metres; default: the model's own")
-    parser.add_argument("--method", default="reconstruct", help="or distill: of the model itself, slowly")
-    parser.add_argument("--mesh", action="store_true", help="make a textured mesh besides the splats")
-    parser.add_argument("--fast", action="store_true", help="nearly the same, in less time")
+    add_arguments(parser, without={"prompt", "image"})
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--backend-python", type=Path, help="default: as in the add-on's preferences")
     args = parser.parse_args(argv)
@@ -86,17 +79,14 @@ def main(argv: list[str]) -> int:
             camera = capture.active_camera(bpy.context.scene, args.camera)
             for warning in capture.differences(bpy.context.scene):
                 print(f"warning: {warning}", file=sys.stderr)
-            capture.picture(bpy.context, camera, Path(str(wanted[0].image)))
-        for number, request in enumerate(wanted, 1):
-            folder = out
-            if args.jobs:
-                folder = jobs.named_directory(out, request)
-                print(f"\n[{number}/{len(wanted)}] {request.prompt or request.image} · seed {request.seed}")
-                if _complete(folder, request):
-                    print("already complete")
-                    continue
+            capture.picture(bpy.context, camera, out / capture.picture_name(camera))
+        waiting = deque(wanted)
+        while waiting:
+            job = waiting.popleft()
             try:
-                _generate(request, folder, opened)
+                if not _run(job, out, opened):
+                    waiting.append(job)  # another process is at it: see later whether it is done
+                    time.sleep(LOOK_AGAIN_S / len(waiting))
             except Exception as unexpected:  # the border: the next job runs, and the exit code tells
                 failure = explained(unexpected)
                 code = code or failure.exit_code
@@ -109,73 +99,67 @@ def main(argv: list[str]) -> int:
     return code
 
 
-def _requests(args: argparse.Namespace, out: Path) -> list[GenerationRequest]:
-    """What to generate, all of it checked before the first begins; a camera's picture will be in `out`.
+def _requests(args: argparse.Namespace, out: Path) -> list[BatchJob | BrokenLine]:
+    """The lines of the job file, or the one job without a name that the command line asks for.
+
+    A camera's image will be in `out`.
 
     Raises:
-        DioramaError: E_REQUEST and the like, naming the line.
+        DioramaError: E_REQUEST and the like.
     """
-    if not args.jobs:
-        image = args.image.resolve() if args.image else None
-        if args.camera is not None:
-            if not bpy.data.filepath:
-                raise DioramaError(
-                    "E_REQUEST",
-                    "no .blend file is open that could have a camera",
-                    hint="blender -b scene.blend --python …/batch.py -- --camera …",
-                )
-            image = out / capture.picture_name(capture.active_camera(bpy.context.scene, args.camera))
-        return [
-            GenerationRequest(
-                args.prompt or "",
-                args.model,
-                args.seed,
-                views=args.views,
-                frames=args.frames,
-                steps=args.steps,
-                mesh=args.mesh,
-                image=str(image) if image else None,
-                elevation_deg=args.elevation,
-                radius=args.radius,
-                method=args.method,
-                fast=args.fast,
-            )
+    settings = given_settings(args)
+    if args.jobs:
+        lines: list[BatchJob | BrokenLine] = [
+            line for kind in read_job_file(args.jobs, settings) for line in kind
         ]
-    try:
-        lines = args.jobs.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DioramaError("E_REQUEST", f"cannot read {args.jobs}: {error}") from error
-    wanted = []
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            try:
-                request = GenerationRequest.from_dict(json.loads(line))
-                if request.image is not None:  # beside the file that names it: the backend works elsewhere
-                    image = args.jobs.resolve().parent / request.image
-                    request = dataclasses.replace(request, image=str(image))
-                wanted.append(request)
-            except ValueError as error:
-                raise DioramaError("E_REQUEST", f"{args.jobs}:{number}: {error}") from error
-            except DioramaError as error:
-                where = f"{args.jobs}:{number}: {error.message}"
-                raise DioramaError(error.code, where, error.hint) from error
-    return wanted
+        return sorted(lines, key=lambda line: line.line)
+    if args.camera is not None:
+        if not bpy.data.filepath:
+            raise DioramaError(
+                "E_REQUEST",
+                "no .blend file is open that could have a camera",
+                hint="blender -b scene.blend --python …/batch.py -- --camera …",
+            )
+        settings["image"] = str(
+            out / capture.picture_name(capture.active_camera(bpy.context.scene, args.camera))
+        )
+    elif "image" in settings:
+        settings["image"] = str(Path(settings["image"]).resolve())
+    return [BatchJob("", GenerationRequest(**settings), 1)]
 
 
-def _complete(folder: Path, request: GenerationRequest) -> bool:
-    """Whether this very request has been carried out in this folder, to the last file."""
-    try:
-        made = asset.read_asset(folder / "asset").request
-    except DioramaError:
-        return False
-    return bool(made == request.to_dict()) and (folder / "preview.png").is_file()  # written last
+def _run(job: BatchJob | BrokenLine, out: Path, opened: str) -> bool:
+    """Does what is left to do of a job; False if another process is at it.
+
+    Raises:
+        DioramaError: that of a broken line, or of the job.
+    """
+    if isinstance(job, BrokenLine):
+        raise job.error
+    if not job.name:
+        _generate(job.request, out, opened)
+        return True
+    folder = out / job.name
+    with claimed(out / RECORDS, job.name) as ours:
+        if ours:
+            print(f"\n{job.name}: {job.prompt} · seed {job.request.seed}")
+            made = is_complete(folder / "asset", job.request)
+            if made and (folder / "preview.png").is_file():  # written last
+                print("already complete")
+            else:
+                _generate(job.request, folder, opened, made)
+    return ours
 
 
-def _generate(request: GenerationRequest, folder: Path, opened: str) -> None:
-    """One request to `folder/{asset/, scene.blend, preview.png}`, and a table of what it took."""
+def _generate(request: GenerationRequest, folder: Path, opened: str, made: bool = False) -> None:
+    """One request to `folder/{asset/, scene.blend, preview.png}`, and a table of what it took.
+
+    Args:
+        made: the asset is there already.
+    """
     began = time.monotonic()
     bar = TerminalBar()
-    job = host.get().run(request, folder / "asset", bar)
+    job = jobs.new_job(request, folder / "asset") if made else host.get().run(request, folder / "asset", bar)
     (folder / "preview.png").unlink(missing_ok=True)  # until it is there again, the folder is not complete
     progress = Progress(bar)
     progress.stage("Importing into Blender")

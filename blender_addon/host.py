@@ -11,11 +11,11 @@ import bpy.utils.previews
 
 from . import folders
 from .backend.shared import catalogue, model_store
+from .backend.shared.client import Launch
 from .backend.shared.progress import Emit
 from .backend.shared.request import GenerationRequest
 from .capture import Rendering
 from .client import environment, jobs
-from .client.client import Launch
 from .client.environment import Installation
 from .client.jobs import Job
 from .client.model_work import ModelWork

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import math
-from typing import Any
+from collections.abc import Collection
+from typing import Any, get_args, get_type_hints
 
 from . import catalogue
 from .model_store import known
@@ -14,6 +16,11 @@ METHODS = ("reconstruct", "distill")
 MAX_PROMPT_CHARACTERS = 1000
 MAX_RADIUS = 100.0  # objects are about a metre large: beyond this, a pixel or less of a view
 MAX_SEED = 2**31 - 1  # the largest number in a Blender integer field
+
+
+def _setting(default: Any, help_text: str, flag: str | None = None) -> Any:
+    """A field of the request, and what the command lines say of it; `flag` if it is not the field's name."""
+    return dataclasses.field(default=default, metadata={"help": help_text, "flag": flag})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,19 +33,23 @@ class GenerationRequest:
         DioramaError: E_PROMPT_EMPTY, E_PROMPT_TOO_LONG, E_MODEL_UNKNOWN, or E_REQUEST for other settings.
     """
 
-    prompt: str = ""
-    model: str = "starter"
-    seed: int = 0
-    views: int | None = None
-    frames: int | None = None  # of an object that moves; without them it stands still if the model can
-    steps: int | None = None
-    guidance: float | None = None
-    mesh: bool = False  # besides the splats, a textured mesh
-    method: str = "reconstruct"  # of generated views; or "distill": slowly, out of the model itself
-    image: str | None = None  # the file of a picture, for models that are told by one what to make
-    elevation_deg: float | None = None  # of all cameras, above the object's equator
-    radius: float | None = None  # metres from the object's middle to the cameras
-    fast: bool = False  # nearly the same, in less time: some steps reuse much of the steps before
+    prompt: str = _setting("", "what to make")
+    model: str = _setting("starter", "one of: " + ", ".join(catalogue.MODELS))
+    seed: int = _setting(0, "equal seeds give equal results")
+    views: int | None = _setting(None, "number of views; default: the model's own")
+    frames: int | None = _setting(None, "make it move, in this many frames of a loop")
+    steps: int | None = _setting(None, "denoising steps; default: the model's own")
+    guidance: float | None = _setting(None, "classifier-free guidance scale; default: the model's own")
+    mesh: bool = _setting(False, "also make a textured mesh")
+    method: str = _setting(
+        METHODS[0], "reconstruct: splats of generated views; distill: slowly, out of the model itself"
+    )
+    image: str | None = _setting(None, "an image file of the object, for image-conditioned models")
+    elevation_deg: float | None = _setting(
+        None, "elevation of all cameras, in degrees; default: the model's own", flag="--elevation"
+    )
+    radius: float | None = _setting(None, "camera distance, in metres; default: the model's own")
+    fast: bool = _setting(False, "DeepCache: nearly the same result in less time")
 
     def __post_init__(self) -> None:
         if not isinstance(self.prompt, str):
@@ -90,6 +101,28 @@ class GenerationRequest:
                 hint=f"The settings are: {', '.join(known)}.",
             )
         return cls(**data)
+
+
+def add_arguments(parser: argparse.ArgumentParser, without: Collection[str] = ()) -> None:
+    """Adds a flag for each setting of a request, except for those `without`."""
+    kinds = get_type_hints(GenerationRequest)
+    for field in dataclasses.fields(GenerationRequest):
+        if field.name in without:
+            continue
+        flag = field.metadata["flag"] or "--" + field.name
+        options: dict[str, Any] = {"dest": field.name, "help": field.metadata["help"]}
+        if kinds[field.name] is bool:
+            options["action"] = "store_true"
+        else:
+            kind = kinds[field.name]
+            options["type"] = (get_args(kind) or (kind,))[0]  # X of `X | None`
+        parser.add_argument(flag, default=argparse.SUPPRESS, **options)
+
+
+def given_settings(args: argparse.Namespace) -> dict[str, Any]:
+    """The settings that were given on a command line with `add_arguments`' flags."""
+    names = {field.name for field in dataclasses.fields(GenerationRequest)}
+    return {name: value for name, value in vars(args).items() if name in names}
 
 
 def _check_method(method: str, fast: bool) -> None:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import itertools
 import json
 import os
-import re
 import secrets
 import time
 from pathlib import Path
 from typing import Any
 
+from ..backend.shared.job_file import folder_name
 from ..backend.shared.protocol import DioramaError
 from ..backend.shared.request import GenerationRequest
 
@@ -119,17 +118,9 @@ def new_job(request: GenerationRequest, directory: Path) -> Job:
     return Job(identity, request.to_dict(), str(directory))
 
 
-def named_directory(parent: Path, request: GenerationRequest) -> Path:
-    """The folder that belongs to this request, for example `a-red-mushroom-7-1f3a`: the same every time."""
-    what = request.prompt or Path(request.image or "").stem
-    words = re.sub(r"[^\w]+", "-", what.lower(), flags=re.ASCII).strip("-")[:40] or "prompt"
-    settings = json.dumps(request.to_dict(), sort_keys=True).encode()
-    return parent / f"{words}-{request.seed}-{hashlib.sha256(settings).hexdigest()[:4]}"
-
-
 def free_directory(parent: Path, request: GenerationRequest) -> Path:
     """The folder of this request, or with a number behind it if that exists."""
-    named = named_directory(parent, request)
+    named = parent / folder_name(request)
     numbers = itertools.count(2)
     directory = named
     while directory.exists():

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from ..backend.shared.client import Client, Launch
 from ..backend.shared.protocol import DioramaError, Message
-from .client import Client, Launch
 from .job_progress import JobProgress
 
 GRACE_S = 5.0  # to stop in; a download that is killed goes on later where it was

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..backend.shared.client import Client, Launch
 from ..backend.shared.progress import Emit
 from ..backend.shared.protocol import DioramaError, Message
 from ..backend.shared.request import GenerationRequest
 from . import jobs
-from .client import Client, Launch
 from .job_progress import JobProgress
 from .jobs import Job, Store
 

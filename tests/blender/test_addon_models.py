@@ -176,7 +176,7 @@ def test_hanging_backend_is_ended_after_a_cancel(
     program.write_text(f"#!/bin/sh\necho '{hello}'\nexec sleep 600\n")
     program.chmod(0o755)
     monkeypatch.setattr(diorama.client.model_work, "GRACE_S", 0.2)
-    launch = diorama.client.client.Launch(program, build_addon.ROOT, tmp_path / "log")
+    launch = diorama.backend.shared.client.Launch(program, build_addon.ROOT, tmp_path / "log")
     work = diorama.client.model_work.ModelWork("models.verify", "mvdream-lgm", launch)
     process = work._client._process
     work.pump(1.0)
@@ -191,7 +191,7 @@ def test_hanging_backend_is_ended_after_a_cancel(
 def test_backend_is_told_the_models_folder(diorama: ModuleType, models: Path, tmp_path: Path) -> None:
     launch = diorama.host.get()._launch()
     assert launch.models == models
-    assert diorama.client.client._environment(launch)["DIORAMA_MODELS"] == str(models)
+    assert diorama.backend.shared.client._environment(launch)["DIORAMA_MODELS"] == str(models)
     preferences(diorama).models_folder = ""
     default = diorama.folders.models_folder()
     assert default.parts[-2:] == ("diorama", "models")
@@ -203,7 +203,7 @@ def test_disabling_ends_what_runs(diorama: ModuleType, models: Path, tmp_path: P
     program.write_text("#!/bin/sh\nexec sleep 600\n")
     program.chmod(0o755)
     host = diorama.host.get()
-    launch = diorama.client.client.Launch(program, build_addon.ROOT, tmp_path / "log")
+    launch = diorama.backend.shared.client.Launch(program, build_addon.ROOT, tmp_path / "log")
     host.model_work = diorama.client.model_work.ModelWork("models.verify", "mvdream-lgm", launch)
     process = host.model_work._client._process
     bpy.ops.preferences.addon_disable(module=diorama.__name__)

@@ -28,7 +28,7 @@ def session(diorama: ModuleType, tmp_path: Path) -> Iterator[Any]:
 
 
 def launch(diorama: ModuleType, tmp_path: Path, python: Path) -> Any:
-    return diorama.client.client.Launch(python, diorama.host.ROOT, tmp_path / "backend.log")
+    return diorama.backend.shared.client.Launch(python, diorama.host.ROOT, tmp_path / "backend.log")
 
 
 def a_request(diorama: ModuleType, **more: Any) -> Any:

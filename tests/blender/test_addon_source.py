@@ -216,4 +216,4 @@ def test_history_of_pictures_is_read_again(diorama: ModuleType, tmp_path: Path) 
     job = dataclasses.replace(diorama.client.jobs.new_job(request, tmp_path / "asset"), state="done")
     store.save(job)
     assert store.load() == [job]
-    assert diorama.client.jobs.named_directory(tmp_path, request).name.startswith("chair-0-")
+    assert diorama.client.jobs.folder_name(request).startswith("chair-0-")

@@ -15,8 +15,8 @@ from collections import deque
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..backend.shared import model_store, protocol
-from ..backend.shared.protocol import DioramaError, Message
+from . import model_store, protocol
+from .protocol import DioramaError, Message
 
 HELLO_WITHIN_S = 60.0  # a cold disk under a virus scanner has been seen to take tens of seconds
 MOST_DEATHS, DEATHS_WITHIN_S = 3, 60.0
@@ -27,14 +27,21 @@ LOG_LINES_IN_REPORT = 40
 
 @dataclasses.dataclass(frozen=True)
 class Launch:
-    """How to start it: its Python, the folder that holds `backend/`, its log, may it go online, and where
-    models are."""
+    """How to start the backend.
+
+    Attributes:
+        root: the folder that holds `backend/`.
+        online: whether it may use the network.
+        models: the folder of all models, if it is not the default one.
+        environment: further variables of its environment, as pairs of name and value.
+    """
 
     python: Path
     root: Path
     log: Path
     online: bool = False
     models: Path | None = None
+    environment: tuple[tuple[str, str], ...] = ()
 
 
 class Client:
@@ -222,7 +229,7 @@ def _environment(launch: Launch) -> dict[str, str]:
         ours["HF_HUB_OFFLINE"] = "1"
     if launch.models:
         ours[model_store.ROOT_VARIABLE] = str(launch.models)
-    return {**kept, **ours}
+    return {**kept, **ours, **dict(launch.environment)}
 
 
 def _open_log(path: Path) -> BinaryIO:
