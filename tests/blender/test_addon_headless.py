@@ -14,7 +14,7 @@ import bpy
 import numpy as np
 import pytest
 
-from backend.shared.asset import write_asset
+from backend.shared.asset import read_asset, write_asset
 from tests.blender.scene_helpers import make_cloud, orbit
 
 
@@ -37,7 +37,7 @@ def test_prompt_to_blend(batch, diorama: ModuleType, tmp_path: Path) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
     assert "seconds" in result.stdout
     assert "MiB" in result.stdout
-    made = diorama.headless.asset.read_asset(tmp_path / "asset")
+    made = read_asset(tmp_path / "asset")
     assert made.request["prompt"] == "a red mushroom"
     bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "scene.blend"))
     collection = bpy.data.collections["a red mushroom"]
