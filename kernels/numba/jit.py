@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numba
+from numba.core.caching import _CacheLocator as CacheLocator
 from numba.misc.appdirs import AppDirs
 
 # Sums may be reordered and fused, but NaN and infinity keep their meaning: a NaN must stay one.
@@ -18,19 +19,43 @@ _config: Any = numba.config
 inline: Any = numba.njit(nogil=True, fastmath=_MATHS, error_model="numpy", forceinline=True)
 
 
-def _cache_folder() -> str:
-    """A folder of the user's for exactly these sources, never one inside the add-on.
-
-    Numba alone would look only at the date of the one file a function is in, not at what it inlines.
-    """
+def _digest() -> str:
+    """The identity of these sources: Numba alone would not see a change in what a function inlines."""
     folder = Path(__file__).parent
     sources = sorted([*folder.glob("*.py"), folder.parent / "stages.py"])
-    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:16]
-    base = _config.CACHE_DIR or AppDirs("diorama", False).user_cache_dir
-    return str(Path(base) / f"kernels-{digest}")
+    return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:16]
 
 
-_CACHE_FOLDER = _cache_folder()
+_DIGEST = _digest()
+
+
+class CacheOfTheseSources(CacheLocator):
+    """Compiled kernels in the user's cache folder, shared by all copies of exactly these sources.
+
+    Numba's own locators tell sources apart by their path and date, so each installation of the add-on would
+    compile for a minute what the one before had compiled.
+    """
+
+    def __init__(self, first_line: int) -> None:
+        self._first_line = first_line
+
+    @classmethod
+    def from_function(cls, py_func: Callable[..., Any], _py_file: str) -> CacheOfTheseSources:
+        """The locator of one function."""
+        return cls(py_func.__code__.co_firstlineno)
+
+    def get_cache_path(self) -> str:
+        """A folder of the user's, never one inside the add-on."""
+        base = _config.CACHE_DIR or AppDirs("diorama", False).user_cache_dir
+        return str(Path(base) / f"kernels-{_DIGEST}")
+
+    def get_source_stamp(self) -> str:
+        """What must be equal for a compiled function to be used."""
+        return _DIGEST
+
+    def get_disambiguator(self) -> str:
+        """Tells functions of one name apart."""
+        return str(self._first_line)
 
 
 def jit(function: Callable[..., Any]) -> Any:
@@ -38,8 +63,9 @@ def jit(function: Callable[..., Any]) -> Any:
 
     Not parallel=True: Numba's threading layers change torch's thread count or abort on concurrent calls.
     """
-    before, _config.CACHE_DIR = _config.CACHE_DIR, _CACHE_FOLDER  # read when decorating
+    before = _config.CACHE_LOCATOR_CLASSES  # read when decorating
+    _config.CACHE_LOCATOR_CLASSES = f"{__name__}.{CacheOfTheseSources.__name__}"
     try:
         return numba.njit(nogil=True, fastmath=_MATHS, error_model="numpy", cache=True)(function)
     finally:
-        _config.CACHE_DIR = before
+        _config.CACHE_LOCATOR_CLASSES = before
