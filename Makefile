@@ -1,4 +1,4 @@
-# demo · test · bench · addon · lint. The first run makes the two environments; later runs use them.
+# demo · test · test-quick · bench · addon · lint. The first run makes the two environments; later runs use them.
 PYTHON ?= python3.11
 PROMPT ?= a red mushroom
 SEED ?= 7
@@ -18,6 +18,11 @@ PYTHON313 ?= $(or $(shell python3.13 -c "import sys; print(sys.executable)" 2>/d
 IN_EVERY_BLENDER := tests/blender/test_addon_register.py tests/blender/test_addon_zip.py \
 	$(wildcard tests/blender/test_scene_*.py)
 
+# For test-quick: the worlds' contracts, file formats, plans, documentation, and the zip in a Blender.
+QUICK := tests/test_worlds.py tests/test_house.py tests/shared tests/process/test_errors.py \
+	tests/process/test_request.py tests/pipelines/test_plan.py
+QUICK_IN_BLENDER := $(addprefix tests/blender/,test_addon_register.py test_addon_zip.py test_scene_import.py)
+
 RESOURCES := $(CURDIR)/build/blender
 INSTALLED := $(RESOURCES)/extensions/user_default/diorama
 HOST := .venv-host/bin/python
@@ -25,7 +30,7 @@ BACKEND := .venv-backend/bin/python
 SOURCES := build_addon.py pyproject.toml $(shell find blender_addon backend kernels -type f -not -path '*/__pycache__/*')
 ARGS = $(if $(ANIMATE),--frames 8) --prompt "$$PROMPT" --seed "$$SEED" --out "$$OUT" --backend-python $(BACKEND)
 
-.PHONY: demo test test-backend test-blender bench addon lint
+.PHONY: demo test test-quick test-backend test-blender bench addon lint
 .PRECIOUS: .venv-host-%/ready
 
 # Prompt to scene.blend, preview.png and asset/ in OUT. ANIMATE=1 makes the object move. BLENDER=/path/to/blender uses that one instead of bpy.
@@ -48,6 +53,10 @@ endif
 test: lint
 	$(MAKE) --jobs 2 --output-sync=target test-backend test-blender \
 		$(OLDER_BPY:%=test-blender-%) $(NEWER_BPY:%=test-blender-%)
+
+test-quick: .venv-backend/ready .venv-host/ready
+	$(BACKEND) -m pytest $(QUICK)
+	$(HOST) -m pytest $(QUICK_IN_BLENDER)
 
 test-backend: .venv-backend/ready
 	$(BACKEND) -m pytest tests --ignore tests/blender --ignore tests/bench

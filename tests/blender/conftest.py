@@ -5,10 +5,12 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -69,3 +71,25 @@ def diorama(extension: ModuleType, backend_python: Path) -> Iterator[ModuleType]
     choose()
     yield extension
     choose()
+
+
+@pytest.fixture(scope="session")
+def dataset_script(zip_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Only the renderer's own files, out of the zip: no backend, no add-on."""
+    folder = tmp_path_factory.mktemp("alone")
+    with zipfile.ZipFile(zip_path) as archive:
+        names = [
+            name for name in archive.namelist() if name == "render_dataset.py" or name.startswith("dataset/")
+        ]
+        archive.extractall(folder, names)
+    return folder / "render_dataset.py"
+
+
+@pytest.fixture
+def render_dataset(dataset_script: Path) -> Callable[..., int]:
+    """Runs it in this process, which saves starting Blender."""
+    spec = importlib.util.spec_from_file_location("render_dataset", dataset_script)
+    assert spec and spec.loader
+    module: ModuleType = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return lambda *arguments: module.run([str(argument) for argument in arguments])

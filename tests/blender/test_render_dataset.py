@@ -3,109 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
-import json
 import math
 import subprocess
 import sys
-import zipfile
-from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import bpy
 import numpy as np
 import pytest
-from PIL import Image
+
+from tests.blender.shining_balls import PLAIN, SMALL, add_ball, nd, pixels, read, save, save_moving_ball
 
 ROOT = Path(__file__).parents[2]
-PLAIN = ["--textureless", "1"]  # the shining balls have none
-SMALL = ["--size", "32", "--views", "4", "--samples", "1"]
 # An object far from the origin and not of unit size: centre (10, 0, 3), longest side 4.
 BALLS = {(8.3, 0.0, 3.0): (1, 0, 0), (11.7, 0.0, 3.0): (0, 1, 0), (10.0, 0.7, 3.7): (0, 0, 1)}
 BALL_RADIUS = 0.3
 
 
-@pytest.fixture(scope="module")
-def alone(zip_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Only the renderer's own files, out of the zip: no backend, no add-on."""
-    folder = tmp_path_factory.mktemp("alone")
-    with zipfile.ZipFile(zip_path) as archive:
-        names = [
-            name for name in archive.namelist() if name == "render_dataset.py" or name.startswith("dataset/")
-        ]
-        archive.extractall(folder, names)
-    return folder / "render_dataset.py"
-
-
-@pytest.fixture
-def render(alone: Path) -> Callable[..., int]:
-    """Runs it in this process, which saves starting Blender."""
-    spec = importlib.util.spec_from_file_location("render_dataset", alone)
-    assert spec and spec.loader
-    module: ModuleType = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return lambda *arguments: module.run([str(argument) for argument in arguments])
-
-
-def shining(color: tuple[float, float, float]) -> bpy.types.Material:
-    material = bpy.data.materials.new("shining")
-    if material.node_tree is None:
-        material.use_nodes = True
-    nodes = material.node_tree.nodes
-    nodes.clear()
-    emission, output = nodes.new("ShaderNodeEmission"), nodes.new("ShaderNodeOutputMaterial")
-    emission.inputs["Color"].default_value = (*color, 1)
-    material.node_tree.links.new(emission.outputs[0], output.inputs["Surface"])
-    return material
-
-
-def add_ball(
-    at: tuple[float, float, float], color: tuple[float, float, float], radius: float
-) -> bpy.types.Object:
-    bpy.ops.mesh.primitive_uv_sphere_add(radius=radius, location=at, segments=32, ring_count=16)
-    bpy.context.object.data.materials.append(shining(color))
-    return bpy.context.object
-
-
-def save(path: Path) -> Path:
-    bpy.ops.wm.save_as_mainfile(filepath=str(path), copy=True)
-    return path
-
-
-def save_moving_ball(path: Path, *stations: tuple[float, float, float]) -> Path:
-    """A still post of size 1 beside a ball that is at one station after another, every three frames."""
-    bpy.ops.wm.read_homefile(use_empty=True)
-    add_ball((0, 0, 0), (1, 1, 1), 0.5)
-    ball = add_ball((0, 0, 0.6), (1, 0, 0), 0.3)
-    for index, station in enumerate(stations):
-        ball.location = station
-        ball.keyframe_insert("location", frame=1 + 3 * index)
-    bpy.context.scene.frame_start, bpy.context.scene.frame_end = 1, 1 + 3 * max(len(stations) - 1, 1)
-    return save(path)
-
-
-def pixels(path: Path) -> np.ndarray:
-    return np.asarray(Image.open(path), np.float32) / 255
-
-
-def nd(path: Path) -> np.ndarray:  # [H, W, 4], top row first
-    image = bpy.data.images.load(str(path))
-    image.alpha_mode = "CHANNEL_PACKED"
-    width, height = image.size
-    return np.array(image.pixels[:], np.float32).reshape(height, width, 4)[::-1]
-
-
-def read(path: Path) -> dict:
-    return json.loads(path.read_text("utf-8"))
-
-
-def test_camera_files_agree_with_the_pictures_and_the_users_file_stays_as_it_was(render, tmp_path):
+def test_camera_files_agree_with_the_pictures_and_the_users_file_stays_as_it_was(render_dataset, tmp_path):
     for at, color in BALLS.items():
         add_ball(at, color, BALL_RADIUS)
     source = save(tmp_path / "Three balls.blend")
     before = hashlib.sha256(source.read_bytes()).hexdigest()
-    assert render(source, "--out", tmp_path / "data", "--elevation", "30", *SMALL) == 0
+    assert render_dataset(source, "--out", tmp_path / "data", "--elevation", "30", *SMALL) == 0
     assert hashlib.sha256(source.read_bytes()).hexdigest() == before
     assert [path.name for path in tmp_path.iterdir() if path.suffix.startswith(".blend")] == [source.name]
 
@@ -151,7 +71,7 @@ def test_camera_files_agree_with_the_pictures_and_the_users_file_stays_as_it_was
     assert read(tmp_path / "data/text_captions_cap3d.json") == {"three-balls/three-balls": "Three balls"}
 
 
-def test_captioned_objects_and_collections_are_rendered_one_by_one(render, tmp_path):
+def test_captioned_objects_and_collections_are_rendered_one_by_one(render_dataset, tmp_path):
     add_ball((0, 0, 0), (1, 0, 0), 1)["caption"] = "a red ball"
     pair = bpy.data.collections.new("pair")
     bpy.context.scene.collection.children.link(pair)
@@ -163,7 +83,7 @@ def test_captioned_objects_and_collections_are_rendered_one_by_one(render, tmp_p
         pair.objects.link(ball)
     add_ball((0, 0.9, 0), (0, 0, 1), 0.5)  # nobody asked for this one
     source = save(tmp_path / "many.blend")
-    assert render(source, "--out", tmp_path / "data", *SMALL) == 0
+    assert render_dataset(source, "--out", tmp_path / "data", *SMALL) == 0
     captions = read(tmp_path / "data/text_captions_cap3d.json")
     assert captions == {"many/pair": "two green balls", "many/sphere": "a red ball"}
     for name, channel in (("pair", 1), ("sphere", 0)):
@@ -173,122 +93,34 @@ def test_captioned_objects_and_collections_are_rendered_one_by_one(render, tmp_p
             assert len(shown) > 20 and (shown.argmax(1) == channel).all() and shown.max() == 1
 
 
-def test_finished_objects_are_skipped_and_unfinished_ones_rendered_again(render, tmp_path):
+def test_finished_objects_are_skipped_and_unfinished_ones_rendered_again(render_dataset, tmp_path):
     (tmp_path / "files").mkdir()
     for name in ("one", "two"):
         bpy.ops.wm.read_homefile(use_empty=True)
         add_ball((0, 0, 0), (1, 0, 0), 1)
         save(tmp_path / f"files/{name}.blend")
     command = (tmp_path / "files", "--out", tmp_path / "data", *SMALL)
-    assert render(*command) == 0
+    assert render_dataset(*command) == 0
     (tmp_path / "data/two/two/campos_32_v4/done.json").unlink()  # as if stopped in the middle
     kept = tmp_path / "data/one/one/campos_32_v4/00000/00000.png"
     lost = tmp_path / "data/two/two/campos_32_v4/00003/00003.png"
     lost.unlink()
     stamp = kept.stat().st_mtime_ns
-    assert render(*command) == 0
+    assert render_dataset(*command) == 0
     statuses = {
         item["object"]: item["status"] for item in read(tmp_path / "data/report-videomv.json")["objects"]
     }
     assert statuses == {"one/one": "skipped", "two/two": "rendered"}
     assert kept.stat().st_mtime_ns == stamp and lost.exists()
-    assert render(*command, "--seed", "1") == 0  # other settings: nothing of it is finished
+    assert render_dataset(*command, "--seed", "1") == 0  # other settings: nothing of it is finished
     assert kept.stat().st_mtime_ns != stamp
 
 
-def test_clips_of_moving_things_are_kept_static_and_runaway_ones_dropped(render, tmp_path):
-    save_moving_ball(tmp_path / "moves.blend", (0.3, 0, 0.5), (-0.3, 0, 0.5), (0, 0, 0.7))
-    save_moving_ball(tmp_path / "rests.blend", (0, 0.3, 0.5), (0, 0.3, 0.5), (0, 0.3, 0.5))
-    save_moving_ball(tmp_path / "leaves.blend", (0, 0, 0.6), (0, 0, 2.0), (0, 0, 9.0))
-    out = tmp_path / "data"
-    files = [tmp_path / f"{name}.blend" for name in ("moves", "rests", "leaves")]
-    assert render(*files, "--out", out, "--mode", "vividzoo", "--frames", "3", *PLAIN, *SMALL) == 0
-    moves, rests, leaves = read(out / "report-vividzoo.json")["objects"]
-    assert moves["status"] == "rendered" and moves["motion"] > 0.05 and moves["away"] == 0
-    assert rests["status"] == "dropped" and rests["reason"].startswith("static")
-    assert leaves["status"] == "dropped" and leaves["reason"].startswith("runaway")
-    assert not list((out / "rests").rglob("*.png")) and not list((out / "leaves").rglob("*.png"))
-
-    folder = out / "moves/moves/video_32"
-    assert len(list(folder.rglob("*.png"))) == 4 * 3
-    clip = read(folder / "clip.json")
-    assert clip["frames"] == [1, 4, 7] and 0 <= clip["background"] <= 1
-    for view in range(4):
-        origin = np.array(read(folder / f"{view:05d}/camera.json")["origin"])
-        assert 2.2 <= np.linalg.norm(origin) <= 2.6 and 0.8 <= origin[2] <= 1.2
-        azimuth = math.degrees(math.atan2(origin[1], origin[0])) - 90 * view
-        assert abs((azimuth + 180) % 360 - 180) <= 0.25 * 90
-    # view 0 looks from Blender's front, +X to the right: the ball is right of the middle, then left
-    first, second = (pixels(folder / f"00000/{frame:05d}.png") for frame in (0, 1))
-    assert red_column(first) > 17 and red_column(second) < 15
-    assert render(*files, "--out", out, "--mode", "vividzoo", "--frames", "3", *PLAIN, *SMALL) == 0
-    assert {item["status"] for item in read(out / "report-vividzoo.json")["objects"]} == {"skipped"}
-
-
-def paint(material: bpy.types.Material, how: str) -> None:
-    """Gives a shining material a texture, or what only looks like one."""
-    nodes, links = material.node_tree.nodes, material.node_tree.links
-    color = next(node for node in nodes if node.type == "EMISSION").inputs["Color"]
-    if how == "in a group":
-        tree = bpy.data.node_groups.new("paint", "ShaderNodeTree")
-        tree.interface.new_socket("Color", in_out="OUTPUT", socket_type="NodeSocketColor")
-        noise, end = tree.nodes.new("ShaderNodeTexNoise"), tree.nodes.new("NodeGroupOutput")
-        tree.links.new(noise.outputs["Color"], end.inputs[0])
-        group = nodes.new("ShaderNodeGroup")
-        group.node_tree = tree
-        links.new(group.outputs[0], color)
-        return
-    texture = nodes.new("ShaderNodeTexImage")
-    if how != "without an image":
-        texture.image = bpy.data.images.new("stripes", 4, 4)
-        texture.image.pixels = [0.0, 1.0, 0.5, 1.0] * 16
-        texture.image.pack()
-    if how != "not linked":
-        links.new(texture.outputs["Color"], color)
-
-
-@pytest.mark.parametrize(
-    ("how", "kept"),
-    [("image", True), ("in a group", True), ("without an image", False), ("not linked", False)],
-)
-def test_clips_of_what_has_a_texture_are_kept_plain_ones_dropped(render, tmp_path, how, kept):
-    source = save_moving_ball(tmp_path / "moves.blend", (0.3, 0, 0.5), (-0.3, 0, 0.5))
-    paint(bpy.data.objects["Sphere"].data.materials[0], how)
-    save(source)
-    command = (source, "--out", tmp_path / "data", "--mode", "vividzoo", "--frames", "2", "--views", "1",
-               "--size", "16", "--samples", "1", "--textureless", "0")  # fmt: skip
-    assert render(*command) == 0
-    (entry,) = read(tmp_path / "data/report-vividzoo.json")["objects"]
-    assert entry["status"] == ("rendered" if kept else "dropped")
-    assert kept or entry["reason"].startswith("textureless: of such, 0% are kept")
-    assert kept == bool(list((tmp_path / "data").rglob("*.png")))
-
-
-def test_one_plain_object_in_ten_is_kept_and_always_the_same(render, tmp_path):
-    # a still orbit is no clip: nothing is left out of it
-    source = save_moving_ball(tmp_path / "moves.blend", (0.3, 0, 0.5), (-0.3, 0, 0.5))
-    small = ("--views", "1", "--size", "16", "--samples", "1", "--textureless", "0")
-    assert render(source, "--out", tmp_path / "data", *small) == 0
-    assert read(tmp_path / "data/report-videomv.json")["objects"][0]["status"] == "rendered"
-
-    filters = sys.modules["diorama_dataset.filters"]
-    names = [f"file/object {i}" for i in range(2000)]
-    kept = [[filters.keeps_plain(name, seed, filters.PLAIN) for name in names] for seed in (0, 0, 1)]
-    assert 0.08 < np.mean(kept[0]) < 0.12
-    assert kept[0] == kept[1] != kept[2]
-
-
-def red_column(picture: np.ndarray) -> float:
-    """Where the red is: its mean column."""
-    red = picture[..., 3] * (picture[..., 0] - picture[..., 1])
-    return float((red.sum(0) * np.arange(32)).sum() / red.sum())
-
-
-def test_runs_alone_on_a_glb_and_reports_a_damaged_file(alone, tmp_path):
+def test_runs_alone_on_a_glb_and_reports_a_damaged_file(dataset_script, tmp_path):
     add_ball((0, 0, 0), (1, 0, 0), 2)["caption"] = "a ball from a GLB"
     bpy.ops.export_scene.gltf(filepath=str(tmp_path / "ball.glb"), export_extras=True)
     (tmp_path / "damaged.glb").write_bytes(b"glTF but no more")
-    command = [sys.executable, alone, tmp_path, "--out", tmp_path / "data", *SMALL, "--views", "2"]
+    command = [sys.executable, dataset_script, tmp_path, "--out", tmp_path / "data", *SMALL, "--views", "2"]
     result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert result.returncode == 1, result.stderr
     report = {item["source"]: item for item in read(tmp_path / "data/report-videomv.json")["objects"]}
@@ -298,14 +130,14 @@ def test_runs_alone_on_a_glb_and_reports_a_damaged_file(alone, tmp_path):
     assert picture[16, 16, 3] == 1 and picture[16, 16, 0] > 0.9
 
 
-def test_files_whose_names_are_alike_as_folders_get_one_each(render, tmp_path):
+def test_files_whose_names_are_alike_as_folders_get_one_each(render_dataset, tmp_path):
     for folder, name in (("a", "Стул"), ("a", "Стол"), ("a", "My chair"), ("b", "my-chair"), ("b", "Стол")):
         bpy.ops.wm.read_homefile(use_empty=True)
         add_ball((0, 0, 0), (1, 0, 0), 1)
         (tmp_path / folder).mkdir(exist_ok=True)
         save(tmp_path / folder / f"{name}.blend")
     small = ("--views", "1", "--size", "16", "--samples", "1")
-    assert render(tmp_path / "a", tmp_path / "b", "--out", tmp_path / "data", *small) == 0
+    assert render_dataset(tmp_path / "a", tmp_path / "b", "--out", tmp_path / "data", *small) == 0
     entries = read(tmp_path / "data/report-videomv.json")["objects"]
     assert len({entry["object"] for entry in entries}) == 5
     captions = read(tmp_path / "data/text_captions_cap3d.json")
@@ -313,7 +145,7 @@ def test_files_whose_names_are_alike_as_folders_get_one_each(render, tmp_path):
     assert captions == {entry["object"]: entry["caption"] for entry in entries}
 
 
-def test_a_camera_that_a_marker_brings_is_not_the_one_that_sees(render, tmp_path):
+def test_a_camera_that_a_marker_brings_is_not_the_one_that_sees(render_dataset, tmp_path):
     source = save_moving_ball(tmp_path / "cut.blend", (0.3, 0, 0.5), (-0.3, 0, 0.5))
     away = bpy.data.objects.new("away", bpy.data.cameras.new("away"))
     bpy.context.scene.collection.objects.link(away)
@@ -322,11 +154,11 @@ def test_a_camera_that_a_marker_brings_is_not_the_one_that_sees(render, tmp_path
     save(source)
     clip = ("--mode", "vividzoo", "--frames", "2", *PLAIN)
     for mode, name in (((), "campos_32_v4/00001/00001.png"), (clip, "video_32/00001/00001.png")):
-        assert render(source, "--out", tmp_path / "data", *mode, *SMALL) == 0
+        assert render_dataset(source, "--out", tmp_path / "data", *mode, *SMALL) == 0
         assert pixels(tmp_path / "data/cut/cut" / name)[..., 3].mean() > 0.1
 
 
-def test_what_a_collection_hides_from_the_render_is_not_framed_and_does_not_light(render, tmp_path):
+def test_what_a_collection_hides_from_the_render_is_not_framed_and_does_not_light(render_dataset, tmp_path):
     add_ball((0, 0, 0), (1, 0, 0), 0.5)
     hidden = bpy.data.collections.new("cutters")
     bpy.context.scene.collection.children.link(hidden)
@@ -338,19 +170,19 @@ def test_what_a_collection_hides_from_the_render_is_not_framed_and_does_not_ligh
             collection.objects.unlink(item)
         hidden.objects.link(item)
     source = save(tmp_path / "cut.blend")
-    assert render(source, "--out", tmp_path / "data", *SMALL) == 0
+    assert render_dataset(source, "--out", tmp_path / "data", *SMALL) == 0
     assert pixels(tmp_path / "data/cut/cut/campos_32_v4/00000/00000.png")[..., 3].mean() > 0.1
     assert "dataset sun" in bpy.data.objects  # the file's own lamp is not rendered
 
 
 def test_a_file_that_cannot_be_read_is_reported_and_a_folder_that_is_called_like_one_is_none(
-    render, tmp_path, monkeypatch
+    render_dataset, tmp_path, monkeypatch
 ):
     (tmp_path / "files/scene.glb").mkdir(parents=True)
     add_ball((0, 0, 0), (1, 0, 0), 1)
     for name in ("locked", "open"):
         save(tmp_path / f"files/{name}.blend")
-    assert render(tmp_path / "files/open.blend", "--out", tmp_path / "first", *SMALL) == 0
+    assert render_dataset(tmp_path / "files/open.blend", "--out", tmp_path / "first", *SMALL) == 0
     command = sys.modules["diorama_dataset.command"]  # which is loaded once
     checksum = command._sha256
 
@@ -360,19 +192,19 @@ def test_a_file_that_cannot_be_read_is_reported_and_a_folder_that_is_called_like
         return checksum(path)
 
     monkeypatch.setattr(command, "_sha256", unless_locked)
-    assert render(tmp_path / "files", "--out", tmp_path / "data", *SMALL) == 1
+    assert render_dataset(tmp_path / "files", "--out", tmp_path / "data", *SMALL) == 1
     locked, opened = read(tmp_path / "data/report-videomv.json")["objects"]
     assert locked["status"] == "failed" and "Permission denied" in locked["reason"]
     assert opened["status"] == "rendered"
 
 
-def test_captions_that_were_broken_by_hand_are_not_written_over(render, tmp_path, capsys):
+def test_captions_that_were_broken_by_hand_are_not_written_over(render_dataset, tmp_path, capsys):
     source = save_moving_ball(tmp_path / "moves.blend", (0.3, 0, 0.5))
     captions = tmp_path / "data/text_captions_cap3d.json"
     captions.parent.mkdir()
     captions.write_text('{"a/b": "a better caption",}')
     with pytest.raises(SystemExit) as stopped:
-        render(source, "--out", tmp_path / "data", *SMALL)
+        render_dataset(source, "--out", tmp_path / "data", *SMALL)
     assert stopped.value.code == 2 and "text_captions_cap3d.json is damaged" in capsys.readouterr().err
     assert "a better caption" in captions.read_text()
 
@@ -387,20 +219,20 @@ def test_captions_that_were_broken_by_hand_are_not_written_over(render, tmp_path
         (["--textureless", "10"], "--textureless is 10.0, expected a share from 0 to 1"),
     ],
 )
-def test_wrong_command_lines_say_what_to_do(render, tmp_path, capsys, arguments, words):
+def test_wrong_command_lines_say_what_to_do(render_dataset, tmp_path, capsys, arguments, words):
     with pytest.raises(SystemExit) as stopped:
-        render("--out", tmp_path / "data", *arguments)
+        render_dataset("--out", tmp_path / "data", *arguments)
     assert stopped.value.code == 2 and words in capsys.readouterr().err
 
 
-def test_an_empty_scene_is_reported_as_failed(render, tmp_path):
+def test_an_empty_scene_is_reported_as_failed(render_dataset, tmp_path):
     source = save(tmp_path / "empty.blend")
-    assert render(source, "--out", tmp_path / "data", *SMALL) == 1
+    assert render_dataset(source, "--out", tmp_path / "data", *SMALL) == 1
     (entry,) = read(tmp_path / "data/report-videomv.json")["objects"]
     assert entry["status"] == "failed" and "visible" in entry["reason"]
 
 
-def test_the_trainer_reads_it_and_finds_the_object_where_it_is(render, tmp_path, backend_python):
+def test_the_trainer_reads_it_and_finds_the_object_where_it_is(render_dataset, tmp_path, backend_python):
     ball = add_ball((5, 5, 5), (1, 0, 0), 0.4)
     ball["caption"] = "a ball on a stick"
     bpy.ops.mesh.primitive_cylinder_add(radius=0.2, depth=4, location=(4, 5, 5))
@@ -408,7 +240,7 @@ def test_the_trainer_reads_it_and_finds_the_object_where_it_is(render, tmp_path,
     bpy.context.object.matrix_parent_inverse = ball.matrix_world.inverted()
     source = save(tmp_path / "stick.blend")
     size = ["--size", "64", "--views", "8", "--samples", "1"]
-    assert render(source, "--out", tmp_path / "data", *size) == 0
+    assert render_dataset(source, "--out", tmp_path / "data", *size) == 0
     code = """
 import sys
 from pathlib import Path
