@@ -26,9 +26,7 @@ def main(argv: list[str]) -> int:
         if argv[:1] == ["train"]:
             return _train(argv[1:])
         if argv[:1] == ["evaluate"]:
-            from . import evaluation
-
-            return evaluation.main(argv[1:]) or 0
+            return _evaluate(argv[1:])
         args = _parser().parse_args(argv)
         return RUN[args.command](args)
     except KeyboardInterrupt:
@@ -89,6 +87,20 @@ def _batch(args: argparse.Namespace) -> int:
 
 
 RUN = {"serve": _serve, "generate": _generate, "batch": _batch, "models": command.run}
+
+
+def _evaluate(argv: list[str]) -> int:
+    if argv[:1] == ["starter"]:
+        from .starter import evaluate_views
+
+        return evaluate_views.main(argv[1:])
+    if argv[:1] == ["starter-motion"]:
+        from .starter import evaluate_motion
+
+        return evaluate_motion.main(argv[1:])
+    from .evaluation import assets
+
+    return assets.main(argv)
 
 
 def _train(argv: list[str]) -> int:

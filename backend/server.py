@@ -151,9 +151,9 @@ def list_models() -> dict[str, Any]:
 
 def _download(name: str, root: Path, progress: Progress) -> dict[str, Any]:
     from .install import install
-    from .pipelines import generate
+    from .pipelines import model_cache
 
-    generate.forget()  # it may be this model, as it was before
+    model_cache.forget()  # it may be this model, as it was before
     return install.download(name, root, progress)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -56,6 +58,38 @@ def test_what_blender_loads_too_needs_only_numpy() -> None:
     blocked = ["bpy", "torch", "PIL", "tqdm", "diffusers", "transformers", "safetensors", "kernels"]
     result = import_with_blocked(modules_of("backend.shared"), blocked)
     assert result.returncode == 0, result.stderr
+
+
+def imports_of(path: Path, modules: set[str]) -> Iterator[str]:
+    """The files of the backend that a file imports, wherever in the file: `package.module` names."""
+    package = path.relative_to(ROOT).with_suffix("").parts[:-1]
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            above = package[: len(package) - node.level + 1]
+            base = ".".join([*above, *filter(None, [node.module])])
+            for alias in node.names:
+                inner = f"{base}.{alias.name}"
+                yield inner if inner in modules else base
+
+
+def arrows(package: str) -> dict[str, set[str]]:
+    """Which file of a package imports which others."""
+    names = {".".join(p.relative_to(ROOT).with_suffix("").parts): p for p in (ROOT / package).rglob("*.py")}
+    return {name: set(imports_of(path, set(names))) & set(names) for name, path in names.items()}
+
+
+@pytest.mark.parametrize("package", ["backend", "kernels", "blender_addon"])
+def test_no_files_import_each_other_in_a_circle(package: str) -> None:
+    TopologicalSorter(arrows(package)).prepare()  # raises CycleError, which names the circle
+
+
+def test_nothing_but_the_command_line_uses_the_starters_room() -> None:
+    users = {
+        name
+        for name, imported in arrows("backend").items()
+        if any(module.startswith("backend.starter") for module in imported)
+    }
+    assert {name for name in users if not name.startswith("backend.starter.")} == {"backend.__main__"}
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "blender_addon").rglob("*.py")), ids=lambda path: path.name)

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from ..shared.catalogue import SourceFile
 from ..shared.manifests import sha256
-from ..shared.model_files import checked_mark, instructions, partial_file
+from ..shared.model_store import checked_mark, instructions, partial_file
 from ..shared.progress import Progress
 from ..shared.protocol import DioramaError
 

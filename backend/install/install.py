@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..shared import model_files, model_store
+from ..shared import manifests, model_store
 from ..shared.catalogue import Component, Model, SourceFile
-from ..shared.manifests import sha256
-from ..shared.model_store import MANIFEST, SETTINGS
+from ..shared.manifests import MANIFEST, sha256
+from ..shared.model_store import SETTINGS
 from ..shared.progress import Progress
 from ..shared.protocol import DioramaError
 
@@ -59,7 +59,7 @@ def download(name: str, root: Path, progress: Progress) -> dict[str, Any]:
         _make(found.downloads)
         fetch(list(found.missing), found.downloads, progress)
     report = convert(name, root, None, progress)
-    for path in model_files.downloaded_files(model, root):
+    for path in model_store.downloaded_files(model, root):
         path.unlink()
     return report
 
@@ -80,7 +80,7 @@ def convert(name: str, root: Path, source: Path | None, progress: Progress) -> d
     model = _installable(name)
     if source is not None and not source.is_dir():
         raise DioramaError("E_REQUEST", f"{source} is not a folder", hint="Name the folder of the files.")
-    downloads = model_files.downloads_of(root)
+    downloads = model_store.downloads_of(root)
     parts = _find_all(model, [source, downloads] if source else [downloads], source or downloads)
     _make(root)
     progress.stage("Loading libraries")
@@ -96,7 +96,7 @@ def convert(name: str, root: Path, source: Path | None, progress: Progress) -> d
         progress.stage("Recording checksums")
         sources = _checksums(parts, progress)
         _compare_with_before(folder, sources, progress)
-        model_store.seal(unfinished, name, sources, progress)
+        manifests.seal(unfinished, name, sources, progress)
         _put_in_place(unfinished, folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -114,7 +114,7 @@ def _installable(name: str) -> Model:
 
 
 def _absent(model: Model, folders: list[Path]) -> list[SourceFile]:
-    return [file for file in model.files if model_files.find(file, folders) is None]
+    return [file for file in model.files if model_store.find(file, folders) is None]
 
 
 def _find_all(model: Model, folders: list[Path], named: Path) -> list[_Part]:
@@ -122,7 +122,7 @@ def _find_all(model: Model, folders: list[Path], named: Path) -> list[_Part]:
     for component in model.components:
         found: dict[str, Path] = {}
         for file in component.files:
-            if path := model_files.find(file, folders):
+            if path := model_store.find(file, folders):
                 found[next(name for name in file.names if path.as_posix().endswith(name))] = path
             elif not file.optional:
                 missing[file.source, file.name] = file
@@ -133,7 +133,7 @@ def _find_all(model: Model, folders: list[Path], named: Path) -> list[_Part]:
 
 
 def _missing(model: Model, files: tuple[SourceFile, ...], folder: Path) -> DioramaError:
-    wanted = "; ".join(model_files.instructions(files, folder))
+    wanted = "; ".join(model_store.instructions(files, folder))
     return DioramaError(
         "E_WEIGHTS_MISSING",
         f"files of {model.name} are missing: {', '.join(file.name for file in files)}",
@@ -248,7 +248,7 @@ def _checksums(parts: list[_Part], progress: Progress) -> dict[str, dict[str, An
 
 def _compare_with_before(folder: Path, sources: dict[str, Any], progress: Progress) -> None:
     try:
-        before = model_store.read_manifest(folder)["sources"]
+        before = manifests.read_manifest(folder)["sources"]
     except DioramaError:
         return
     changed = [name for name in sources if name in before and before[name] != sources[name]]
@@ -270,7 +270,7 @@ def _put_in_place(unfinished: Path, folder: Path) -> None:
 
 
 def _report(model: Model, folder: Path, components: list[dict[str, Any]]) -> dict[str, Any]:
-    files = model_store.read_manifest(folder)["files"]
+    files = manifests.read_manifest(folder)["files"]
     return {
         "model": model.name,
         "folder": str(folder),

@@ -15,7 +15,7 @@ from ..models.multiview_motion_unet import MultiViewMotionUNet
 from ..seeds import generator_for
 from ..shared.progress import Progress
 from ..shared.request import GenerationRequest
-from . import image_source, views
+from . import conditioning, image_source, views
 from .model import ViewsModel
 from .multiview_video import check, video_noise, video_of
 
@@ -51,7 +51,7 @@ def animate(
     pictures = _before_grey(_first_frame(model, request, cameras, progress, on_estimate), progress)
     clean = model.encode(pictures)[None]  # [1, V, C, h, w]
     seen = model.encode_image(pictures, "bicubic").transpose(0, 1)  # [1, V, D]
-    told = views.told_by_text(model, [request.prompt])
+    told = conditioning.told_by_text(model, [request.prompt])
 
     def video(noise: Tensor, number: int) -> Tensor:
         return video_of(
@@ -127,7 +127,7 @@ def _first_frame(
 
     latents = views.denoise(
         still,
-        views.told_by_text(still, [request.prompt]),
+        conditioning.told_by_text(still, [request.prompt]),
         views.starting_noise(still, len(cameras), request.seed),
         cameras,
         steps,

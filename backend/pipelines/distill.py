@@ -21,9 +21,9 @@ from ..models.videomv_unet import VideoMVImageUNet
 from ..seeds import generator_for
 from ..shared.ply import GaussianCloud
 from . import schedules
+from .conditioning import Conditioning
 from .guidance import guide
 from .model import ViewsModel
-from .views import Conditioning
 
 STEPS = 200
 RESCALE = 0.5  # how much of the contrast that guidance adds is taken back (MVDream, section 3.3)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,12 +17,14 @@ from ..shared.ply import GaussianCloud
 from ..shared.progress import Progress
 from ..shared.protocol import DioramaError, explained, is_out_of_memory
 from ..shared.request import GenerationRequest
-from . import distill, views
+from . import conditioning, distill, orbits, reconstruction, views
 from .image_source import read_object
-from .memory import free_bytes, work_of
-from .model import ViewsModel, load, read_settings
+from .memory import choose, free_bytes, work_of
+from .model import ViewsModel
+from .model_cache import forget, kept_bytes, loaded
 from .moving import Show, moving_splats, pictures_of
-from .plan import CPU, Plan, choose
+from .plan import CPU, Plan
+from .settings import read_settings
 
 REFINING_STEPS = 160
 PREVIEWS = 4  # pictures of the unfinished views, over all steps
@@ -50,7 +51,7 @@ def generate(request: GenerationRequest, directory: Path, progress: Progress) ->
         )
     work = work_of(folder, settings, request.views, request.frames, distilled)
     device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else CPU
-    choice = choose(work, device, free_bytes(device) + _kept_bytes(device))
+    choice = choose(work, device, free_bytes(device) + kept_bytes(device))
     progress.log("info" if choice.fits else "warning", choice.reason)
     for plan in filter(None, (choice.plan, choice.leaner)):
         try:
@@ -73,14 +74,14 @@ def generate(request: GenerationRequest, directory: Path, progress: Progress) ->
 def _generate(
     request: GenerationRequest, directory: Path, progress: Progress, folder: Path, plan: Plan
 ) -> Path:
-    model = _loaded(folder, plan)
+    model = loaded(folder, plan)
     settings = model.settings
     if unknown := model.unknown_words(request.prompt):
         known = ", ".join(settings.words)
         progress.log("warning", f"The model does not know: {', '.join(unknown)}. It knows: {known}.")
     num_views = request.views or settings.num_views
-    cameras = views.view_cameras(model, num_views, request.elevation_deg, request.radius)
-    if unusual := views.unusual_orbit(model, request.elevation_deg, request.radius):
+    cameras = orbits.view_cameras(model.settings, num_views, request.elevation_deg, request.radius)
+    if unusual := orbits.unusual_orbit(model.settings, request.elevation_deg, request.radius):
         progress.log("warning", unusual)
     moves = settings.num_frames > 1
 
@@ -149,13 +150,13 @@ def _still_splats(
     images = model.decode(latents[0].transpose(0, 1)).cpu()  # [V, 3, H, W]
 
     progress.stage("Reconstructing")
-    gaussians = views.views_to_gaussians(model, images[None], cameras)
-    pictures = views.cut_out(model, images, gaussians, cameras)  # [V, 4, H, W]
+    gaussians = reconstruction.views_to_gaussians(model, images[None], cameras)
+    pictures = reconstruction.cut_out(model, images, gaussians, cameras)  # [V, 4, H, W]
 
     progress.stage("Refining the splats")
     with torch.inference_mode(False), torch.enable_grad():
         cloud = fit(
-            views.cloud_of(gaussians),
+            reconstruction.cloud_of(gaussians),
             pictures.clone(),
             cameras,
             settings.fov_deg,
@@ -193,42 +194,18 @@ def _distilled(
     return [cloud], distill.views_of(model, cloud, cameras)[:, None]
 
 
-def _told(model: ViewsModel, request: GenerationRequest) -> views.Conditioning:
+def _told(model: ViewsModel, request: GenerationRequest) -> conditioning.Conditioning:
     """What the request says to the model: its text, or its picture.
 
     Raises:
         DioramaError: E_IMAGE about the picture.
     """
     if request.image is None:
-        return views.told_by_text(model, [request.prompt])
+        return conditioning.told_by_text(model, [request.prompt])
     size = model.settings.size_px
-    return views.told_by_image(model, read_object(Path(request.image), size, size * OBJECT_PART // 256))
-
-
-_kept: dict[tuple[Path, Plan], ViewsModel] = {}  # the model of the last job, if there was one
-
-
-def _loaded(folder: Path, plan: Plan) -> ViewsModel:
-    """The model, which stays for the next job; another one goes before it comes."""
-    if (folder, plan) not in _kept:
-        forget()
-        with torch.inference_mode(False):  # or no gradient could pass through the weights
-            _kept[folder, plan] = load(folder, plan)
-    return _kept[folder, plan]
-
-
-def forget() -> None:
-    """Gives back the memory of the model that was kept for the next job."""
-    _kept.clear()
-    gc.collect()  # hooks that move networks are parts of cycles
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
-def _kept_bytes(device: torch.device) -> int:
-    """How much of the main memory `forget` would give back; that of GPUs is known without."""
-    models = _kept.values() if device.type == "cpu" else ()
-    return sum(weight.nbytes for model in models for net in model.networks for weight in net.parameters())
+    return conditioning.told_by_image(
+        model, read_object(Path(request.image), size, size * OBJECT_PART // 256)
+    )
 
 
 def _images_last(images: Tensor) -> np.ndarray:  # [V, F, C, H, W] -> [V, F, H, W, C]

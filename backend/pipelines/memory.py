@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psutil
 import torch
@@ -14,10 +14,8 @@ from huggingface_hub.errors import SafetensorsParsingError
 
 from ..shared.model_store import network_folder
 from ..shared.protocol import DioramaError
-
-if TYPE_CHECKING:
-    from .model import ModelSettings
-    from .plan import Plan
+from .plan import Plan
+from .settings import ModelSettings
 
 # The most numbers that live at once besides the weights, for every pixel and every channel of the widest
 # pictures inside (latent pixels for denoisers). Counted by `python -m tests.bench.activation_memory` on the
@@ -188,3 +186,65 @@ def free_bytes(device: torch.device) -> int:
     if device.type == "cpu":
         return psutil.virtual_memory().available
     return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
+
+
+WORTHWHILE = 0.95  # a leaner plan that needs more than this part of the one before it is not worth its time
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The plan for a piece of work.
+
+    Attributes:
+        leaner: the plan to try if memory runs out all the same; None if there is none.
+        reason: why, in a sentence for the user.
+        fits: whether it should fit.
+    """
+
+    plan: Plan
+    leaner: Plan | None
+    reason: str
+    fits: bool
+
+
+def plans(device: torch.device) -> list[Plan]:
+    """All plans for a device, from the fastest to the leanest."""
+    lean = {"branches_together": False, "images_at_once": 4}
+    if device.type == "cpu":
+        # Some CPUs compute in bfloat16; the others imitate it, which takes time but saves as much.
+        return [Plan(device), Plan(device, **lean), Plan(device, torch.bfloat16, **lean)]  # type: ignore[arg-type]
+    half = torch.float16  # in which the published models were run on GPUs, too
+    return [
+        Plan(device, half, images_at_once=8),  # more at once are not faster
+        Plan(device, half, **lean),  # type: ignore[arg-type]
+        Plan(device, half, **lean, offload="networks"),  # type: ignore[arg-type]
+        Plan(device, half, branches_together=False, images_at_once=1, offload="layers"),
+    ]
+
+
+def choose(work: Work, device: torch.device, free_bytes: int) -> Choice:
+    """The fastest plan that fits into the free memory, or the leanest: an estimate never refuses."""
+    worthwhile: list[tuple[Plan, int]] = []
+    for plan in plans(device):
+        needed = needed_bytes(work, plan)
+        if not worthwhile or needed < WORTHWHILE * worthwhile[-1][1]:
+            worthwhile.append((plan, needed))
+    first, most = worthwhile[0]
+    fitting = [i for i, (_, needed) in enumerate(worthwhile) if needed <= free_bytes]
+    chosen = fitting[0] if fitting else len(worthwhile) - 1
+    plan, needed = worthwhile[chosen]
+    leaner = worthwhile[chosen + 1][0] if chosen + 1 < len(worthwhile) else None
+
+    place = "main memory" if device.type == "cpu" else "the GPU's memory"
+    reason = f"{work.views} views" + (f" of {work.frames} frames" if work.frames > 1 else "")
+    reason += " to distil from" if work.distilled else ""
+    dtype = str(first.dtype).removeprefix("torch.")
+    reason += f" need about {_gb(most)} at {dtype}, {_gb(free_bytes)} of {place} are free: "
+    reason += f"{plan} ({_gb(needed)})" if chosen else str(plan)
+    if not fitting:
+        reason += "; this may still be too much"
+    return Choice(plan, leaner, reason + ".", bool(fitting))
+
+
+def _gb(size: int) -> str:
+    return f"{size / 1e9:.1f} GB"

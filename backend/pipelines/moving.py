@@ -11,7 +11,7 @@ from ..gaussians.tracking import track
 from ..shared.ply import GaussianCloud
 from ..shared.progress import Progress
 from ..shared.request import GenerationRequest
-from . import views
+from . import conditioning, reconstruction
 from .animating import Estimate, animate, on_plain
 from .model import ViewsModel
 from .multiview_video import Consistency, video_noise, video_of
@@ -29,7 +29,7 @@ def pictures_of(
 
 def consistency_of(model: ViewsModel, num_views: int) -> Consistency:
     """When and how the model's views of a frame are made to agree."""
-    settings, seen = model.settings, views.input_views(model, num_views)
+    settings, seen = model.settings, reconstruction.input_views(model, num_views)
     return Consistency(
         settings.three_d_aware, model.reconstructor, seen, settings.rendering, model.decode, model.encode
     )
@@ -66,9 +66,9 @@ def moving_splats(
     clouds, pictures = [], []
     num_frames = images.shape[1]
     for frame in range(num_frames):
-        gaussians = views.views_to_gaussians(model, images[None, :, frame], cameras)
-        clouds.append(views.cloud_of(gaussians))
-        pictures.append(views.cut_out(model, images[:, frame], gaussians, cameras))
+        gaussians = reconstruction.views_to_gaussians(model, images[None, :, frame], cameras)
+        clouds.append(reconstruction.cloud_of(gaussians))
+        pictures.append(reconstruction.cut_out(model, images[:, frame], gaussians, cameras))
         progress.step(frame + 1, num_frames)
     video = torch.stack(pictures, dim=1).cpu()  # [V, F, 4, H, W]
 
@@ -93,7 +93,7 @@ def _video(
     steps = request.steps or settings.steps
     return video_of(
         model,
-        views.told_by_text(model, [request.prompt]),
+        conditioning.told_by_text(model, [request.prompt]),
         video_noise(model, num_views, num_frames, request.seed),
         cameras,
         steps,

@@ -17,12 +17,13 @@ from ..models.multiview_motion_unet import MultiViewMotionUNet
 from ..shared.progress import Progress
 from ..shared.protocol import DioramaError
 from . import schedules
+from .conditioning import Conditioning
 from .fast import FastDenoising, FastSteps
 from .guidance import branches, guide
 from .memory import VIDEO_SAMPLES
 from .model import ViewsModel
 from .three_d_aware import SplatRendering, three_d_aware_step
-from .views import Conditioning, starting_noise
+from .views import starting_noise
 
 Images = Callable[[Tensor], Tensor]
 

@@ -12,26 +12,29 @@ which is installed whole, and needs no manifest.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from .catalogue import MODELS, Model, SourceFile
-from .manifests import is_inside, sha256
-from .model_files import downloaded_files, downloads_of, find, instructions
+from .catalogue import MODELS, Model, Source, SourceFile
+from .manifests import MANIFEST, Meter, read_manifest, sha256, size_problem
 from .progress import Progress
 from .protocol import DioramaError
 
-SCHEMA = 1
-MANIFEST = "manifest.json"
 SETTINGS = "model.json"
 ROOT_VARIABLE = "DIORAMA_MODELS"  # how Blender tells its backend which folder the user chose
 STARTER = Path(__file__).parents[1] / "starter" / "weights"
 MOTION = "motion"  # within a model's folder: what makes its objects move, which shares its other networks
+
+
+_FILES = [file for model in MODELS.values() for part in model.components for file in part.files]
+# Folders that belong to another source, or to one network.
+_NOT_ARCHIVES = {file.source.folder for file in _FILES} | {
+    PurePosixPath(name).parts[0] for file in _FILES for name in file.names
+}
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,7 @@ def state(model: Model, root: Path) -> State:
     if sealed:
         try:
             files = read_manifest(folder)["files"]
-            problems = tuple(filter(None, (_size_problem(folder, name, files[name]) for name in files)))
+            problems = tuple(filter(None, (size_problem(folder, name, files[name]) for name in files)))
         except DioramaError as error:
             problems = (error.message,)
     finished = sealed or (not model.components and (folder / SETTINGS).is_file())
@@ -193,56 +196,6 @@ def require(name: str, root: Path | None = None) -> Path:
     raise DioramaError("E_WEIGHTS_MISSING", f"the model {name} is not installed in {root}", hint=hint)
 
 
-def seal(
-    folder: Path,
-    name: str,
-    sources: Mapping[str, Mapping[str, Any]] | None = None,
-    progress: Progress | None = None,
-) -> None:
-    """Writes the manifest of all files in a model's folder; from then on it counts as installed.
-
-    Args:
-        sources: size and sha256 of the published files it was made from, by name.
-    """
-    paths = sorted(
-        path for path in folder.rglob("*") if path.is_file() and path.relative_to(folder) != Path(MANIFEST)
-    )
-    sizes = {path: path.stat().st_size for path in paths}
-    meter = _Meter(sum(sizes.values()), progress)
-    files = {
-        path.relative_to(folder).as_posix(): {"size": sizes[path], "sha256": sha256(path, meter.add)}
-        for path in paths
-    }
-    manifest = {"schema": SCHEMA, "model": name, "files": files, "sources": dict(sources or {})}
-    unfinished = folder / f".{MANIFEST}"
-    unfinished.write_text(json.dumps(manifest, indent=1) + "\n", "utf-8")
-    unfinished.replace(folder / MANIFEST)
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a model's folder.
-
-    Raises:
-        DioramaError: E_WEIGHTS_MISSING if there is none, E_WEIGHTS_CORRUPT if it cannot be what `seal` wrote.
-    """
-    path = folder / MANIFEST
-    try:
-        manifest = json.loads(path.read_text("utf-8"))
-        if manifest["schema"] > SCHEMA:
-            raise DioramaError(
-                "E_WEIGHTS_CORRUPT", f"{folder} was made by a newer Diorama", hint="Update the extension."
-            )
-        for name, entry in manifest["files"].items():
-            if not is_inside(name) or entry["size"] < 0 or len(entry["sha256"]) != 64:
-                raise ValueError(name)
-    except FileNotFoundError as error:
-        raise DioramaError("E_WEIGHTS_MISSING", f"there is no finished model in {folder}") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DioramaError("E_WEIGHTS_CORRUPT", f"{path} is damaged: {error!r}") from error
-    assert isinstance(manifest, dict)
-    return manifest
-
-
 def verify(name: str, root: Path, progress: Progress) -> dict[str, Any]:
     """Reads every file of an installed model and compares it with the manifest.
 
@@ -260,10 +213,10 @@ def verify(name: str, root: Path, progress: Progress) -> dict[str, Any]:
         raise DioramaError("E_REQUEST", f"{name} came without checksums", hint="It cannot be verified.")
     files = read_manifest(folder)["files"]
     progress.stage("Checking the files")
-    meter = _Meter(sum(entry["size"] for entry in files.values()), progress)
+    meter = Meter(sum(entry["size"] for entry in files.values()), progress)
     problems = []
     for file, entry in files.items():
-        problem = _size_problem(folder, file, entry)
+        problem = size_problem(folder, file, entry)
         if not problem and sha256(folder / file, meter.add) != entry["sha256"]:
             problem = f"{file} was changed"
         problems += [problem] if problem else []
@@ -331,29 +284,67 @@ def _leftovers(model: Model, root: Path) -> list[Path]:
     return [*downloaded_files(model, root), *(path for path in half_converted if path.is_file())]
 
 
-class _Meter:
-    """Counts bytes that were read, and reports them as steps of the progress's current stage."""
-
-    def __init__(self, total: int, progress: Progress | None = None) -> None:
-        self.total = total
-        self._done = 0
-        self._progress = progress
-
-    def add(self, count: int) -> None:
-        self._done += count
-        if self._progress and self.total:
-            mib = 1 << 20
-            self._progress.step(self._done // mib, max(1, self.total // mib))
-
-
-def _size_problem(folder: Path, name: str, entry: Mapping[str, Any]) -> str:
-    path = folder / name
-    if not path.is_file():
-        return f"{name} is missing"
-    size = path.stat().st_size
-    return "" if size == entry["size"] else f"{name} has {size} bytes instead of {entry['size']}"
-
-
 def _where_to_press(name: str) -> str:
     in_blender = f"Preferences → Add-ons → Diorama → Models → {name} → Install"
     return f"{in_blender}, or python -m backend models download {name}"
+
+
+def downloads_of(root: Path) -> Path:
+    """The folder of all files that wait; each source has a folder in it."""
+    return root / "downloads"
+
+
+def find(file: SourceFile, folders: Iterable[Path]) -> Path | None:
+    """A published file, or another with the same network in it, under the first folder that has one.
+
+    Archives put everything into a folder of their own, so one level of folders is looked through.
+    """
+    for folder in folders:
+        named = [folder / file.source.folder, folder / file.source.repo.rpartition("/")[2], folder]
+        for name in file.names:
+            for base in dict.fromkeys(named):
+                if (base / name).is_file():
+                    return base / name
+        for base in dict.fromkeys(named):
+            below = sorted(
+                path for path in base.glob("*") if path.is_dir() and path.name not in _NOT_ARCHIVES
+            )
+            for name in file.names:
+                for inner in below:
+                    if (inner / name).is_file():
+                        return inner / name
+    return None
+
+
+def instructions(files: Iterable[SourceFile], downloads: Path) -> list[str]:
+    """A sentence for each source: which files of it, where it is published, where they go."""
+    by_source: dict[Source, list[str]] = {}
+    for file in files:
+        size = f" ({file.size_gb:g} GB)" if file.size_gb else ""
+        by_source.setdefault(file.source, []).append(file.name + size)
+    return [
+        f"{', '.join(names)} from {source.page} into {downloads / source.folder}"
+        for source, names in by_source.items()
+    ]
+
+
+def partial_file(target: Path, version: str) -> Path:
+    """Where a download is kept until it is complete; another version of the file has another name."""
+    return target.with_name(f".{target.name}.{version[:16]}.part")
+
+
+def checked_mark(target: Path) -> Path:
+    """The file that says: this one was downloaded by us, completely."""
+    return target.with_name(f".{target.name}.downloaded")
+
+
+def downloaded_files(model: Model, root: Path) -> list[Path]:
+    """What was downloaded for a model, completely or in part; not what somebody put there."""
+    found: list[Path] = []
+    for file in model.files:
+        for name in file.names:
+            target = downloads_of(root) / file.source.folder / name
+            found += target.parent.glob(f".{target.name}.*.part")
+            if checked_mark(target).is_file():
+                found += [path for path in (target, checked_mark(target)) if path.is_file()]
+    return found

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from ..pipelines.latents import decode, encode
 from ..training.image_grid import write_sheet
+from ..training.images import over
 from ..training.loop import Batch
-from .dataset import WorldViews, over
+from .dataset import GREY, WorldViews
 
 CROP_PX = 64  # all of the net is convolutions, so it may learn on parts
 KL_WEIGHT = 1e-4
@@ -79,12 +80,12 @@ def batch_of(
         i = int(torch.randint(count, (1,), generator=generator))
         y, x = (int(torch.randint(side - CROP_PX + 1, (1,), generator=generator)) for side in (height, width))
         crops.append(some[i, :, y : y + CROP_PX, x : x + CROP_PX])
-    return {"images": over(torch.stack(crops).float() / 255)}
+    return {"images": over(torch.stack(crops).float() / 255, GREY)}
 
 
 def show(autoencoder: AutoencoderKL, world: WorldViews, path: Path) -> float:
     """Writes held-out pictures above what comes back; returns the mean PSNR over all of `world`, in dB."""
-    pictures = over(world.rgba[:, ::4].flatten(0, 1).float() / 255)
+    pictures = over(world.rgba[:, ::4].flatten(0, 1).float() / 255, GREY)
     back = torch.cat([decode(autoencoder, encode(autoencoder, part)) for part in pictures.split(32)])
     psnr = -10 * (back - pictures).square().mean((1, 2, 3)).log10()
     rows = torch.stack([pictures[:12], back[:12]])

@@ -47,12 +47,6 @@ class WorldViews:
         return self.rgba[objects[:, None], views].float() / 255
 
 
-def over(rgba: Tensor, background: float | Tensor = GREY) -> Tensor:  # [..., 4, H, W] -> [..., 3, H, W]
-    """Pictures before a grey background, mixed as they are displayed."""
-    color, alpha = rgba.split([3, 1], dim=-3)
-    return color * alpha + background * (1 - alpha)
-
-
 def load(folder: Path, seeds: Iterable[int]) -> WorldViews:
     """The objects of those seeds; what is not in the folder yet is rendered and added to it."""
     rgba, labels = read_shards(folder, list(seeds), SHARD, _draw)

@@ -26,14 +26,15 @@ from ..evaluation.clip_score import clip_score
 from ..evaluation.pictures import GREY, with_mask
 from ..evaluation.silhouettes import outlines_agree
 from ..models.multiview_motion_unet import MultiViewMotionUNet
-from ..pipelines import views
+from ..pipelines import conditioning, orbits
 from ..pipelines.model import ViewsModel, load
 from ..pipelines.moving import consistency_of, pictures_of
 from ..pipelines.multiview_video import video_noise, video_of
 from ..shared.model_store import MOTION, STARTER
 from ..training.image_grid import write_sheet
+from ..training.images import over
 from . import clips
-from .dataset import FIRST_HELD_OUT_SEED, FOV_DEG, SIZE_PX, over
+from .dataset import FIRST_HELD_OUT_SEED, FOV_DEG, SIZE_PX
 from .judges import WorldClassifier, load_judge
 from .motion_judge import MotionClassifier
 from .motions import MOTION_SYNONYMS, STILL, make_clip, moving_prompt_for
@@ -93,7 +94,7 @@ def main(argv: list[str]) -> int:
     assert isinstance(model.unet, MultiViewMotionUNet)
     networks = variants(model.unet)
     table: dict[str, Any] = {}
-    cameras = views.view_cameras(model, model.settings.num_views)
+    cameras = orbits.view_cameras(model.settings, model.settings.num_views)
     for name in args.only or [TRUE, *networks]:
         if name == TRUE:
             made = (_true_clip(i, *what) for i, what in enumerate(asked))
@@ -165,7 +166,7 @@ def _generate(
     model: ViewsModel, name: str, prompt: str, i: int, cameras: Tensor
 ) -> Tensor:  # [V, F, 3, H, W]
     settings = model.settings
-    told = views.told_by_text(model, [prompt])
+    told = conditioning.told_by_text(model, [prompt])
     noise = video_noise(model, len(cameras), settings.num_frames, FIRST_SEED + i)
     together = 1 if name == NO_SIDES else len(cameras)
     consistency = consistency_of(model, len(cameras)) if name == AWARE else None
@@ -182,7 +183,7 @@ def _generate(
 def _true_clip(i: int, category: str, color: str, motion: str) -> Tensor:  # [V, F, 3, H, W]
     clip = make_clip(FIRST_HELD_OUT_SEED + FIRST_SEED + i, clips.FRAMES, category, color, motion)
     cameras = clips.cameras_of(0)
-    return over(torch.stack([render(s, cameras, FOV_DEG, SIZE_PX)[0] for s in clip.frames], dim=1))
+    return over(torch.stack([render(s, cameras, FOV_DEG, SIZE_PX)[0] for s in clip.frames], dim=1), GREY)
 
 
 @torch.no_grad()

@@ -14,12 +14,13 @@ from tqdm import tqdm
 
 from ..gaussians.fitting import fit, leaves_of
 from ..gaussians.fitting import render as render_cloud
-from ..pipelines import views
+from ..pipelines import conditioning, orbits, reconstruction, views
 from ..pipelines.generate import REFINING_STEPS
 from ..pipelines.model import ViewsModel, load
 from ..shared.model_store import STARTER
 from ..training.image_grid import write_sheet
-from .dataset import FIRST_HELD_OUT_SEED, FOV_DEG, SIZE_PX, over
+from ..training.images import over
+from .dataset import FIRST_HELD_OUT_SEED, FOV_DEG, GREY, SIZE_PX
 from .judges import WorldClassifier, load_judge
 from .sdf import render
 from .world import CATEGORIES, COLORS, make_object, prompt_for
@@ -55,7 +56,7 @@ def evaluate(weights: Path, seeds: int, three_d_aware: tuple[float, ...] | None,
     """
     model = load(weights)
     judge = load_judge(WorldClassifier, weights / "judge")
-    cameras = views.view_cameras(model, model.settings.num_views)
+    cameras = orbits.view_cameras(model.settings, model.settings.num_views)
     pairs = [(category, color) for category in CATEGORIES for color in COLORS]
     asked = pairs * seeds
     named: list[tuple[str, str]] = []
@@ -96,7 +97,7 @@ def _right(asked: list[tuple[str, str]], named: list[tuple[str, str]]) -> dict[s
 
 def _true_pictures(cameras: Tensor, i: int, category: str, color: str) -> Tensor:  # [1, V, 3, H, W]
     item = make_object(FIRST_HELD_OUT_SEED + FIRST_SEED + i, category, color)
-    return over(render(item.shape, cameras, FOV_DEG, SIZE_PX)[0])[None]
+    return over(render(item.shape, cameras, FOV_DEG, SIZE_PX)[0], GREY)[None]
 
 
 def _generate(
@@ -115,7 +116,13 @@ def _generate(
     )
     aware = settings.three_d_aware if three_d_aware is None else three_d_aware
     latents = views.denoise(
-        model, views.told_by_text(model, prompts), noise, cameras, settings.steps, settings.guidance, aware
+        model,
+        conditioning.told_by_text(model, prompts),
+        noise,
+        cameras,
+        settings.steps,
+        settings.guidance,
+        aware,
     )
     return model.decode(latents.transpose(1, 2).flatten(0, 1)).unflatten(0, (len(prompts), -1))
 
@@ -123,10 +130,10 @@ def _generate(
 def _splat_quality(model: ViewsModel, images: Tensor, cameras: Tensor) -> tuple[float, float]:
     """PSNR over all views, in dB, of the reconstructor's splats and of the refined ones."""
     settings = model.settings
-    gaussians = views.views_to_gaussians(model, images[None], cameras)
-    cloud = views.cloud_of(gaussians)
+    gaussians = reconstruction.views_to_gaussians(model, images[None], cameras)
+    cloud = reconstruction.cloud_of(gaussians)
     with torch.enable_grad():
-        pictures = views.cut_out(model, images, gaussians, cameras)
+        pictures = reconstruction.cut_out(model, images, gaussians, cameras)
         better = fit(cloud, pictures, cameras, settings.fov_deg, steps=REFINING_STEPS)
     grey = torch.full((len(cameras), 3), settings.rendering.background)
     height, width = images.shape[-2:]

@@ -24,16 +24,18 @@ from tqdm import tqdm
 from transformers import CLIPTextModel, PreTrainedTokenizerFast
 
 from ..models.multiview_motion_unet import MultiViewMotionUNet
+from ..pipelines.conditioning import told_by_text
 from ..pipelines.model import load
 from ..pipelines.moving import pictures_of
 from ..pipelines.multiview_video import video_noise, video_of
-from ..pipelines.views import told_by_text, view_cameras
+from ..pipelines.orbits import view_cameras
 from ..shared.model_store import MOTION, STARTER
 from ..training import moving
 from ..training.image_grid import write_sheet
+from ..training.images import over
 from ..training.loop import Batch, Plan
 from ..training.text import make_text_encoder, make_tokenizer, tokens_of
-from . import clips, dataset, recipe
+from . import clips, dataset, motion_data, recipe
 from .motion_judge import MotionClassifier
 from .motions import MOTION_SYNONYMS, motion_vocabulary
 from .world import vocabulary
@@ -106,7 +108,7 @@ class Recipe:
             self.starter.settings,
             num_views=clips.SIDES,
             num_frames=clips.FRAMES,
-            shared_noise=moving.SHARED_NOISE,
+            shared_noise=motion_data.SHARED_NOISE,
             words=tuple(sorted({*self.starter.settings.words, *motion_vocabulary()})),
         )
 
@@ -122,7 +124,7 @@ class Recipe:
             parts = []
             with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
                 for rgba in tqdm(world.rgba.flatten(0, 2).split(64), "encoding", unit="batch"):
-                    parts.append(self.starter.encode(dataset.over(rgba.float() / 255)).half())
+                    parts.append(self.starter.encode(over(rgba.float() / 255, dataset.GREY)).half())
             latents = torch.cat(parts).unflatten(0, world.rgba.shape[:3])
             dataset.save_whole(
                 {"latents": latents, "cameras": world.cameras},
@@ -141,9 +143,9 @@ class Recipe:
             unseen = self._clips(first + 200, UNSEEN)
             self._train(
                 stage,
-                moving.MotionClassifierObjective(self.judge),
-                lambda generator, size: moving.classifier_batch_of(unseen, self.judge, generator, size),
-                lambda path: moving.show_classifier(self.judge, self._clips(first, HELD_OUT), path),
+                motion_data.MotionClassifierObjective(self.judge),
+                lambda generator, size: motion_data.classifier_batch_of(unseen, self.judge, generator, size),
+                lambda path: motion_data.show_classifier(self.judge, self._clips(first, HELD_OUT), path),
             )
             return
         kind = STAGES[stage]
@@ -153,7 +155,9 @@ class Recipe:
         self._train(
             stage,
             moving.MovingObjective(self.network, self.text_encoder, self.settings.schedule, kind),
-            lambda generator, size: moving.batch_of(latents, cameras, tokens, nothing, kind, generator, size),
+            lambda generator, size: motion_data.batch_of(
+                latents, cameras, tokens, nothing, kind, generator, size
+            ),
             (lambda path: self._show(path, clips.FRAMES if kind.moving else 1)) if kind.sides else None,
         )
 
@@ -176,7 +180,7 @@ class Recipe:
             text_encoder=self.text_encoder,
             unet=self.network,
         )
-        cameras = view_cameras(model, self.settings.num_views)
+        cameras = view_cameras(model.settings, self.settings.num_views)
         rows = []
         for seed, prompt in enumerate(PROMPTS):
             noise = video_noise(model, len(cameras), frames, seed)

@@ -23,15 +23,17 @@ from tqdm import tqdm
 
 from ..models.lgm import LGM
 from ..models.videomv_unet import VideoMVUNet
-from ..pipelines import schedules, views
-from ..pipelines.model import ModelSettings, ViewsModel
+from ..pipelines import conditioning, orbits, reconstruction, schedules, views
+from ..pipelines.model import ViewsModel
+from ..pipelines.settings import ModelSettings
 from ..pipelines.three_d_aware import SplatRendering, render
 from ..shared.model_store import STARTER
 from ..training import denoiser, reconstructor
 from ..training.image_grid import write_sheet
+from ..training.images import over
 from ..training.loop import Batch, Plan
 from ..training.text import make_text_encoder, make_tokenizer, tokens_of
-from . import autoencoder, clips, dataset, recipe, train_judge
+from . import autoencoder, clips, dataset, recipe, reconstructor_data, train_judge
 from .judges import WorldClassifier
 from .world import CATEGORIES, COLOR_SYNONYMS, COLORS, SYNONYMS, vocabulary, words_of
 
@@ -70,7 +72,7 @@ SETTINGS = ModelSettings(
     steps=25,
     guidance=3.0,
     three_d_aware=(0.4, 0.6, 0.8),
-    input_views=len(reconstructor.INPUT_VIEWS),
+    input_views=len(reconstructor_data.INPUT_VIEWS),
     rendering=SplatRendering(dataset.FOV_DEG, dataset.SIZE_PX, dataset.GREY, "linear"),
     words=tuple(sorted(words_of(SYNONYMS) | words_of(COLOR_SYNONYMS))),
 )
@@ -149,7 +151,7 @@ class Recipe:
             with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
                 for rgba in tqdm(self.world.rgba.flatten(0, 1).split(64), "encoding", unit="batch"):
                     parts.append(
-                        autoencoder.encode(self.autoencoder, dataset.over(rgba.float() / 255)).float()
+                        autoencoder.encode(self.autoencoder, over(rgba.float() / 255, dataset.GREY)).float()
                     )
             dataset.save_whole({"latents": torch.cat(parts)}, path)
         latents = load_file(path)["latents"]
@@ -210,12 +212,16 @@ class Recipe:
 
     def _train_reconstructor(self, stage: str) -> None:
         seen = self._half_denoised if stage.endswith("half-denoised views") else None
-        shown = reconstructor.batch_of(self.held_out, torch.Generator().manual_seed(1), 16)
+        shown = reconstructor_data.batch_of(self.held_out, torch.Generator().manual_seed(1), 16)
         self._train(
             stage,
-            reconstructor.ReconstructorObjective(self.reconstructor),
-            lambda generator, size: reconstructor.batch_of(self.world, generator, size, seen),
-            lambda path: reconstructor.show(self.reconstructor, shown, path),
+            reconstructor.ReconstructorObjective(
+                self.reconstructor, dataset.FOV_DEG, "linear", reconstructor_data.INPUT_VIEWS
+            ),
+            lambda generator, size: reconstructor_data.batch_of(self.world, generator, size, seen),
+            lambda path: reconstructor.show(
+                self.reconstructor, shown, path, SETTINGS.rendering, reconstructor_data.INPUT_VIEWS
+            ),
         )
 
     def _train(
@@ -255,14 +261,16 @@ class Recipe:
     def _show_views(self, path: Path) -> float:
         """Writes generated views of some prompts; returns the PSNR of their reconstruction, in dB."""
         model = self.model
-        cameras = views.view_cameras(model, SETTINGS.num_views)
+        cameras = orbits.view_cameras(model.settings, SETTINGS.num_views)
         noise = torch.cat([views.starting_noise(model, len(cameras), seed) for seed in range(len(PROMPTS))])
         latents = views.denoise(
-            model, views.told_by_text(model, list(PROMPTS)), noise, cameras, 20, SETTINGS.guidance, ()
+            model, conditioning.told_by_text(model, list(PROMPTS)), noise, cameras, 20, SETTINGS.guidance, ()
         )
         pictures = model.decode(latents.transpose(1, 2).flatten(0, 1)).unflatten(0, (len(PROMPTS), -1))
         write_sheet(path, pictures)
-        rendered, _ = render(views.views_to_gaussians(model, pictures, cameras), cameras, SETTINGS.rendering)
+        rendered, _ = render(
+            reconstruction.views_to_gaussians(model, pictures, cameras), cameras, SETTINGS.rendering
+        )
         return -10 * (rendered - pictures).square().mean().log10().item()
 
     def write(self, folder: Path) -> None:

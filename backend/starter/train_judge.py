@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..training.image_grid import write_sheet
+from ..training.images import over
 from ..training.loop import Batch
-from .dataset import WorldViews, over
+from .dataset import GREY, WorldViews
 from .judges import WorldClassifier
 
 
@@ -30,7 +31,7 @@ def batch_of(world: WorldViews, judge: WorldClassifier, generator: torch.Generat
     """Random pictures; half of them blurred, all of them noisy, so that details alone decide nothing."""
     count, views = world.rgba.shape[:2]
     objects = torch.randint(count, (size,), generator=generator)
-    images = over(world.pictures(objects, torch.randint(views, (size, 1), generator=generator)))[:, 0]
+    images = over(world.pictures(objects, torch.randint(views, (size, 1), generator=generator)), GREY)[:, 0]
     small = F.interpolate(images[: size // 2], scale_factor=0.5, mode="area")
     images[: size // 2] = F.interpolate(small, images.shape[-2:], mode="bilinear")
     images = images + 0.04 * torch.rand((), generator=generator) * torch.randn(
@@ -45,7 +46,7 @@ def batch_of(world: WorldViews, judge: WorldClassifier, generator: torch.Generat
 
 def show(judge: WorldClassifier, world: WorldViews, path: Path) -> float:
     """Writes the pictures that it got wrong; returns the part of single views it names right in full."""
-    images = over(world.rgba[:, ::4].float() / 255)
+    images = over(world.rgba[:, ::4].float() / 255, GREY)
     truth = [
         pair for pair in zip(world.categories, world.colors, strict=True) for _ in range(images.shape[1])
     ]

@@ -24,7 +24,7 @@ from torch import nn
 from ..job import check_output
 from ..pipelines import plan as running
 from ..pipelines.model import ViewsModel, load
-from ..shared import model_store
+from ..shared import manifests, model_store
 from ..shared.manifests import sha256
 from ..shared.protocol import DioramaError
 from .loop import Batch, Plan, train
@@ -32,7 +32,7 @@ from .loop import Batch, Plan, train
 MADE = "training.json"  # what a result was made by; in the work folder, what a run is
 SEED = 0
 IMAGES_AT_ONCE = 8  # through the autoencoder, which needs more memory for a picture than all else
-_NOT_COPIED = (model_store.MANIFEST, MADE, "evaluation.json")  # true of the model that was begun with only
+_NOT_COPIED = (manifests.MANIFEST, MADE, "evaluation.json")  # true of the model that was begun with only
 
 
 @dataclass(frozen=True)
@@ -173,8 +173,8 @@ def carry_out(
         with _unfinished(run.out) as folder:
             write(folder)
             (folder / MADE).write_text(json.dumps(made, indent=1) + "\n", "utf-8")
-            if (run.model / model_store.MANIFEST).is_file() and (folder / model_store.SETTINGS).is_file():
-                model_store.seal(folder, model_store.read_manifest(run.model)["model"])
+            if (run.model / manifests.MANIFEST).is_file() and (folder / model_store.SETTINGS).is_file():
+                manifests.seal(folder, manifests.read_manifest(run.model)["model"])
 
 
 def copy_with(run: Run, part: str, network: Any, folder: Path) -> None:

@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
 from ..cameras import at_unit_distance
 from ..models.multiview_motion_unet import MultiViewMotionUNet
-from ..pipelines.schedules import mixed_noise, wanted_prediction
-from ..starter.clips import WorldClips
-from ..starter.dataset import over
-from ..starter.motion_judge import MotionClassifier
-from .denoiser import CAPTION_DROPOUT
-from .image_grid import write_sheet
-from .loop import Batch
+from ..pipelines.schedules import wanted_prediction
 
-SHIFT = 3.0  # of the timesteps that clips are noised by
 ALONE = 0.25  # of the samples that the model of sides learns from are single images
-SHARED_NOISE = 0.5  # of its variance, between the frames of a clip
 
 
 @dataclass(frozen=True)
@@ -120,87 +110,3 @@ class MovingObjective(nn.Module):
     def _predict(self, noisy: Tensor, timesteps: Tensor, told: Tensor, cameras: Tensor | None) -> Tensor:
         prediction: Tensor = self.network(noisy, timesteps, told, cameras, motion=self.stage.moving)
         return prediction
-
-
-def batch_of(
-    latents: Tensor,  # [N, V, F, C, h, w] of every clip
-    cameras: Tensor,  # [N, V, 4, 4]
-    tokens: Tensor,  # [N, L] of the captions
-    no_tokens: Tensor,  # [L] of no caption
-    stage: Stage,
-    generator: torch.Generator,
-    size: int,
-) -> Batch:
-    """Random clips: all sides or one, all frames or one."""
-    count, views, frames = latents.shape[:3]
-
-    def drawn(limit: int, all_of_them: bool) -> Tensor:  # [size, limit or 1]
-        if all_of_them:
-            return torch.arange(limit).expand(size, -1)
-        return torch.randint(limit, (size, 1), generator=generator)
-
-    clips = torch.randint(count, (size,), generator=generator)
-    seen, shown = drawn(views, stage.sides), drawn(frames, stage.moving)
-    chosen = latents[clips[:, None, None], seen[:, :, None], shown[:, None]].float()
-    dropped = torch.rand(size, 1, generator=generator) < CAPTION_DROPOUT
-    return {
-        "latents": chosen,
-        "tokens": torch.where(dropped, no_tokens, tokens[clips]),
-        "cameras": cameras[clips[:, None], seen],
-        "noise": mixed_noise(
-            torch.randn(chosen[:, :, :1].shape, generator=generator),
-            torch.randn(chosen.shape, generator=generator),
-            SHARED_NOISE,
-        ),
-        "timesteps": _timesteps(size, stage.moving, generator),
-    }
-
-
-def _timesteps(size: int, moving: bool, generator: torch.Generator) -> Tensor:  # [size] of 0..999
-    """Random strengths of noise. How frames belong together is decided where it is strong.
-
-    Source: the shift of timesteps of Stable Diffusion 3 (arXiv 2403.03206, equation 23).
-    """
-    uniform = torch.rand(size, generator=generator)
-    shift = SHIFT if moving else 1
-    shifted = 1000 * shift * uniform / (1 + (shift - 1) * uniform)
-    return shifted.long().clamp_max(999)  # rounding can reach 1000
-
-
-class MotionClassifierObjective(nn.Module):
-    """The motion's name is right, also in clips that are a little soft or noisy."""
-
-    def __init__(self, classifier: MotionClassifier) -> None:
-        super().__init__()
-        self.classifier = classifier
-
-    def forward(self, clips: Tensor, motion: Tensor) -> Tensor:
-        return F.cross_entropy(self.classifier(clips).float(), motion)
-
-
-def classifier_batch_of(
-    world: WorldClips, judge: MotionClassifier, generator: torch.Generator, size: int
-) -> Batch:
-    """Random clips of one view, all of them noisy."""
-    count, views = world.rgba.shape[:2]
-    chosen = torch.randint(count, (size,), generator=generator)
-    seen = torch.randint(views, (size,), generator=generator)
-    clips = over(world.rgba[chosen, seen].float() / 255)
-    strength = 0.05 * torch.rand((size, 1, 1, 1, 1), generator=generator)
-    clips = clips + strength * torch.randn(clips.shape, generator=generator)
-    names = judge.config.motions
-    return {"clips": clips, "motion": torch.tensor([names.index(world.motions[i]) for i in chosen])}
-
-
-def show_classifier(judge: MotionClassifier, world: WorldClips, path: Path) -> float:
-    """Writes clips that it got wrong; returns the part of single views whose motion it names right."""
-    right, wrong = 0, []
-    for rgba, motion in zip(world.rgba, world.motions, strict=True):
-        clips = over(rgba.float() / 255)  # [V, F, 3, H, W]
-        for clip, name in zip(clips, judge.name(clips[:, None]), strict=True):
-            right += name == motion
-            if name != motion:
-                wrong.append(clip)
-    if wrong:
-        write_sheet(path, torch.stack(wrong[:12]))
-    return right / (world.rgba.shape[0] * world.rgba.shape[1])

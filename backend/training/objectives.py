@@ -17,8 +17,8 @@ from ..models.checkpoints import read_checkpoint
 from ..models.multiview_motion_unet import MultiViewMotionUNet
 from ..models.videomv_unet import VideoMVImageUNet
 from ..pipelines.model import ViewsModel
-from ..starter.dataset import over
 from .denoiser import DenoiserObjective, Stage
+from .images import over
 from .loop import Batch
 from .moving import ALIGNMENT, MovingObjective
 from .objaverse import GREY, WHITE

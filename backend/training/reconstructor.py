@@ -15,12 +15,9 @@ from ..gaussians.color import linear_to_srgb, srgb_to_linear
 from ..models.lgm import LGM
 from ..pipelines.schedules import x0_from_prediction
 from ..pipelines.three_d_aware import SplatRendering, reconstruct, render
-from ..starter.dataset import FOV_DEG, GREY, WorldViews, over
 from .image_grid import write_sheet
+from .images import over
 from .loop import Batch
-
-INPUT_VIEWS = (0, 1, 2, 3)  # of the cameras of a batch; after them come those that are compared
-COMPARED_VIEWS = 6
 
 
 class ReconstructorObjective(nn.Module):
@@ -38,9 +35,9 @@ class ReconstructorObjective(nn.Module):
     def __init__(
         self,
         reconstructor: LGM,
-        fov_deg: float = FOV_DEG,
-        blending: Literal["linear", "display"] = "linear",
-        input_views: tuple[int, ...] = INPUT_VIEWS,
+        fov_deg: float,
+        blending: Literal["linear", "display"],
+        input_views: tuple[int, ...],
         likeness: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__()
@@ -99,45 +96,18 @@ def half_denoised(
     return torch.cat([x0_from_prediction(scheduler, some, t, at) for some, t, at in samples])
 
 
-def batch_of(
-    world: WorldViews,
-    generator: torch.Generator,
-    size: int,
-    seen: Callable[[Tensor, Tensor, torch.Generator], Tensor] | None = None,
-) -> Batch:
-    """Random objects, from four cameras a quarter turn apart and from others to compare.
-
-    Args:
-        seen: what the reconstructor sees of objects [B] from views [B, 4], [B, 4, 3, H, W]; true pictures
-            if not given.
-    """
-    count, views = world.rgba.shape[:2]
-    objects = torch.randint(count, (size,), generator=generator)
-    first = torch.randint(views, (size, 1), generator=generator)
-    inputs = (first + torch.arange(0, views, views // len(INPUT_VIEWS))) % views
-    compared = torch.rand(size, views, generator=generator).argsort(1)[:, :COMPARED_VIEWS]
-    return {
-        "images": seen(objects, inputs, generator) if seen else over(world.pictures(objects, inputs)),
-        "targets": world.pictures(objects, compared),
-        "cameras": world.cameras[torch.cat([inputs, compared], 1)],
-        "background": torch.rand((), generator=generator),
-    }
-
-
 def show(
     reconstructor: LGM,
     batch: Batch,
     path: Path,
-    rendering: SplatRendering | None = None,
-    input_views: tuple[int, ...] = INPUT_VIEWS,
+    rendering: SplatRendering,
+    input_views: tuple[int, ...],
 ) -> float:
     """Writes true pictures above those of the Gaussians; returns the PSNR over all of the batch, in dB.
 
     Args:
-        rendering: the starter's if not given.
         input_views: which of the batch's cameras saw the images; those that follow them are compared.
     """
-    rendering = rendering or SplatRendering(FOV_DEG, batch["targets"].shape[-1], GREY, "linear")
     gaussians = reconstruct(batch["images"], batch["cameras"], input_views, reconstructor, rendering.fov_deg)
     cameras = reconstruction_cameras(batch["cameras"])[:, max(input_views) + 1 :]
     colors, _ = render(gaussians, cameras, rendering)

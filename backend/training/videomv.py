@@ -23,11 +23,12 @@ from torch import Tensor, nn
 from ..install.converters import videomv_unet
 from ..models.checkpoints import load_strictly, read_checkpoint
 from ..models.videomv_unet import VideoMVImageUNet, VideoMVUNet
-from ..pipelines import views
+from ..pipelines import conditioning, reconstruction, views
+from ..pipelines.conditioning import with_suffix
 from ..pipelines.latents import latent_size
-from ..pipelines.model import ModelSettings, ViewsModel
+from ..pipelines.model import ViewsModel
+from ..pipelines.settings import ModelSettings
 from ..pipelines.three_d_aware import render
-from ..pipelines.views import with_suffix
 from ..shared.protocol import DioramaError
 from . import full_size, image_grid, objaverse, reconstructor
 from .denoiser import CAPTION_DROPOUT
@@ -214,15 +215,15 @@ def show_views(model: ViewsModel, objects: Objects, path: Path) -> float:
         for number, item in enumerate(objects.items[:SHOWN]):
             if objects.told_by_image:
                 picture = objaverse.load(item, settings.size_px, [0]).rgba[0, 0].float() / 255
-                told = views.told_by_image(model, picture)
+                told = conditioning.told_by_image(model, picture)
             else:
-                told = views.told_by_text(model, [item.caption])
+                told = conditioning.told_by_text(model, [item.caption])
             noise = views.starting_noise(model, len(item.cameras), number)
             steps = min(STEPS_SHOWN, settings.steps)
             cameras = item.cameras.to(model.device)
             latents = views.denoise(model, told, noise, cameras, steps, settings.guidance, ())[0]
             pictures = model.decode(latents.transpose(0, 1))[None]
-            gaussians = views.views_to_gaussians(model, pictures, cameras)
+            gaussians = reconstruction.views_to_gaussians(model, pictures, cameras)
             small = dataclasses.replace(settings.rendering, size_px=settings.size_px)
             rows.append(pictures[0])
             rendered.append(render(gaussians, cameras, small)[0][0])

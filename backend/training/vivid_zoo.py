@@ -18,11 +18,12 @@ from torch import Tensor
 
 from ..models.alignment import save_alignment
 from ..models.multiview_motion_unet import MultiViewMotionUNet
+from ..pipelines.conditioning import told_by_text, with_suffix
 from ..pipelines.latents import latent_size
-from ..pipelines.model import ModelSettings, ViewsModel
+from ..pipelines.model import ViewsModel
 from ..pipelines.moving import pictures_of
 from ..pipelines.multiview_video import video_of
-from ..pipelines.views import told_by_text, with_suffix
+from ..pipelines.settings import ModelSettings
 from ..shared.protocol import DioramaError
 from . import full_size, objaverse
 from .denoiser import CAPTION_DROPOUT

@@ -30,11 +30,13 @@ from backend.install.published_settings import SETTINGS
 from backend.models.deepcache import DeepFeatures
 from backend.models.multiview_motion_unet import MultiViewMotionUNet
 from backend.models.videomv_unet import VideoMVUNet
-from backend.pipelines import multiview_video, views
+from backend.pipelines import conditioning, multiview_video, orbits, reconstruction, views
 from backend.pipelines.fast import FastDenoising, whole_steps
-from backend.pipelines.model import ModelSettings, ViewsModel, load
+from backend.pipelines.memory import plans
+from backend.pipelines.model import ViewsModel, load
 from backend.pipelines.moving import consistency_of
-from backend.pipelines.plan import CPU, Plan, plans
+from backend.pipelines.plan import CPU, Plan
+from backend.pipelines.settings import ModelSettings
 from backend.pipelines.three_d_aware import Refined, render
 from backend.shared.model_store import MOTION, STARTER
 from backend.starter.judges import WorldClassifier, load_judge
@@ -150,7 +152,7 @@ def quality(folder: Path, objects: int, device: torch.device) -> dict[str, Any]:
     """
     model = load(folder, Plan(device))
     judge = load_judge(WorldClassifier, STARTER / "judge").to(device)
-    cameras = views.view_cameras(model, model.settings.num_views).to(device)
+    cameras = orbits.view_cameras(model.settings, model.settings.num_views).to(device)
     pairs = [(category, list(COLORS)[i % len(COLORS)]) for i, category in enumerate(CATEGORIES)][:objects]
     rows = []
     for i, (category, color) in enumerate(pairs):
@@ -159,7 +161,7 @@ def quality(folder: Path, objects: int, device: torch.device) -> dict[str, Any]:
             began = now(device)
             pictures = _generate(model, category, color, FIRST_SEED + i, cameras, fast)  # [F, V, 3, H, W]
             seconds = now(device) - began
-            gaussians = views.views_to_gaussians(model, pictures, cameras)
+            gaussians = reconstruction.views_to_gaussians(model, pictures, cameras)
             shown, _ = render(gaussians, cameras, model.settings.rendering)
             right = judge.name(pictures.flatten(0, 1)[None])[0][0] == category
             made[way] = pictures, seconds, psnr(shown.flatten(0, 1), pictures.flatten(0, 1)), right
@@ -191,15 +193,15 @@ def _generate(
 ) -> Tensor:  # [F, V, 3, H, W]
     settings, count = model.settings, len(cameras)
     if settings.num_frames == 1:
-        told = views.told_by_text(model, [prompt_for(category, color)])
+        told = conditioning.told_by_text(model, [prompt_for(category, color)])
         noise = views.starting_noise(model, count, seed)
         latents = views.denoise(
             model, told, noise, cameras, settings.steps, settings.guidance, settings.three_d_aware, fast=fast
         )
         return model.decode(latents[0].transpose(0, 1))[None]
-    nothing, told_ = views.told_by_text(model, [moving_prompt_for(category, color, "turning")]).context.chunk(
-        2
-    )
+    nothing, told_ = conditioning.told_by_text(
+        model, [moving_prompt_for(category, color, "turning")]
+    ).context.chunk(2)
     noise = multiview_video.video_noise(model, count, settings.num_frames, seed)
     latents = multiview_video.text_to_video(
         model.unet, told_, nothing, noise, cameras, settings.steps, settings.guidance,
@@ -231,7 +233,7 @@ def denoise(loop: Loop, plan: Plan, fast: FastDenoising | None) -> None:
     settings, noise = loop.settings, noisy[:1].float()
     nobody: Any = None  # the other networks have nothing to do
     model = ViewsModel(settings, nobody, nobody, loop.net, nobody, nobody, plan=plan)
-    cameras = views.view_cameras(model, settings.num_views)
+    cameras = orbits.view_cameras(model.settings, settings.num_views)
     with ExitStack() as stack:
         if settings.num_frames > 1:
             stack.enter_context(patch.object(multiview_video, "one_object_per_frame", lambda x0, *_: x0))
@@ -246,8 +248,9 @@ def denoise(loop: Loop, plan: Plan, fast: FastDenoising | None) -> None:
             )
             if isinstance(loop.net, MultiViewMotionUNet):
                 noise = noise[:, :, 0].transpose(1, 2)  # [B, C, V, h, w]
+            both = conditioning.Conditioning(context, told)
             views.denoise(
-                model, views.Conditioning(context, told), noise, cameras, settings.steps, settings.guidance,
+                model, both, noise, cameras, settings.steps, settings.guidance,
                 settings.three_d_aware, fast=fast,
             )  # fmt: skip
 

@@ -13,6 +13,7 @@ import bpy
 import pytest
 
 import build_addon
+from backend.shared.manifests import seal
 
 
 class Layout:
@@ -66,7 +67,7 @@ def install_small(diorama: ModuleType, models: Path) -> Path:
     folder = models / "mvdream-lgm"
     (folder / "unet").mkdir(parents=True)
     (folder / "unet" / "config.json").write_text('{"small": true}')
-    diorama.host.model_store.seal(folder, "mvdream-lgm")
+    seal(folder, "mvdream-lgm")
     bpy.ops.diorama.model_refresh()
     return folder
 

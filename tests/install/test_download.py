@@ -20,7 +20,7 @@ from backend.install import install, published
 from backend.install.download import fetch
 from backend.shared import model_store
 from backend.shared.catalogue import MODELS
-from backend.shared.model_files import checked_mark, downloaded_files
+from backend.shared.model_store import checked_mark, downloaded_files
 from backend.shared.progress import Progress
 from backend.shared.protocol import DioramaError
 from tests.install import published_models

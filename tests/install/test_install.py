@@ -28,8 +28,8 @@ from backend.models.lgm import LGM
 from backend.models.multiview_motion_unet import MultiViewMotionUNet
 from backend.models.videomv_unet import VideoMVImageUNet, VideoMVUNet
 from backend.pipelines import generate, moving
-from backend.pipelines.model import read_settings
-from backend.shared import asset, model_store, ply
+from backend.pipelines.settings import read_settings
+from backend.shared import asset, manifests, model_store, ply
 from backend.shared.catalogue import MODELS
 from backend.shared.manifests import sha256
 from backend.shared.progress import Progress
@@ -146,7 +146,7 @@ def test_installed_model_makes_an_asset_that_moves(
     large = read_settings(tmp_path / name)
     rendering = dataclasses.replace(large.rendering, size_px=128)
     dataclasses.replace(large, size_px=64, rendering=rendering).write(tmp_path / name)
-    model_store.seal(tmp_path / name, name)
+    manifests.seal(tmp_path / name, name)
     monkeypatch.setenv("DIORAMA_MODELS", str(tmp_path))
     monkeypatch.setattr(moving, "track", partial(moving.track, effort=Effort(2, 1, 1, 1, 1)))
     request = GenerationRequest("ab a", model=name, steps=1, frames=2)
@@ -179,7 +179,7 @@ def test_weights_arrive_under_the_names_that_they_belong_to(files: dict[str, Pat
 
 
 def test_manifest_records_what_the_model_was_made_from(files: dict[str, Path], root: Path) -> None:
-    sources = model_store.read_manifest(root / "mvdream-lgm")["sources"]
+    sources = manifests.read_manifest(root / "mvdream-lgm")["sources"]
     lgm = files["mvdream-lgm"] / "model_fp16_fixrot.safetensors"
     assert sources[lgm.name] == {"size": lgm.stat().st_size, "sha256": sha256(lgm)}
     assert set(sources) == {

@@ -9,7 +9,8 @@ import torch
 
 from backend.models.videomv_unet import VideoMVImageUNet, VideoMVUNet
 from backend.pipelines import schedules
-from backend.pipelines.model import ModelSettings, ViewsModel
+from backend.pipelines.model import ViewsModel
+from backend.pipelines.settings import ModelSettings
 from backend.pipelines.three_d_aware import SplatRendering
 from backend.training.text import make_text_encoder, make_tokenizer
 from tests import tiny

@@ -16,9 +16,10 @@ from torch import Tensor
 
 from backend.gaussians.tracking import Effort
 from backend.install.published_settings import SETTINGS
-from backend.pipelines import animating, generate, image_source, moving, schedules, views
-from backend.pipelines.model import ModelSettings, ViewsModel
+from backend.pipelines import animating, generate, image_source, moving, orbits, schedules
+from backend.pipelines.model import ViewsModel
 from backend.pipelines.multiview_video import text_to_video
+from backend.pipelines.settings import ModelSettings
 from backend.shared import asset
 from backend.shared.model_store import STARTER
 from backend.shared.ply import read_ply
@@ -33,7 +34,7 @@ REQUEST = GenerationRequest("a red car", "animate3d", seed=4)
 def use(monkeypatch: pytest.MonkeyPatch):
     """Puts a tiny model in place of those on disk."""
     monkeypatch.setattr(generate, "require", lambda name: STARTER)
-    return lambda model: monkeypatch.setattr(generate, "_loaded", lambda folder, plan: model)
+    return lambda model: monkeypatch.setattr(generate, "loaded", lambda folder, plan: model)
 
 
 @torch.no_grad()
@@ -49,7 +50,7 @@ def animated(
 
     handle = model.unet.register_forward_pre_hook(listen, with_kwargs=True)
     try:
-        cameras = views.view_cameras(model, model.settings.num_views)
+        cameras = orbits.view_cameras(model.settings, model.settings.num_views)
         return animating.animate(model, request, cameras, progress or Progress(), lambda *_: None), calls
     finally:
         handle.remove()
@@ -225,7 +226,7 @@ def test_more_frames_than_the_model_knows_are_refused_before_the_first_is_made(t
 
 @torch.no_grad()
 def test_a_given_first_frame_is_the_first_frame(tiny_animating_model):
-    cameras = views.view_cameras(tiny_animating_model, 4)
+    cameras = orbits.view_cameras(tiny_animating_model.settings, 4)
     words = torch.randn(2, 1, 5, 32, generator=torch.Generator().manual_seed(1))
     noise = torch.randn(1, 4, 3, 4, 8, 8, generator=torch.Generator().manual_seed(2))
     first = torch.randn(1, 4, 4, 8, 8, generator=torch.Generator().manual_seed(3))

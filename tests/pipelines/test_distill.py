@@ -14,7 +14,7 @@ from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor
 
 from backend.cameras import orbit, turned
-from backend.pipelines import distill, generate, views
+from backend.pipelines import conditioning, distill, generate, model_cache, orbits, views
 from backend.pipelines.model import ViewsModel, load
 from backend.pipelines.offload import offload
 from backend.pipelines.plan import Plan
@@ -33,7 +33,7 @@ def starter() -> ViewsModel:
 @pytest.fixture
 def out(tmp_path: Path, tiny_model: ViewsModel, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The asset folder, which whoever runs the job has made; the model is a tiny one."""
-    monkeypatch.setattr(generate, "_loaded", lambda folder, plan: tiny_model)
+    monkeypatch.setattr(generate, "loaded", lambda folder, plan: tiny_model)
     (tmp_path / "asset").mkdir()
     return tmp_path / "asset"
 
@@ -41,8 +41,8 @@ def out(tmp_path: Path, tiny_model: ViewsModel, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("timestep", [20, 500, 980])
 def test_gradient_is_that_of_score_distillation(tiny_model: ViewsModel, timestep: int) -> None:
     """Equation 3 of DreamFusion: w(t) (predicted noise - noise) dx/dtheta, here with w = sigma / alpha."""
-    cameras, guidance = views.view_cameras(tiny_model, 4), 3.0
-    told = views.told_by_text(tiny_model, ["a red car"])
+    cameras, guidance = orbits.view_cameras(tiny_model.settings, 4), 3.0
+    told = conditioning.told_by_text(tiny_model, ["a red car"])
     scheduler = DDIMScheduler(**tiny_model.settings.schedule)
     generator = torch.Generator().manual_seed(1)
     theta = torch.rand(4, 3, 32, 32, generator=generator, requires_grad=True)
@@ -102,8 +102,8 @@ def _signal_and_noise(scheduler: DDIMScheduler, timestep: int) -> tuple[float, f
 
 
 def test_rescaling_takes_back_the_contrast_of_guidance(tiny_model: ViewsModel) -> None:
-    cameras = views.view_cameras(tiny_model, 4)
-    told = views.told_by_text(tiny_model, ["a red car"])
+    cameras = orbits.view_cameras(tiny_model.settings, 4)
+    told = conditioning.told_by_text(tiny_model, ["a red car"])
     scheduler = DDIMScheduler(**tiny_model.settings.schedule)
     generator = torch.Generator().manual_seed(1)
     latents, noise = (torch.randn(1, 4, 4, 8, 8, generator=generator) for _ in range(2))
@@ -126,15 +126,15 @@ def test_turned_orbit_is_one_that_starts_elsewhere() -> None:
 @torch.no_grad()
 def drawn(model: ViewsModel, prompt: str, cameras: Tensor) -> Tensor:
     """What the model draws, less the grey behind it: [V, 3, H, W]."""
-    told, noise = views.told_by_text(model, [prompt]), views.starting_noise(model, len(cameras), 1)
+    told, noise = conditioning.told_by_text(model, [prompt]), views.starting_noise(model, len(cameras), 1)
     latents = views.denoise(model, told, noise, cameras, 8, model.settings.guidance, ())
     return model.decode(latents[0].transpose(0, 1)) - model.settings.rendering.background
 
 
 def test_few_steps_lead_towards_what_the_model_draws(starter: ViewsModel, one_thread: None) -> None:
-    cameras = views.view_cameras(starter, 4)
+    cameras = orbits.view_cameras(starter.settings, 4)
     asked, other = (drawn(starter, prompt, cameras) for prompt in ("a red mushroom", "a blue car"))
-    told = views.told_by_text(starter, ["a red mushroom"])
+    told = conditioning.told_by_text(starter, ["a red mushroom"])
     cloud = distill.distill(starter, told, cameras, 40, starter.settings.guidance, seed=0)
     rgba = distill.views_of(starter, cloud, cameras)
     made = (rgba[:, :3] - starter.settings.rendering.background) * rgba[:, 3:]
@@ -166,12 +166,12 @@ def test_loaded_model_is_distilled_whether_it_has_made_views_before_or_not(
     for method in ("distill", "reconstruct", "distill"):
         request = GenerationRequest("a red car", method=method, views=4, steps=1)
         assert asset.read_asset(generate.generate(request, tmp_path / "asset", Progress())).request
-    generate.forget()
+    model_cache.forget()
 
 
 def test_same_seed_gives_the_same_splats(out: Path, tiny_model: ViewsModel, one_thread: None) -> None:
-    told = views.told_by_text(tiny_model, ["a red car"])
-    cameras = views.view_cameras(tiny_model, 4)
+    told = conditioning.told_by_text(tiny_model, ["a red car"])
+    cameras = orbits.view_cameras(tiny_model.settings, 4)
     one, again, other = (distill.distill(tiny_model, told, cameras, 3, 3.0, seed).means for seed in (4, 4, 5))
     assert (one == again).all()
     assert not (one == other).all()

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from backend import cameras
 from backend.models.deepcache import DeepFeatures
 from backend.models.multiview_motion_unet import MultiViewMotionUNet
-from backend.pipelines import views
+from backend.pipelines import conditioning, orbits, views
 from backend.pipelines.fast import FastDenoising, whole_steps
 from backend.pipelines.model import ViewsModel
 from backend.pipelines.multiview_video import text_to_video
@@ -35,12 +35,12 @@ def unet() -> MultiViewMotionUNet:
 def sample(model: ViewsModel, seed: int = 1, prompt: str = "a red mushroom", **options: Any) -> Tensor:
     if model.image_encoder:
         picture = torch.rand(4, 32, 32, generator=torch.Generator().manual_seed(5))
-        told = views.told_by_image(model, picture)
+        told = conditioning.told_by_image(model, picture)
     else:
-        told = views.told_by_text(model, [prompt])
+        told = conditioning.told_by_text(model, [prompt])
     noise = views.starting_noise(model, 4, seed)
     options = {"three_d_aware": ()} | options
-    return views.denoise(model, told, noise, views.view_cameras(model, 4), 6, 2.0, **options)
+    return views.denoise(model, told, noise, orbits.view_cameras(model.settings, 4), 6, 2.0, **options)
 
 
 def video(unet: MultiViewMotionUNet, **options: Any) -> Tensor:

@@ -15,8 +15,10 @@ from backend.install.published import NETWORKS
 from backend.install.published_settings import SETTINGS
 from backend.models.videomv_unet import VideoMVUNet
 from backend.pipelines import memory
-from backend.pipelines.model import ViewsModel, read_settings
-from backend.pipelines.plan import CPU, Plan, choose, plans
+from backend.pipelines.memory import choose, plans
+from backend.pipelines.model import ViewsModel
+from backend.pipelines.plan import CPU, Plan
+from backend.pipelines.settings import read_settings
 from backend.shared.catalogue import MODELS
 from backend.shared.model_store import STARTER
 from backend.shared.protocol import DioramaError

@@ -15,11 +15,12 @@ from torch import Tensor, nn
 
 from backend.models.multiview_motion_unet import MultiViewMotionUNet
 from backend.models.videomv_unet import VideoMVUNet
-from backend.pipelines import generate, views
+from backend.pipelines import conditioning, generate, model_cache, orbits, views
+from backend.pipelines.memory import plans
 from backend.pipelines.model import ViewsModel, load
 from backend.pipelines.moving import pictures_of
 from backend.pipelines.offload import offload
-from backend.pipelines.plan import CPU, Plan, plans
+from backend.pipelines.plan import CPU, Plan
 from backend.shared.model_store import STARTER
 from backend.shared.progress import Progress
 from backend.shared.protocol import DioramaError
@@ -35,8 +36,8 @@ def starter() -> ViewsModel:
 
 @torch.inference_mode()
 def sample(model: ViewsModel, num_views: int = 4, aware: tuple[float, ...] = (0.5,)) -> Tensor:
-    cameras = views.view_cameras(model, num_views)
-    told = views.told_by_text(model, ["a red mushroom"])
+    cameras = orbits.view_cameras(model.settings, num_views)
+    told = conditioning.told_by_text(model, ["a red mushroom"])
     noise = views.starting_noise(model, num_views, 3)
     return model.decode(views.denoise(model, told, noise, cameras, 2, 3.0, aware)[0].transpose(0, 1))
 
@@ -71,10 +72,13 @@ def test_branches_and_pictures_one_after_the_other_give_the_same_views(
 
 @torch.inference_mode()
 def test_picture_is_heard_by_the_right_branch_when_they_run_apart(tiny_image_model: ViewsModel) -> None:
-    told = views.told_by_image(
+    told = conditioning.told_by_image(
         tiny_image_model, torch.rand(4, 32, 32, generator=torch.Generator().manual_seed(5))
     )
-    cameras, noise = views.view_cameras(tiny_image_model, 4), views.starting_noise(tiny_image_model, 4, 1)
+    cameras, noise = (
+        orbits.view_cameras(tiny_image_model.settings, 4),
+        views.starting_noise(tiny_image_model, 4, 1),
+    )
     together, apart = (
         views.denoise(model, told, noise, cameras, 2, 2.0, ())
         for model in (tiny_image_model, dataclasses.replace(tiny_image_model, plan=Plan(**LEAN)))
@@ -98,7 +102,10 @@ def test_layers_that_wait_give_the_same_views(starter: ViewsModel, whole: Tensor
 @torch.inference_mode()
 def test_layers_of_every_denoiser_can_wait(tiny_image_model: ViewsModel) -> None:
     picture = torch.rand(4, 32, 32, generator=torch.Generator().manual_seed(5))
-    cameras, noise = views.view_cameras(tiny_image_model, 4), views.starting_noise(tiny_image_model, 4, 1)
+    cameras, noise = (
+        orbits.view_cameras(tiny_image_model.settings, 4),
+        views.starting_noise(tiny_image_model, 4, 1),
+    )
     motion = MultiViewMotionUNet(
         block_out_channels=(32, 64), attention=(True, False), num_attention_heads=(2, 2), norm_num_groups=8,
         cross_attention_dim=32, layers_per_block=1, motion_heads=2,
@@ -108,7 +115,7 @@ def test_layers_of_every_denoiser_can_wait(tiny_image_model: ViewsModel) -> None
     for plan in (Plan(), Plan(offload="layers")):
         model = dataclasses.replace(copy.deepcopy(tiny_image_model), plan=plan)
         offload({str(i): network for i, network in enumerate((*model.networks, motion))}, plan)
-        told = views.told_by_image(model, picture)
+        told = conditioning.told_by_image(model, picture)
         latents = views.denoise(model, told, noise, cameras, 2, 2.0, (0.5,))
         if plan.offload == "nothing":
             together = latents
@@ -170,7 +177,7 @@ def out(tmp_path: Path) -> Iterator[Path]:
     """The asset folder, and afterwards no model in memory."""
     (tmp_path / "asset").mkdir()
     yield tmp_path / "asset"
-    generate.forget()
+    model_cache.forget()
 
 
 def at_most(samples: int) -> Any:
@@ -198,7 +205,7 @@ def test_out_of_memory_is_tried_again_at_the_next_leaner_plan(
         "Memory ran out; trying again, once: pictures pass the autoencoder 4 at a time, "
         "the guidance's branches run one after the other."
     ]
-    assert [plan.branches_together for _, plan in generate._kept] == [False]
+    assert [plan.branches_together for _, plan in model_cache._kept] == [False]
 
 
 def test_second_time_out_of_memory_is_an_error_with_a_hint(out: Path) -> None:
@@ -213,16 +220,16 @@ def test_second_time_out_of_memory_is_an_error_with_a_hint(out: Path) -> None:
     assert "fewer than 8 views" in caught.value.hint
     assert "OutOfMemoryError" in caught.value.detail
     assert len(progress.warnings) == 1
-    assert not generate._kept
+    assert not model_cache._kept
     assert not list(out.iterdir())
 
 
 def test_only_one_model_is_kept_and_by_its_plan() -> None:
-    one = generate._loaded(STARTER, Plan())
-    assert generate._loaded(STARTER, Plan()) is one
-    assert generate._kept_bytes(CPU) == 4 * sum(w.numel() for net in one.networks for w in net.parameters())
-    other = generate._loaded(STARTER, plans(CPU)[-1])
+    one = model_cache.loaded(STARTER, Plan())
+    assert model_cache.loaded(STARTER, Plan()) is one
+    assert model_cache.kept_bytes(CPU) == 4 * sum(w.numel() for net in one.networks for w in net.parameters())
+    other = model_cache.loaded(STARTER, plans(CPU)[-1])
     assert other is not one
-    assert list(generate._kept.values()) == [other]
-    generate.forget()
-    assert generate._kept_bytes(CPU) == 0
+    assert list(model_cache._kept.values()) == [other]
+    model_cache.forget()
+    assert model_cache.kept_bytes(CPU) == 0

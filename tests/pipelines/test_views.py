@@ -8,17 +8,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from backend.pipelines import views
+from backend.pipelines import conditioning, orbits, reconstruction, views
 from backend.pipelines.model import ViewsModel
 from backend.shared.protocol import DioramaError
 
 
 @torch.no_grad()
 def sample(model: ViewsModel, prompt: str = "a red mushroom", seed: int = 1, **changes) -> Tensor:
-    cameras = changes.pop("cameras", views.view_cameras(model, 8))
+    cameras = changes.pop("cameras", orbits.view_cameras(model.settings, 8))
     options = {"steps": 4, "guidance": 2.0, "three_d_aware": (0.5,)} | changes
     noise = views.starting_noise(model, len(cameras), seed)
-    return views.denoise(model, views.told_by_text(model, [prompt]), noise, cameras, **options)
+    return views.denoise(model, conditioning.told_by_text(model, [prompt]), noise, cameras, **options)
 
 
 def test_same_seed_gives_the_same_bytes(tiny_model: ViewsModel) -> None:
@@ -29,7 +29,7 @@ def test_same_seed_gives_the_same_bytes(tiny_model: ViewsModel) -> None:
 def test_prompt_and_cameras_matter(tiny_model: ViewsModel) -> None:
     plain = sample(tiny_model)
     assert not torch.allclose(plain, sample(tiny_model, "a blue car"))
-    raised = views.view_cameras(tiny_model, 8)
+    raised = orbits.view_cameras(tiny_model.settings, 8)
     raised[:, 2, 3] += 0.3
     assert not torch.allclose(plain, sample(tiny_model, cameras=raised))
 
@@ -81,16 +81,16 @@ def test_a_step_can_be_the_last(tiny_model: ViewsModel) -> None:
 def test_reconstructor_sees_evenly_spaced_views(
     tiny_model: ViewsModel, count: int, seen: tuple[int, ...]
 ) -> None:
-    assert views.input_views(tiny_model, count) == seen
+    assert reconstruction.input_views(tiny_model, count) == seen
 
 
 @torch.no_grad()
 def test_any_number_of_views_becomes_splats(tiny_model: ViewsModel) -> None:
-    cameras = views.view_cameras(tiny_model, 6)
+    cameras = orbits.view_cameras(tiny_model.settings, 6)
     images = tiny_model.decode(sample(tiny_model, cameras=cameras, steps=2)[0].transpose(0, 1))
-    gaussians = views.views_to_gaussians(tiny_model, images[None], cameras)
+    gaussians = reconstruction.views_to_gaussians(tiny_model, images[None], cameras)
     assert gaussians.means.shape == (1, 4 * 16 * 16, 3)
-    pictures = views.cut_out(tiny_model, images, gaussians, cameras)
+    pictures = reconstruction.cut_out(tiny_model, images, gaussians, cameras)
     assert pictures.shape == (6, 4, 32, 32)
     assert pictures.min() >= 0
     assert pictures.max() <= 1
@@ -105,7 +105,7 @@ def test_only_cameras_unlike_the_trained_ones_are_unusual(tiny_model: ViewsModel
         (None, 2.6, ("radius 2.6 m (trained: 1.9 m)",)),
         (-40.0, 1.0, ("elevation -40°", "radius 1 m")),
     ):
-        said = views.unusual_orbit(tiny_model, elevation_deg, radius)
+        said = orbits.unusual_orbit(tiny_model.settings, elevation_deg, radius)
         assert bool(said) == bool(words)
         assert all(word in said for word in words)
 
@@ -117,12 +117,18 @@ def test_unknown_words_are_found_in_their_order(tiny_model: ViewsModel) -> None:
 
 @torch.no_grad()
 def test_picture_decides_what_an_image_model_makes(tiny_image_model: ViewsModel) -> None:
-    cameras = views.view_cameras(tiny_image_model, 4)
+    cameras = orbits.view_cameras(tiny_image_model.settings, 4)
     noise = views.starting_noise(tiny_image_model, 4, 1)
     pictures = torch.rand(2, 4, 32, 32, generator=torch.Generator().manual_seed(5))
     one, again, other = (
         views.denoise(
-            tiny_image_model, views.told_by_image(tiny_image_model, picture), noise, cameras, 2, 2.0, (0.5,)
+            tiny_image_model,
+            conditioning.told_by_image(tiny_image_model, picture),
+            noise,
+            cameras,
+            2,
+            2.0,
+            (0.5,),
         )
         for picture in (pictures[0], pictures[0], pictures[1])
     )
@@ -136,11 +142,11 @@ def test_what_is_transparent_in_a_picture_is_white(tiny_image_model: ViewsModel)
     clear = torch.rand(4, 32, 32, generator=torch.Generator().manual_seed(5))
     clear[3] = 0
     white = torch.ones(4, 32, 32)
-    one, two = (views.told_by_image(tiny_image_model, picture).image for picture in (clear, white))
+    one, two = (conditioning.told_by_image(tiny_image_model, picture).image for picture in (clear, white))
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert not one["image_embeddings"][0].any()  # the branch without guidance has not seen it
 
 
 def test_text_model_says_that_it_takes_no_pictures(tiny_model: ViewsModel) -> None:
     with pytest.raises(DioramaError, match="text"):
-        views.told_by_image(tiny_model, torch.ones(4, 32, 32))
+        conditioning.told_by_image(tiny_model, torch.ones(4, 32, 32))

@@ -11,9 +11,9 @@ import pytest
 from backend import __main__ as command_line
 from backend import server
 from backend.install import published
-from backend.pipelines import generate
+from backend.pipelines import model_cache
 from backend.pipelines.plan import Plan
-from backend.shared import model_store
+from backend.shared import manifests
 from backend.shared.progress import Progress
 from backend.shared.protocol import DioramaError
 from tests.install import published_models
@@ -38,7 +38,7 @@ def make_small_model(root: Path) -> Path:
     folder = root / "mvdream-lgm"
     (folder / "unet").mkdir(parents=True)
     (folder / "unet" / "config.json").write_text('{"small": true}')
-    model_store.seal(folder, "mvdream-lgm")
+    manifests.seal(folder, "mvdream-lgm")
     return folder
 
 
@@ -139,10 +139,10 @@ def command(*arguments: str) -> tuple[int, str, str]:
 
 def test_download_forgets_the_model_that_is_in_memory(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(generate, "_kept", {(root, Plan()): "as it was before"})
+    monkeypatch.setattr(model_cache, "_kept", {(root, Plan()): "as it was before"})
     with pytest.raises(DioramaError):
         server._download("mvdream-lgm", root, Progress(lambda *_: None))
-    assert not generate._kept
+    assert not model_cache._kept
 
 
 def test_commands_install_check_and_remove(root: Path, tmp_path: Path, monkeypatch) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from backend.install import install
-from backend.shared import model_store
+from backend.shared import manifests, model_store
 from backend.shared.catalogue import MODELS
 from backend.shared.progress import Progress
 from backend.shared.protocol import DioramaError
@@ -28,7 +28,7 @@ def root(tmp_path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(name.encode() * 99)
     (tmp_path / "models" / "mvdream-lgm" / "model.json").write_text('{"steps": 50}')
-    model_store.seal(tmp_path / "models" / "mvdream-lgm", "mvdream-lgm")
+    manifests.seal(tmp_path / "models" / "mvdream-lgm", "mvdream-lgm")
     return tmp_path / "models"
 
 
@@ -60,7 +60,7 @@ def test_remove_leaves_foreign_files(root: Path) -> None:
     by_hand = root / "downloads" / "ashawkey--LGM" / "model_fp16_fixrot.safetensors"
     by_hand.parent.mkdir(parents=True)
     by_hand.write_bytes(b"mine")
-    listed = model_store.read_manifest(root / "mvdream-lgm")["files"]
+    listed = manifests.read_manifest(root / "mvdream-lgm")["files"]
     assert model_store.remove("mvdream-lgm", root)["files"] == len(listed)
     left = sorted(path for path in root.rglob("*") if path.is_file())
     assert left == sorted([note, by_hand])
@@ -94,7 +94,7 @@ def test_model_is_put_in_the_place_of_one_with_a_damaged_manifest(root: Path) ->
     folder, unfinished = root / "mvdream-lgm", root / ".unfinished-mvdream-lgm"
     shutil.copytree(folder, unfinished)
     (unfinished / "unet" / "a.safetensors").write_bytes(b"new")
-    model_store.seal(unfinished, "mvdream-lgm")
+    manifests.seal(unfinished, "mvdream-lgm")
     (folder / "manifest.json").write_text("{")
     install._put_in_place(unfinished, folder)
     assert model_store.verify("mvdream-lgm", root, Progress())["files"] == 4
@@ -118,7 +118,7 @@ def test_starter_is_installed_once_its_settings_are_there(
     assert model_store.require("starter") == tmp_path / "starter_weights"
     with pytest.raises(DioramaError, match=r"E_REQUEST.*without checksums"):
         model_store.verify("starter", tmp_path, Progress())
-    model_store.seal(tmp_path / "starter_weights", "starter")
+    manifests.seal(tmp_path / "starter_weights", "starter")
     assert model_store.verify("starter", tmp_path, Progress())["files"] == 2
     (tmp_path / "starter_weights" / "unet" / "config.json").unlink()
     with pytest.raises(DioramaError, match=r"E_WEIGHTS_CORRUPT.*Install the extension again"):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from backend.pipelines.model import read_settings
+from backend.pipelines.settings import read_settings
 from backend.shared.model_store import MOTION, STARTER
 from backend.starter import clips, evaluate_motion
 from backend.starter.evaluate_motion import Judges, measure

@@ -24,9 +24,10 @@ from backend.install import published_settings
 from backend.models.alignment import bases_sha256, load_alignment
 from backend.models.videomv_unet import VideoMVImageUNet, VideoMVUNet
 from backend.pipelines import schedules
-from backend.pipelines.model import ModelSettings, load
+from backend.pipelines.model import load
+from backend.pipelines.settings import ModelSettings
 from backend.pipelines.three_d_aware import SplatRendering
-from backend.shared import model_store
+from backend.shared import manifests
 from backend.shared.protocol import DioramaError
 from backend.training import videomv, vivid_zoo
 from backend.training.loop import LOSSES
@@ -203,7 +204,7 @@ def test_the_reconstructor_learns_from_half_denoised_views_of_a_frozen_denoiser(
 ) -> None:
     model = tmp_path / "installed"
     shutil.copytree(text_model, model)
-    model_store.seal(model, "videomv-t2v")
+    manifests.seal(model, "videomv-t2v")
     options = arguments(model, orbits, tmp_path, "--stage", "reconstructor", "--learning-rate", "1e-3")
     assert main(["train", "videomv", *options, "--steps", "2"]) == 0
     before, after = checksums(model), checksums(tmp_path / "out")
@@ -211,9 +212,9 @@ def test_the_reconstructor_learns_from_half_denoised_views_of_a_frozen_denoiser(
     assert changed == {"reconstructor/diffusion_pytorch_model.safetensors"}
     assert all(map(math.isfinite, losses(tmp_path / "work-out/reconstructor")))
     assert load(tmp_path / "out").settings == SETTINGS
-    listed = model_store.read_manifest(tmp_path / "out")["files"]  # an installed model, as what it began as
+    listed = manifests.read_manifest(tmp_path / "out")["files"]  # an installed model, as what it began as
     assert {name: entry["sha256"] for name, entry in listed.items()} == {
-        name: checksum for name, checksum in after.items() if name != model_store.MANIFEST
+        name: checksum for name, checksum in after.items() if name != manifests.MANIFEST
     }
 
 

@@ -8,6 +8,7 @@ import torch
 from backend.cameras import orbit
 from backend.models.multiview_motion_unet import MultiViewMotionUNet
 from backend.pipelines import schedules
+from backend.starter import motion_data
 from backend.starter.motion_judge import MotionClassifier
 from backend.training import moving, text
 from backend.training.denoiser import CAPTION_DROPOUT
@@ -25,7 +26,7 @@ def batch(stage: moving.Stage, tokens: torch.Tensor):
     generator = torch.Generator().manual_seed(1)
     latents = torch.randn(5, VIEWS, FRAMES, 4, 8, 8, generator=generator).half()
     cameras = orbit(VIEWS, 15.0, 1.9).expand(5, -1, -1, -1)
-    return moving.batch_of(latents, cameras, tokens, torch.zeros_like(tokens[0]), stage, generator, 4)
+    return motion_data.batch_of(latents, cameras, tokens, torch.zeros_like(tokens[0]), stage, generator, 4)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +84,7 @@ def test_batches_are_whole_clips_whose_caption_is_dropped_now_and_then() -> None
     latents = torch.randn(5, VIEWS, FRAMES, 1, 1, 1, generator=generator)
     cameras = torch.stack([orbit(VIEWS, 15.0, 1.9 + i) for i in range(5)])
     tokens, nothing = torch.arange(1, 6)[:, None], torch.zeros(1, dtype=torch.long)
-    given = moving.batch_of(latents, cameras, tokens, nothing, moving.ALIGNMENT, generator, 200)
+    given = motion_data.batch_of(latents, cameras, tokens, nothing, moving.ALIGNMENT, generator, 200)
     numbers = (given["latents"].flatten(1)[:, :1] == latents.flatten(1)[:, 0]).int().argmax(1)
     assert torch.equal(given["latents"], latents[numbers]) and torch.equal(given["cameras"], cameras[numbers])
     dropped = given["tokens"][:, 0] == 0
@@ -94,7 +95,7 @@ def test_batches_are_whole_clips_whose_caption_is_dropped_now_and_then() -> None
 def test_no_timestep_is_beyond_the_schedule(monkeypatch) -> None:
     largest = 1 - torch.arange(1, 9) * 2.0**-24  # that are drawn from 0..1
     monkeypatch.setattr(torch, "rand", lambda size, generator: largest)
-    assert moving._timesteps(8, True, torch.Generator()).tolist() == [999] * 8
+    assert motion_data._timesteps(8, True, torch.Generator()).tolist() == [999] * 8
 
 
 def test_judge_of_motions_learns_to_tell_left_and_right_from_up_and_down() -> None:
@@ -104,7 +105,7 @@ def test_judge_of_motions_learns_to_tell_left_and_right_from_up_and_down() -> No
     for frame in range(8):
         clips[0, 0, frame, :, 20:28, 4 * frame : 4 * frame + 8] = 1
         clips[1, 0, frame, :, 4 * frame : 4 * frame + 8, 20:28] = 1
-    objective = moving.MotionClassifierObjective(judge)
+    objective = motion_data.MotionClassifierObjective(judge)
     optimizer = torch.optim.AdamW(judge.parameters(), lr=3e-3)
     for _ in range(25):
         optimizer.zero_grad()

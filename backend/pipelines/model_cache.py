@@ -1,0 +1,36 @@
+"""Keeps the model of the last job in memory for the next one."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+
+import torch
+
+from .model import ViewsModel, load
+from .plan import Plan
+
+_kept: dict[tuple[Path, Plan], ViewsModel] = {}  # the model of the last job, if there was one
+
+
+def loaded(folder: Path, plan: Plan) -> ViewsModel:
+    """The model, which stays for the next job; another one goes before it comes."""
+    if (folder, plan) not in _kept:
+        forget()
+        with torch.inference_mode(False):  # or no gradient could pass through the weights
+            _kept[folder, plan] = load(folder, plan)
+    return _kept[folder, plan]
+
+
+def forget() -> None:
+    """Gives back the memory of the model that was kept for the next job."""
+    _kept.clear()
+    gc.collect()  # hooks that move networks are parts of cycles
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def kept_bytes(device: torch.device) -> int:
+    """How much of the main memory `forget` would give back; that of GPUs is known without."""
+    models = _kept.values() if device.type == "cpu" else ()
+    return sum(weight.nbytes for model in models for net in model.networks for weight in net.parameters())

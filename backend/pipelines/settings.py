@@ -1,0 +1,94 @@
+"""The settings a model was trained with and is sampled with, kept beside its weights in model.json."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..shared.model_store import SETTINGS
+from ..shared.protocol import DioramaError
+from .fast import FastDenoising
+from .three_d_aware import SplatRendering
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """What a model was trained for, and how it is used; kept beside its weights, never in the panel.
+
+    Attributes:
+        schedule: keyword arguments of `DDIMScheduler`.
+        num_views: of an orbit that begins in front of the object, on +X.
+        elevation_deg, radius, fov_deg: of the orbit's cameras; radius in metres.
+        steps, guidance: of the sampling.
+        three_d_aware: when the views are made to agree, as fractions of the steps.
+        input_views: how many views the reconstructor sees, evenly spaced.
+        rendering: of the reconstructor's splats, inside the sampling.
+        words: all that the model knows, if these are few.
+        num_frames: of every view; 1 for models of objects that stand still.
+        shared_noise: the part of the noise's variance that all frames of a view have in common.
+        fast: how it is denoised if that is to be fast.
+        rounds: how often a video is made, each time from the coarse motion of the one before.
+        first_frame: for models that animate given views: what is set otherwise while the same network makes
+            these, without its motion.
+    """
+
+    schedule: dict[str, Any]
+    num_views: int
+    size_px: int
+    elevation_deg: float
+    radius: float
+    fov_deg: float
+    steps: int
+    guidance: float
+    three_d_aware: tuple[float, ...]
+    input_views: int
+    rendering: SplatRendering
+    prompt_suffix: str = ""
+    negative_prompt: str = ""
+    words: tuple[str, ...] = ()
+    num_frames: int = 1
+    shared_noise: float = 0.0
+    fast: FastDenoising = field(default_factory=FastDenoising)
+    rounds: int = 1
+    first_frame: dict[str, Any] | None = None
+
+    def write(self, folder: Path) -> None:
+        """Puts them beside the weights."""
+        text = json.dumps(dataclasses.asdict(self), indent=1)
+        (folder / SETTINGS).write_text(text + "\n", "utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> ModelSettings:
+        """The settings beside the weights."""
+        return cls.from_dict(json.loads((folder / SETTINGS).read_text("utf-8")))
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> ModelSettings:
+        """The settings as they are in a file."""
+        lists = {name: tuple(data[name]) for name in ("three_d_aware", "words")}
+        rendering, fast = SplatRendering(**data["rendering"]), FastDenoising(**data.get("fast", {}))
+        return cls(**{**data, **lists, "rendering": rendering, "fast": fast})
+
+    def of_first_frame(self) -> ModelSettings:
+        """The settings with which the views are made that are animated then."""
+        assert self.first_frame is not None
+        return dataclasses.replace(self, **self.first_frame, first_frame=None, num_frames=1, rounds=1)
+
+
+def read_settings(folder: Path) -> ModelSettings:
+    """The settings in a model's folder.
+
+    Raises:
+        DioramaError: E_WEIGHTS_MISSING if there are none, E_WEIGHTS_CORRUPT if they are not a model's.
+    """
+    if not (folder / SETTINGS).is_file():
+        raise DioramaError("E_WEIGHTS_MISSING", f"{folder} holds no model: {SETTINGS} is missing")
+    try:
+        return ModelSettings.read(folder)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DioramaError(
+            "E_WEIGHTS_CORRUPT", f"{folder / SETTINGS} cannot be read", detail=str(error)
+        ) from error
