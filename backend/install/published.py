@@ -13,12 +13,22 @@ from typing import Any
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+    DINOv3ViTConfig,
+    DINOv3ViTModel,
+)
 
 from ..models.alignment import bases_named_in, check_bases
 from ..models.checkpoints import load_strictly, read_checkpoint
+from ..models.flux2_encoder import Flux2Encoder
 from ..models.lgm import LGM
 from ..models.multiview_motion_unet import MultiViewMotionUNet
+from ..models.triposplat_decoder import TripoSplatDecoder
+from ..models.triposplat_flow import TripoSplatFlow
 from ..models.videomv_unet import VideoMVImageUNet, VideoMVUNet
 from ..shared.protocol import DioramaError
 from . import converters
@@ -98,6 +108,22 @@ def _clip_h_image() -> CLIPVisionModelWithProjection:
     )
 
 
+def _dinov3_h() -> DINOv3ViTModel:
+    """DINOv3 ViT-H/16+."""
+    return DINOv3ViTModel(
+        DINOv3ViTConfig(
+            hidden_size=1280,
+            intermediate_size=5120,
+            num_hidden_layers=32,
+            num_attention_heads=20,
+            use_gated_mlp=True,
+            hidden_act="silu",
+            num_register_tokens=4,
+            image_size=1024,
+        )
+    )
+
+
 NETWORKS = {
     "videomv-t2v-unet": Network(VideoMVUNet, converters.videomv_unet),
     "videomv-i2v-unet": Network(VideoMVImageUNet, converters.videomv_unet),
@@ -113,6 +139,10 @@ NETWORKS = {
     "clip-l-text": Network(_clip_l_text, converters.ldm_clip_text),
     "clip-h-text": Network(_clip_h_text, converters.open_clip_text),
     "clip-h-image": Network(_clip_h_image, converters.open_clip_image),
+    "triposplat-flow": Network(TripoSplatFlow, converters.triposplat_flow),
+    "triposplat-decoder": Network(TripoSplatDecoder, converters.triposplat_decoder),
+    "dinov3-h": Network(_dinov3_h, converters.dinov3),
+    "flux2-encoder": Network(Flux2Encoder, converters.flux2_encoder),
 }
 
 

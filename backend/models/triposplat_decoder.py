@@ -51,7 +51,7 @@ class TripoSplatDecoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self,
         latent_channels: int = 16,
         width: int = 1024,
-        heads: int = 16,
+        num_heads: int = 16,
         octree_blocks: int = 4,
         gaussian_blocks: int = 16,
         mlp_ratio: float = 4,
@@ -64,7 +64,7 @@ class TripoSplatDecoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         usual_opacity: float = 0.1,
     ) -> None:
         super().__init__()
-        sizes = width, heads, int(mlp_ratio * width), latent_channels
+        sizes = width, num_heads, int(mlp_ratio * width), latent_channels
         self.octree = _Octree(*sizes, octree_blocks)
         self.gs = _PointTransformer(*sizes, gaussian_blocks, gaussians_per_point)
         with torch.no_grad():
@@ -163,8 +163,8 @@ class _PointTransformer(nn.Module):
         self.input_layer = nn.Linear(width, width)
         self.blocks = nn.ModuleList(_PointBlock(width, heads, inner, latent_channels) for _ in range(blocks))
         self.out_proj = nn.Linear(width, sum(_NUMBERS) * per_point)
-        self.points_offset_perturbation = nn.Parameter(torch.zeros(per_point, 3))
-        self.base_offset_scale = nn.Parameter(torch.zeros(()))
+        self.points_offset_perturbation = nn.Buffer(torch.zeros(per_point, 3))
+        self.base_offset_scale = nn.Buffer(torch.zeros(()))
 
     def forward(self, points: Tensor, latent: Tensor) -> Tensor:
         latent = latent.to(self.out_proj.weight.dtype)

@@ -60,13 +60,13 @@ class TripoSplatFlow(ModelMixin, ConfigMixin):  # type: ignore[misc]
         appearance_channels: int = 1280,
         detail_channels: int = 128,
         width: int = 1024,
-        heads: int = 16,
-        blocks: int = 24,
-        refiner_blocks: int = 2,
+        num_heads: int = 16,
+        num_blocks: int = 24,
+        num_refiner_blocks: int = 2,
         mlp_ratio: float = 4,
     ) -> None:
         super().__init__()
-        sizes = width, heads, int(mlp_ratio * width)
+        sizes = width, num_heads, int(mlp_ratio * width)
         self.shift_table = nn.Parameter(torch.zeros(1, 2, width))
         self.t_embedder = SinusoidEmbedding(width)
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
@@ -74,12 +74,12 @@ class TripoSplatFlow(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.cond_embedder = nn.Linear(appearance_channels, width)
         self.cond_embedder2 = nn.Linear(detail_channels, width)
         self.cam_refiner = FeedForward(width, width, CAMERA_NUMBERS)
-        self.noise_repo_layers = nn.ModuleList(RePo(width, heads) for _ in range(refiner_blocks))
-        self.context_repo_layers = nn.ModuleList(RePo(width, heads) for _ in range(refiner_blocks))
-        self.repo_layers = nn.ModuleList(RePo(width, heads) for _ in range(blocks))
-        self.noise_refiner = nn.ModuleList(ModulatedBlock(*sizes) for _ in range(refiner_blocks))
-        self.context_refiner = nn.ModuleList(Block(*sizes) for _ in range(refiner_blocks))
-        self.blocks = nn.ModuleList(ModulatedBlock(*sizes) for _ in range(blocks))
+        self.noise_repo_layers = nn.ModuleList(RePo(width, num_heads) for _ in range(num_refiner_blocks))
+        self.context_repo_layers = nn.ModuleList(RePo(width, num_heads) for _ in range(num_refiner_blocks))
+        self.repo_layers = nn.ModuleList(RePo(width, num_heads) for _ in range(num_blocks))
+        self.noise_refiner = nn.ModuleList(ModulatedBlock(*sizes) for _ in range(num_refiner_blocks))
+        self.context_refiner = nn.ModuleList(Block(*sizes) for _ in range(num_refiner_blocks))
+        self.blocks = nn.ModuleList(ModulatedBlock(*sizes) for _ in range(num_blocks))
         self.out_layer = nn.Linear(width, latent_channels)
         self.cam_out_layer = nn.Linear(width, CAMERA_NUMBERS)
 
@@ -115,8 +115,8 @@ class TripoSplatFlow(ModelMixin, ConfigMixin):  # type: ignore[misc]
         h = torch.cat([h, context.tokens.expand(len(h), -1, -1), self.cam_refiner(camera.to(dtype))], dim=1)
         bias = None
         if context.copies > 1:
-            bias = h.new_zeros(h.shape[1])
-            bias[count : count + told] = math.log(context.copies)
+            bias = h.new_zeros(1, h.shape[1])
+            bias[:, count : count + told] = math.log(context.copies)
         for block, repo in zip(self.blocks, self.repo_layers, strict=True):
             h = block(h, repo(h), modulation, bias)
 
@@ -198,7 +198,7 @@ class ModulatedBlock(nn.Module):
         h: Tensor,  # [B, L, width]
         angles: Tensor,
         modulation: Tensor,  # [B, 6 * width]
-        bias: Tensor | None = None,  # [L] on the logits of attention
+        bias: Tensor | None = None,  # [1, L] on the logits of attention
     ) -> Tensor:
         parts = (modulation + self.shift_table)[:, None].chunk(6, dim=-1)
         shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = parts

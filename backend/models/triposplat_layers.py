@@ -15,7 +15,7 @@ FREQUENCIES = 128  # of a time or level, so that its sinusoid has 256 numbers
 
 
 class HeadRMSNorm(nn.Module):
-    """Gives the queries or keys of every head the length sqrt(D) times a learned factor, in full precision."""
+    """Norms the queries or keys of every head to sqrt(D) times a learned factor, in full precision."""
 
     def __init__(self, heads: int, head_dim: int) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class SinusoidEmbedding(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(2 * FREQUENCIES, width), nn.SiLU(), nn.Linear(width, width))
 
     def forward(self, sinusoids: Tensor) -> Tensor:  # [B, 256] -> [B, width]
-        return self.mlp(sinusoids.to(self.mlp[0].weight.dtype))
+        return self.mlp(sinusoids.to(next(self.mlp.parameters()).dtype))
 
 
 def time_sinusoids(timestep: Tensor) -> Tensor:  # [B], 0..1000 -> [B, 256]
@@ -73,7 +73,7 @@ def places(angles: Tensor, width: int) -> Tensor:  # [..., 3, n] -> [..., width]
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Attention of [B, L, H, D] to [B, M, H, D], with `bias` [M] on the logits; gives [B, L, H * D]."""
+    """Attention of [B, L, H, D] to [B, M, H, D], with `bias` [1, M] on the logits; gives [B, L, H * D]."""
     out = F.scaled_dot_product_attention(
         q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=bias
     )

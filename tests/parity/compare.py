@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from . import videomv, vividzoo
+from . import triposplat, videomv, vividzoo
 from .fixture import Fixture, load_fixture
 
 CHECKS: dict[str, Callable[[Fixture], dict[str, Tensor]]] = {
@@ -26,7 +26,7 @@ CHECKS: dict[str, Callable[[Fixture], dict[str, Tensor]]] = {
     "animatediff_v2_motion_module": vividzoo.motion_module,
     "animatediff_v2_unet": vividzoo.animatediff,
     "animate3d_unet": vividzoo.animate3d,
-}
+} | triposplat.CHECKS
 
 DEFAULT_MAX_ABS = 1e-4  # for outputs that a fixture gives no tolerance of their own
 
@@ -74,14 +74,19 @@ def compare(path: Path) -> list[Row]:
 
 
 def _is_input(name: str) -> bool:
-    return name.startswith("in.") or name.endswith((".in", ".pose"))
+    return name.endswith((".in", ".pose")) or bool(triposplat.INPUTS.fullmatch(name))
 
 
 def _row(fixture: Fixture, name: str, ours: Tensor, reference: Tensor) -> Row:
     if ours.shape != reference.shape:
         raise ValueError(f"{name}: ours is {list(ours.shape)}, the reference {list(reference.shape)}")
     difference = (ours.double() - reference.double()).abs()
-    allowed = fixture.tolerance.get(name) or fixture.tolerance.get("*") or {"max_abs": DEFAULT_MAX_ABS}
+    allowed = (
+        fixture.tolerance.get(name)
+        or fixture.tolerance.get("*")
+        or triposplat.tolerance(fixture.name, name, reference)
+        or {"max_abs": DEFAULT_MAX_ABS}
+    )
     return Row(
         name,
         difference.max().item(),

@@ -29,6 +29,7 @@ class Fixture:
     config: dict[str, Any]
     weights: dict[str, dict[str, Tensor]]  # by component, under the published names
     tolerance: dict[str, dict[str, float]]  # by output; "*" means all
+    path: Path
 
     def __getitem__(self, name: str) -> Tensor:
         return self.tensors[name]
@@ -38,14 +39,19 @@ def load_fixture(path: Path) -> Fixture:
     """Raises ValueError if the weights come out differently here from where the fixture was made."""
     with safe_open(str(path), "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-        meta = {name: json.loads(value) for name, value in file.metadata().items()}
+        texts = file.metadata()
+    if "keys" not in texts:  # the weights are in the file itself, and one text says where it comes from
+        stored = [name for name in tensors if name.startswith("w.")]
+        weights = {name.removeprefix("w."): tensors.pop(name).float() for name in stored}
+        return Fixture(path.stem, tensors, texts, {"": weights}, {}, path)
+    meta = {name: json.loads(value) for name, value in texts.items()}
     weights = {}
     for component, shapes in meta["keys"].items():
         filled = fill(shapes, meta["salt"], meta["adjust"].get(component, ()))
         if _digest(filled) != meta["weights_sha256"][component]:
             raise ValueError(f"{path}: the random generator gave other weights here for {component!r}")
         weights[component] = filled
-    return Fixture(meta["fixture"], tensors, meta["config"], weights, meta["tolerance"])
+    return Fixture(meta["fixture"], tensors, meta["config"], weights, meta["tolerance"], path)
 
 
 def fill(

@@ -37,6 +37,8 @@ def published(file: str) -> dict[str, Tensor]:
         ("lgm", "i2v", 415_042_848),
         ("mvdream-v1-unet", "mvdream-v1", 861_182_404),
         ("mvdream-v2-unet", "mvdream-v2", 867_572_164),
+        ("triposplat-flow", "triposplat-flow", 370_526_101),
+        ("triposplat-decoder", "triposplat-decoder", 50_791_432 + 237_262_304),
     ],
 )
 def test_full_size_network_has_the_published_keys_and_shapes(
@@ -94,6 +96,8 @@ def test_animate3d_is_mvdream_its_motion_modules_and_an_image_prompt() -> None:
         ("clip-h-text", 340_387_840),
         ("clip-h-image", 632_076_800),
         ("stable-diffusion-vae", 83_653_863),
+        ("dinov3-h", 840_591_360 + 1280),
+        ("flux2-encoder", 34_425_856),
     ],
 )
 def test_encoders_have_the_published_number_of_parameters(network: str, parameters: int) -> None:
