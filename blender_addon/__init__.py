@@ -3,9 +3,36 @@
 from __future__ import annotations
 
 from . import headless, host, scene
-from .ui import model_operators, operators, panels, preferences, properties
+from .ui import (
+    generate_operators,
+    history,
+    install_operators,
+    job_operators,
+    model_list,
+    model_operators,
+    panels,
+    preferences,
+    presets,
+    properties,
+    status_bar,
+)
 
-MODULES = (properties, preferences, host, scene, operators, model_operators, panels, headless)
+MODULES = (
+    properties,
+    preferences,
+    host,
+    scene,
+    generate_operators,
+    install_operators,
+    job_operators,
+    model_list,
+    model_operators,
+    presets,
+    panels,
+    history,
+    status_bar,
+    headless,
+)
 
 
 def register() -> None:

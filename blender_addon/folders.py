@@ -1,7 +1,11 @@
-"""Where things are: the chosen Python, new assets, models, and the folder that Blender gives us."""
+"""Where things are: the chosen Python, results, their history, models; all of them outlive the extension."""
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import os
+import shutil
 from pathlib import Path
 
 import bpy
@@ -13,35 +17,103 @@ PACKAGE = __package__ or ""  # the name under which Blender knows the extension
 
 def backend_python() -> str:
     """The Python chosen by the user, or an empty string."""
-    preferences = _get()
+    preferences = get_preferences()
     return bpy.path.abspath(preferences.backend_python) if preferences else ""
+
+
+def installation_choices() -> tuple[str, bool]:
+    """The Python to make the backend's environment from, empty for the best, and whether for CPUs only."""
+    preferences = get_preferences()
+    if preferences is None:
+        return "", not environment.has_nvidia_gpu()
+    return bpy.path.abspath(preferences.install_python), preferences.cpu_only
+
+
+def data_folder() -> Path:
+    """What Diorama keeps for the user: not in the extension's folder, which goes when it is uninstalled."""
+    return environment.default_folder().parent
 
 
 def output_folder() -> Path:
     """The folder for new assets."""
-    preferences = _get()
+    preferences = get_preferences()
     chosen = preferences.output_folder if preferences else ""
     if chosen and not (chosen.startswith("//") and not bpy.data.filepath):
         return Path(bpy.path.abspath(chosen))
-    return user_folder() / "assets"
+    return default_output_folder()
+
+
+def default_output_folder() -> Path:
+    """Where assets are kept if nothing is chosen."""
+    return data_folder() / "assets"
+
+
+def history_folder() -> Path:
+    """The records of what was made, one small file a job."""
+    return data_folder() / "history"
 
 
 def models_folder() -> Path:
     """The folder of installed models."""
-    preferences = _get()
+    preferences = get_preferences()
     chosen = preferences.models_folder if preferences else ""
-    # Else beside the backend's environment: outside of Blender's folders, so that it outlives updates.
-    return Path(bpy.path.abspath(chosen)) if chosen else environment.default_folder().parent / "models"
+    return Path(bpy.path.abspath(chosen)) if chosen else default_models_folder()
 
 
-def user_folder() -> Path:
-    """The one folder that Blender gives an extension to write in."""
+def default_models_folder() -> Path:
+    """Where models are kept if nothing is chosen."""
+    return data_folder() / "models"
+
+
+def rescue_old_results() -> str:
+    """Moves results and history of earlier versions out of the extension's folder.
+
+    Links stay behind, so that .blend files find the views of moving assets for as long as the old folder
+    lasts.
+
+    Returns:
+        Why something had to stay where it is, in words; empty if nothing had to.
+    """
     try:
-        return Path(bpy.utils.extension_path_user(PACKAGE, create=True))
+        old = Path(bpy.utils.extension_path_user(PACKAGE))
     except ValueError:  # run from an unpacked zip, not as an extension
-        return environment.default_folder().parent
+        return ""
+    moved: dict[str, str] = {}
+    try:
+        for name, new in (("assets", default_output_folder()), ("jobs", history_folder())):
+            if (old / name).is_dir() and not (old / name).is_symlink():
+                moved |= _move_all(old / name, new)
+        records = [Path(new) for new in moved.values() if new.endswith(".json")]
+        for record in records:
+            text = record.read_text("utf-8")
+            for before, after in moved.items():
+                text = text.replace(_in_json(before), _in_json(after))
+            record.write_text(text, "utf-8")
+    except OSError as error:
+        return f"Earlier results are still in {old} and go when Diorama is uninstalled: {error}"
+    return ""
 
 
-def _get() -> bpy.types.AddonPreferences | None:
+def _move_all(old: Path, new: Path) -> dict[str, str]:
+    """Moves everything in a folder into another one and links to that; returns old paths with new ones."""
+    new.mkdir(parents=True, exist_ok=True)
+    moved = {}
+    for item in sorted(old.iterdir()):
+        names = itertools.chain([item.name], (f"{item.stem}-{n}{item.suffix}" for n in itertools.count(2)))
+        target = next(new / name for name in names if not os.path.lexists(new / name))
+        shutil.move(item, target)
+        moved[str(item)] = str(target)
+    old.rmdir()
+    with contextlib.suppress(OSError):  # Windows allows links to few
+        old.symlink_to(new, target_is_directory=True)
+    return moved
+
+
+def _in_json(path: str) -> str:
+    return '"' + path.replace("\\", "\\\\") + '"'
+
+
+def get_preferences() -> bpy.types.AddonPreferences | None:
+    """The add-on's preferences; None while it is run from an unpacked zip."""
     addon = bpy.context.preferences.addons.get(PACKAGE)
     return addon.preferences if addon else None

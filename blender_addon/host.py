@@ -2,63 +2,104 @@
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
+import json
+import threading
+import time
 from collections import deque
 from pathlib import Path
+from typing import Any
 
 import bpy
-import bpy.utils.previews
 
-from . import folders
+from . import folders, redraw
 from .backend.shared import catalogue, model_store
 from .backend.shared.client import Launch
 from .backend.shared.progress import Emit
-from .backend.shared.request import GenerationRequest
+from .backend.shared.protocol import DioramaError
+from .backend.shared.request import MAX_SEED, GenerationRequest
 from .capture import Rendering
-from .client import environment, jobs
-from .client.environment import Installation
+from .client import environment, jobs, machine
+from .client.installation import Installation, Removal
+from .client.job_progress import JobProgress
 from .client.jobs import Job
+from .client.machine import Machine
 from .client.model_work import ModelWork
 from .client.session import Session
+from .thumbnails import Film, Thumbnails
 
 ROOT = Path(__file__).parent
 BUSY_S, IDLE_S = 0.1, 2.0
 USABLE = {"chosen", "ready", "outdated"}  # states of the environment in which a job can be tried
+REQUIREMENTS = ROOT / "backend" / "requirements.txt"
+CLOCK_S = 1.0  # how often a running job's panel is drawn again, to count down, though nothing else changed
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """Where a job was asked for, and so where its result goes."""
+
+    scene: int  # its session_uid: another file's is never the same
+    scene_name: str
+    file: str  # empty if it was not saved then
 
 
 class Host:
     """The one object of the add-on that has a lifetime: made by register, closed by unregister."""
 
     def __init__(self) -> None:
-        user_folder = folders.user_folder()
-        self.session = Session(jobs.Store(user_folder / "jobs"), self._launch)
+        self.problem = folders.rescue_old_results()  # or with the last capture or import: said by no job
+        self.session = Session(jobs.Store(folders.history_folder()), self._launch)
         self.installation: Installation | None = None
+        self.install_problem: DioramaError | None = None  # why the last could not even begin
         self.environment = "missing"
         self.python = ""  # for this session; the preferences' Python if empty
-        self.problem = ""  # with the last capture or import: what is not said by a job
         self.capture: Rendering | None = None  # the camera's picture that is being rendered
-        self.preview_icon = 0  # the running job's latest preview, for drawing
-        self._previews = bpy.utils.previews.new()
+        self.outcome: Job | None = None  # of the last job of this session, until it is dismissed
+        self.note = ""  # what became of its result
+        self.variations: list[str] = []  # jobs of which one is to be chosen
+        self.thumbnails = Thumbnails()
+        self.film = Film()
         self._timer = self._tick  # one object for ever: Blender knows a timer by the identity of its function
-        self._log = user_folder / "backend.log"
-        self._scenes: dict[str, int] = {}  # job → session_uid of the scene that asked for it
+        self._log = folders.data_folder() / "backend.log"
+        self._asked: dict[str, Asked] = {}  # of a job
         self._to_import: deque[Job] = deque()
+        self._drawn: tuple[Any, ...] = ()  # what the panel showed when it was last drawn
+        self._drawn_at = 0.0
         self.models: dict[str, model_store.State] = {}  # of the disk, for drawing
+        self.facts: dict[str, dict[str, Any]] = {}  # the settings that come with an installed model
+        self.words: dict[str, frozenset[str]] = {}  # all that a model of few words knows
         self.model_work: ModelWork | None = None  # the running or last change of a model
+        self.machine = Machine()
+        threading.Thread(target=self._look_at_machine, name="diorama-machine", daemon=True).start()
         self.check_environment()
         self.check_models()
+        self.thumbnails.load(self.session.jobs)
+
+    def _look_at_machine(self) -> None:
+        self.machine = machine.look()  # asking a GPU's driver may take a second
 
     def check_environment(self) -> None:
         """Looks at the disk once, so that drawing need not: `chosen`, or one of `environment.state`."""
         if self.python or folders.backend_python():
             self.environment = "chosen"
         else:
-            self.environment = environment.state(ROOT / "backend" / "requirements.txt", self.folder)
+            self.environment = environment.state(REQUIREMENTS, self.folder)
 
     def check_models(self) -> None:
         """Looks at the disk once, so that drawing need not."""
         root = folders.models_folder()
         self.models = {name: model_store.state(model, root) for name, model in catalogue.MODELS.items()}
+        self.facts = {name: _facts(self.models[name].folder) for name in self.usable_models}
+        moving = {name: _facts(self.models[name].folder / model_store.MOTION) for name in self.usable_models}
+        self.words = {
+            name: _vocabulary(self.models[name].folder)
+            for name in self.usable_models
+            if self.facts[name].get("words")
+        }
+        for name in self.words:
+            words = {*self.facts[name]["words"], *moving[name].get("words", ())}
+            self.facts[name]["words"] = sorted(words)
 
     @property
     def usable_models(self) -> list[str]:
@@ -94,13 +135,44 @@ class Host:
         self.capture = rendering
         self.wake()
 
-    def submit(self, request: GenerationRequest, directory: Path, scene: int) -> Job:
-        """Puts a job into the queue; what it makes will be imported into the scene with that session_uid."""
+    def submit(self, request: GenerationRequest, directory: Path, asked: Asked | None) -> Job:
+        """Puts a job into the queue; what it makes will be imported where it was asked for.
+
+        Args:
+            asked: None to keep the result in the history alone.
+        """
         job = self.session.submit(request, directory)
-        self._scenes[job.id] = scene
-        self.problem = ""
+        if asked:
+            self._asked[job.id] = asked
+        self.problem, self.outcome = "", None
         self.wake()
         return job
+
+    def submit_variations(self, request: GenerationRequest, count: int) -> None:
+        """The same request with as many seeds: their results wait in the panel to be chosen from.
+
+        Raises:
+            DioramaError: E_OUTPUT_UNWRITABLE.
+        """
+        seeds = [(request.seed + i) % (MAX_SEED + 1) for i in range(count)]
+        self.variations = []
+        for seed in seeds:
+            wanted = dataclasses.replace(request, seed=seed)
+            directory = jobs.free_directory(folders.output_folder(), wanted)
+            self.variations.append(self.submit(wanted, directory, None).id)
+
+    def run_again(self, identity: str, asked: Asked) -> Job:
+        """Queues an earlier job once more; one that was interrupted leaves the list.
+
+        Raises:
+            DioramaError: as `GenerationRequest`, or E_OUTPUT_UNWRITABLE.
+        """
+        job = self.session.job(identity)
+        request = GenerationRequest.from_dict(job.request)
+        again = self.submit(request, jobs.free_directory(folders.output_folder(), request), asked)
+        if job.state == jobs.INTERRUPTED:
+            self.session.remove(identity)
+        return again
 
     def run(self, request: GenerationRequest, directory: Path, emit: Emit) -> Job:
         """Generates now and returns when it is done, for scripts and background mode; imports nothing.
@@ -112,18 +184,45 @@ class Host:
         job.raise_if_failed()
         return job
 
+    def plan_installation(self) -> environment.Plan:
+        """What an installation, or a repair, of the backend would do, as the preferences say.
+
+        Raises:
+            DioramaError: E_ENVIRONMENT or E_DISK_FULL; the panel goes on saying so.
+        """
+        self.install_problem = None
+        chosen, cpu_only = folders.installation_choices()
+        try:
+            return environment.plan(REQUIREMENTS, self.folder, chosen, cpu_only)
+        except DioramaError as error:
+            self.install_problem = error
+            raise
+
     def install(self) -> Installation:
         """Begins to install, or repair, the backend's environment.
 
         Raises:
-            DioramaError: E_ENVIRONMENT or E_DISK_FULL, before anything is done.
+            DioramaError: as `plan_installation`, before anything is done.
         """
+        plan = self.plan_installation()
         self.session.client.close()
-        plan = environment.plan(ROOT / "backend" / "requirements.txt", self.folder)
         self.environment = "broken"  # until it has succeeded: it begins by clearing what is there
         self.installation = Installation(plan)
+        self.outcome = None
         self.wake()
         return self.installation
+
+    def remove_environment(self) -> Removal:
+        """Deletes the backend's environment; results and models stay.
+
+        Raises:
+            DioramaError: E_ENVIRONMENT or E_OUTPUT_UNWRITABLE.
+        """
+        self.session.client.close()
+        removal = Removal(self.folder)
+        self.installation = None
+        self.check_environment()
+        return removal
 
     def wake(self) -> None:
         """Lets the timer fire at once. It never does in background mode: there, `run` is used."""
@@ -145,18 +244,22 @@ class Host:
         if self.model_work:
             self.model_work.close()
         self.session.close()
-        with contextlib.suppress(KeyError):  # when bpy ends as a module, it has thrown them away before
-            bpy.utils.previews.remove(self._previews)
+        self.thumbnails.close()
+        self.film.close()
+
+    def forget_file(self) -> None:
+        """Another file was opened: what the panel says of the one before is of no use there."""
+        self.outcome, self.problem = None, ""
 
     def _tick(self) -> float | None:
         if self.capture and self.capture.pump():
             self.capture = None
-        ended = self.session.pump()
-        self._to_import += [job for job in ended if job.state == jobs.DONE]
+        for job in self.session.pump():
+            self._ended(job)
         # A render reads the scene from its own thread: nothing may appear in it meanwhile.
         if self._to_import and not self.capture and not bpy.app.is_job_running("RENDER"):
             self._import(self._to_import.popleft())
-        self._load_preview()
+        self._load_film()
         installing = self.installation is not None and self.installation.running
         if not installing and self.environment not in USABLE:
             self.check_environment()  # the installation may just have ended
@@ -164,23 +267,63 @@ class Host:
             self.model_work.pump()
             if not self.model_work.running:
                 self.check_models()
-        _redraw()
-        if self.session.busy or self._to_import or self.capture or installing or self.changing_model:
+        busy = self.session.busy or self._to_import or self.capture or installing or self.changing_model
+        self._redraw(installing or self.changing_model)
+        if busy:
             return BUSY_S
         return IDLE_S if self.session.client.running else None
 
-    def _load_preview(self) -> None:
+    def _ended(self, job: Job) -> None:
+        self.outcome, self.note = job, ""
+        if job.state == jobs.DONE:
+            self.thumbnails.load([job])
+            if job.id in self._asked:
+                self._to_import.append(job)
+
+    def _redraw(self, preferences: bool) -> None:
+        """Draws again what has changed: the panel ten times a second would take the viewport's time."""
+        active, work, installation = self.session.active, self.model_work, self.installation
+        shown = (
+            len(self.session.jobs),
+            self.session.waiting,
+            self.outcome,
+            self.note,
+            self.problem,
+            self.environment,
+            self.film.icon,
+            active and (active.job.id, active.cancelled_at, *_state(active.progress)),
+            work and (work.running, work.stopping, *_state(work.progress)),
+            installation and (installation.running, installation.step, installation.done_mb),
+        )
+        now = time.monotonic()
+        counting = now - self._drawn_at > CLOCK_S and bool(active or preferences)
+        if shown == self._drawn and not counting:
+            return
+        redraw.panels(preferences or shown[-2:] != self._drawn[-2:])
+        if counting or shown[:-2] != self._drawn[:-2]:
+            redraw.status_bar()
+        self._drawn, self._drawn_at = shown, now
+
+    def _load_film(self) -> None:
         active = self.session.active
         if active is None or not active.progress.preview:
-            self.preview_icon = 0
-        elif (name := f"{active.job.id} {active.progress.previews}") not in self._previews:
-            self._previews.clear()
-            self.preview_icon = self._previews.load(name, active.progress.preview, "IMAGE").icon_id
+            self.film.clear()
+            return
+        request, progress = active.job.request, active.progress
+        views = request.get("views") or self.facts.get(request["model"], {}).get("num_views") or 0
+        if views:
+            name = f"{active.job.id} {progress.previews}"
+            self.film.load(name, progress.preview, views, request.get("frames") or 1)
 
     def _import(self, job: Job) -> None:
+        asked = self._asked.pop(job.id)
         window = bpy.context.window_manager.windows[0]
-        asked_by = self._scenes.pop(job.id, None)
-        scene = next((each for each in bpy.data.scenes if each.session_uid == asked_by), window.scene)
+        scene = next((each for each in bpy.data.scenes if each.session_uid == asked.scene), None)
+        if scene is None and asked.file and asked.file == bpy.data.filepath:  # it was opened anew
+            scene = bpy.data.scenes.get(asked.scene_name, window.scene)
+        if scene is None:
+            self.note = "It was made for another file: import it from the History."
+            return
         view_layer = window.view_layer if scene == window.scene else scene.view_layers[0]
         try:
             # without the window: Blender would take the scene that it shows instead of the one given
@@ -189,6 +332,27 @@ class Host:
                 bpy.ops.diorama.import_asset("EXEC_DEFAULT", True, directory=job.directory)
         except RuntimeError as error:  # the operator's report
             self.problem = str(error).removeprefix("Error: ").strip()
+
+
+def _state(progress: JobProgress) -> tuple[Any, ...]:
+    return progress.stage, progress.step, progress.previews, len(progress.warnings)
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    """The settings that a model comes with; nothing if there are none."""
+    try:
+        found = json.loads((folder / model_store.SETTINGS).read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _vocabulary(folder: Path) -> frozenset[str]:
+    """Every word that the tokenizers of a model of few words know."""
+    words: set[str] = set()
+    for path in folder.glob("**/tokenizer/tokenizer.json"):
+        words |= set(json.loads(path.read_text("utf-8"))["model"]["vocab"])
+    return frozenset(words)
 
 
 _host: Host | None = None
@@ -200,21 +364,26 @@ def get() -> Host:
     return _host
 
 
+def asked_in(context: bpy.types.Context) -> Asked:
+    """The scene and the file in which something is asked for now."""
+    return Asked(context.scene.session_uid, context.scene.name, bpy.data.filepath)
+
+
+@bpy.app.handlers.persistent
+def _on_load(*_: object) -> None:
+    get().forget_file()
+
+
 def register() -> None:
     """Makes it."""
     global _host  # noqa: PLW0603  the one global state of the add-on
     _host = Host()
+    bpy.app.handlers.load_post.append(_on_load)
 
 
 def unregister() -> None:
     """Closes it."""
     global _host  # noqa: PLW0603
+    bpy.app.handlers.load_post.remove(_on_load)
     get().close()
     _host = None
-
-
-def _redraw() -> None:
-    for window in bpy.context.window_manager.windows:
-        for area in window.screen.areas:
-            if area.type in {"VIEW_3D", "PREFERENCES"}:
-                area.tag_redraw()

@@ -17,7 +17,9 @@ from ..backend.shared.protocol import DioramaError
 from ..backend.shared.request import GenerationRequest
 
 QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
+INTERRUPTED = "interrupted"  # by the end of Blender; it can be run again
 MOST_RECORDS = 100
+_DECIDES_TIME = ("model", "views", "frames", "steps", "mesh", "method", "fast")
 STALE_S = 10.0  # a living Blender touches its unfinished jobs every second
 
 
@@ -45,6 +47,22 @@ class Job:
         what = self.request["prompt"] or Path(self.request.get("image") or "").name
         return f"{what} · seed {self.request['seed']}"
 
+    @property
+    def name(self) -> str:
+        """What it makes: the prompt, or the name of the image."""
+        return str(self.request["prompt"] or Path(self.request.get("image") or "").stem)
+
+    @property
+    def asked_at(self) -> float:
+        """When it was asked for, in seconds since 1970."""
+        return time.mktime(time.strptime(self.id[:15], "%Y%m%d-%H%M%S"))
+
+    def is_like(self, other: Job) -> bool:
+        """Whether it goes through the same stages in about the same time."""
+        return all(self.request.get(key) == other.request.get(key) for key in _DECIDES_TIME) and bool(
+            self.request.get("image")
+        ) == bool(other.request.get("image"))
+
     def raise_if_failed(self) -> None:
         """Raises the error of a job that did not end well."""
         if self.error is not None:
@@ -60,7 +78,7 @@ class Store:
     def load(self) -> list[Job]:
         """All jobs, oldest first; damaged files are skipped.
 
-        A job that its Blender left unfinished shows as failed. If its file is fresh, that Blender still
+        A job that its Blender left unfinished shows as interrupted. If its file is fresh, that Blender still
         runs: the job is its business, and left out.
         """
         jobs = []
@@ -76,7 +94,7 @@ class Store:
                 error = DioramaError(
                     "E_WORKER_DIED", "Blender ended before this job did", hint="Run it again."
                 )
-                job = dataclasses.replace(job, state=FAILED, error=error.to_dict())
+                job = dataclasses.replace(job, state=INTERRUPTED, error=error.to_dict())
             jobs.append(job)
         return jobs
 

@@ -66,6 +66,21 @@ class Session:
         """The job of that id as it stands now."""
         return next(job for job in reversed(self.jobs) if job.id == identity)
 
+    @property
+    def interrupted(self) -> list[Job]:
+        """The jobs that an end of Blender has cut off, and that were not run again or dismissed since."""
+        return [job for job in self.jobs if job.state == jobs.INTERRUPTED]
+
+    @property
+    def expected(self) -> tuple[dict[str, Any], ...]:
+        """The stages of the last finished job that is like the running one; empty if there is none."""
+        if self.active is None:
+            return ()
+        alike = (
+            job for job in reversed(self.jobs) if job.state == jobs.DONE and job.is_like(self.active.job)
+        )
+        return next((job.stages for job in alike), ())
+
     def submit(self, request: GenerationRequest, directory: Path) -> Job:
         """Puts a job at the end of the queue.
 
@@ -94,6 +109,12 @@ class Session:
             self._store.remove(job)
             self.jobs.remove(job)
 
+    def dismiss(self, identity: str) -> None:
+        """Does not offer an interrupted job to be run again any more."""
+        job = self.job(identity)
+        if job.state == jobs.INTERRUPTED:
+            self._put(dataclasses.replace(job, state=jobs.CANCELLED))
+
     def pump(self, budget_s: float = 0.005) -> list[Job]:
         """Does what can be done now without waiting; returns the jobs that ended by it."""
         until = time.monotonic() + budget_s
@@ -117,11 +138,16 @@ class Session:
         return self.job(identity)
 
     def close(self) -> None:
-        """Ends the backend; unfinished jobs are cancelled."""
-        for identity in list(self._waiting):
-            self.cancel(identity)
-        if self.active:
-            self._end(self.active.job, DioramaError("E_CANCELLED", "Blender was closed"))
+        """Ends the backend; unfinished jobs are interrupted, and can be run again the next time."""
+        closed = DioramaError(
+            "E_CANCELLED", "Blender was closed before the job was done", hint="Run it again."
+        )
+        if self.active and self.active.cancelled_at is not None:
+            self._end(self.active.job, closed)
+        for job in ([self.active.job] if self.active else []) + self.waiting:
+            self._put(dataclasses.replace(job, state=jobs.INTERRUPTED, error=closed.to_dict()))
+        self.active = None
+        self._waiting.clear()
         self.client.close()
 
     def _advance(self, timeout_s: float, emit: Emit | None = None) -> tuple[Job | None, bool]:

@@ -8,6 +8,8 @@ import bpy
 
 from .. import host
 from ..backend.shared.protocol import DioramaError
+from .drawing import report
+from .properties import titled
 
 
 class _ChangeModel:
@@ -38,8 +40,7 @@ class _ChangeModel:
             if bpy.app.background:
                 work.wait()
         except DioramaError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
+            return report(self, error)
         finally:
             current.check_models()
         for warning in work.progress.warnings:
@@ -70,6 +71,18 @@ class DIORAMA_OT_model_download(_ChangeModel, bpy.types.Operator):
         cls.poll_message_set("Allow Online Access in Preferences → System, or put the files where it says")
         return False
 
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+        """Asks before gigabytes."""
+        model = host.get().models[self.model].model
+        _, why = host.get().machine.verdict(model)
+        return context.window_manager.invoke_confirm(
+            self,
+            event,
+            title=f"Download {titled(self.model)}",
+            message=f"{model.download} from Hugging Face. Licence: {model.licence}. Here: {why}",
+            confirm_text="Download",
+        )
+
 
 class DIORAMA_OT_model_verify(_ChangeModel, bpy.types.Operator):
     """Read every file of the model and compare it with its checksum"""
@@ -93,7 +106,7 @@ class DIORAMA_OT_model_remove(_ChangeModel, bpy.types.Operator):
         return context.window_manager.invoke_confirm(
             self,
             event,
-            title=f"Remove {self.model}",
+            title=f"Remove {titled(self.model)}",
             message=f"Deletes {size_gb:.1f} GB from {state.folder.parent}",
             confirm_text="Remove",
         )

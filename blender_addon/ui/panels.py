@@ -1,4 +1,4 @@
-"""The Diorama tab beside the 3D view: what to make, how it is going, and what was made before."""
+"""The Diorama tab beside the 3D view: how the running job is going, and what to make next."""
 
 # ruff: noqa: RUF012 (bl_options is Blender's to read)
 
@@ -11,72 +11,59 @@ from ..client import jobs
 from ..client.jobs import Job
 from ..client.session import Active
 from ..scene.panel import InTab
-from . import preferences
-from .drawing import draw_progress, draw_text
-
-HISTORY = 12
-ICONS = {
-    jobs.QUEUED: "SORTTIME",
-    jobs.RUNNING: "SORTTIME",
-    jobs.DONE: "CHECKMARK",
-    jobs.FAILED: "ERROR",
-    jobs.CANCELLED: "X",
-}
+from .drawing import draw_error, draw_progress, draw_text, sentence, stage
+from .first_run import draw_environment
+from .history import ICONS, draw_variations
+from .presets import DIORAMA_PT_presets
+from .properties import IMAGE_MODELS
 
 
 class DIORAMA_PT_generate(InTab, bpy.types.Panel):
-    """Prompt, seed, the button, and what happens after it was pressed."""
+    """The running job, then prompt, seed and the button."""
 
     bl_idname = "DIORAMA_PT_generate"
     bl_label = "Diorama"
+
+    def draw_header_preset(self, _context: bpy.types.Context) -> None:
+        """The menu of presets."""
+        DIORAMA_PT_presets.draw_panel_header(self.layout)
 
     def draw(self, context: bpy.types.Context) -> None:
         """Only reads."""
         layout = self.layout
         current = host.get()
-        settings = context.scene.diorama
+        if current.session.busy:
+            _draw_running(layout.box())
+        _draw_notices(layout)
+        draw_variations(layout)
         installing = current.installation is not None and current.installation.running
         if installing or current.environment not in {"chosen", "ready"}:
-            preferences.draw_environment(layout.box())
-        layout.row().prop(settings, "source", expand=True)
-        if settings.source == "PROMPT":
-            layout.prop(settings, "prompt", text="", icon="OUTLINER_OB_FONT", placeholder="a red mushroom")
-        elif settings.source == "IMAGE":
-            layout.prop(settings, "image", text="")
-        else:
-            layout.prop(context.scene, "camera", text="")
-            layout.prop(settings, "only_selected")
-        if len(current.usable_models) > 1:
-            layout.prop(settings, "model", text="")
-        reason = settings.contradiction
-        if not reason and settings.source == "CAMERA":
-            reason = capture.obstacle(context, settings.only_selected)
-        if reason:
-            draw_text(layout, f"{reason}.", "INFO")
-        row = layout.row(align=True)
-        row.prop(settings, "seed")
-        row.operator("diorama.random_seed", text="", icon="FILE_REFRESH")
-        layout.prop(settings, "frames")
-        row = layout.row()
-        row.prop(settings, "mesh")
-        row.prop(settings, "fast")
-        layout.prop(settings, "method")
-        row = layout.row()
-        row.scale_y = 1.6
-        row.enabled = not reason
-        row.operator("diorama.generate", icon="OUTLINER_OB_POINTCLOUD")
-        session = current.session
-        if session.active:
-            _draw_active(layout.box(), session.active, current.preview_icon, session.unresponsive)
-        for job in session.waiting:
-            row = layout.row()
-            row.label(text=job.title, icon=ICONS[job.state])
-            row.operator("diorama.cancel", text="", icon="X").job = job.id
-        last = session.jobs[-1] if session.jobs and not session.busy else None
-        if current.problem:
-            draw_text(layout.box(), current.problem, "ERROR")
-        elif last:
-            _draw_outcome(layout, last)
+            draw_environment(layout.box())
+            if current.environment not in host.USABLE:
+                return  # nothing below could be used yet
+        _draw_settings(layout, context)
+
+
+class DIORAMA_PT_output(InTab, bpy.types.Panel):
+    """What is made besides still splats, and how."""
+
+    bl_idname = "DIORAMA_PT_output"
+    bl_parent_id = "DIORAMA_PT_generate"
+    bl_label = "Output"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    @classmethod
+    def poll(cls, _context: bpy.types.Context) -> bool:
+        """Only with a backend."""
+        return host.get().environment in host.USABLE
+
+    def draw(self, context: bpy.types.Context) -> None:
+        """Only reads."""
+        column = _split(self.layout)
+        settings = context.scene.diorama
+        column.prop(settings, "frames")
+        column.prop(settings, "method")
+        column.prop(settings, "mesh")
 
 
 class DIORAMA_PT_views(InTab, bpy.types.Panel):
@@ -87,81 +74,160 @@ class DIORAMA_PT_views(InTab, bpy.types.Panel):
     bl_label = "Views"
     bl_options = {"DEFAULT_CLOSED"}
 
+    @classmethod
+    def poll(cls, _context: bpy.types.Context) -> bool:
+        """Only with a backend."""
+        return host.get().environment in host.USABLE
+
     def draw(self, context: bpy.types.Context) -> None:
         """Only reads."""
         settings = context.scene.diorama
-        column = self.layout.column()
-        column.use_property_split = True
-        column.use_property_decorate = False
-        column.prop(settings, "views")
-        column.prop(settings, "radius")
+        column = _split(self.layout)
+        _draw_number(column, settings, "views", "num_views", "{:d}")
+        _draw_number(column, settings, "radius", "radius", "{:g} m")
         row = column.row(heading="Elevation")
         row.prop(settings, "use_elevation", text="")
         value = row.row()
         value.active = settings.use_elevation
-        value.prop(settings, "elevation", text="")
+        if settings.use_elevation or settings.own("elevation_deg") is None:
+            value.prop(settings, "elevation", text="")
+        else:
+            value.label(text=f"Auto: {settings.own('elevation_deg'):g}°")
 
 
-class DIORAMA_PT_history(InTab, bpy.types.Panel):
-    """What was made before."""
-
-    bl_idname = "DIORAMA_PT_history"
-    bl_parent_id = "DIORAMA_PT_generate"
-    bl_label = "History"
-    bl_options = {"DEFAULT_CLOSED"}
-
-    def draw(self, _context: bpy.types.Context) -> None:
-        """Only reads."""
-        finished = [job for job in reversed(host.get().session.jobs) if job.finished][:HISTORY]
-        if not finished:
-            self.layout.label(text="Nothing yet")
-        column = self.layout.column(align=True)
-        for job in finished:
-            row = column.row(align=True)
-            row.label(text=job.title, icon=ICONS[job.state])
-            if job.state == jobs.DONE:
-                row.operator("diorama.import_asset", text="", icon="IMPORT").directory = job.directory
-                _action(row, job, "OPEN", "FILE_FOLDER")
-            _action(row, job, "REUSE", "LOOP_BACK")
-            _action(row, job, "REMOVE", "TRASH")
+def _split(layout: bpy.types.UILayout) -> bpy.types.UILayout:
+    """A column in Blender's usual form: names at the left, values at the right."""
+    column = layout.column()
+    column.use_property_split = True
+    column.use_property_decorate = False
+    return column
 
 
-def _action(row: bpy.types.UILayout, job: Job, action: str, icon: str) -> None:
-    button = row.operator("diorama.job", text="", icon=icon)
-    button.job, button.action = job.id, action
+def _draw_number(
+    layout: bpy.types.UILayout, settings: bpy.types.PropertyGroup, name: str, own: str, words: str
+) -> None:
+    """A number of which 0 stands for the model's own, which is shown then."""
+    row = layout.row()
+    row.prop(settings, name)
+    if not getattr(settings, name) and settings.own(own) is not None:
+        row.label(text=f"Auto: {words.format(settings.own(own))}")
 
 
-def _draw_active(layout: bpy.types.UILayout, active: Active, preview_icon: int, unresponsive: bool) -> None:
+def _draw_settings(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
+    settings = context.scene.diorama
+    layout.row().prop(settings, "source", expand=True)
+    if settings.source == "PROMPT":
+        layout.prop(settings, "prompt", text="", icon="OUTLINER_OB_FONT", placeholder="a red mushroom")
+        _draw_unknown(layout, settings.unknown_words)
+    elif settings.source == "IMAGE":
+        layout.prop(settings, "image", text="")
+    else:
+        layout.prop(context.scene, "camera", text="")
+        layout.prop(settings, "only_selected")
+    column = _split(layout)
+    if len(host.get().usable_models) > 1:
+        column.prop(settings, "model")
+    row = column.row(align=True)
+    row.prop(settings, "seed")
+    row.operator("diorama.random_seed", text="", icon="FILE_REFRESH")
+    quality = layout.row()
+    quality.enabled = settings.method != "distill"
+    quality.prop(settings, "quality", expand=True)
+    reason = settings.contradiction
+    if not reason and settings.source == "CAMERA":
+        reason = capture.obstacle(context, settings.only_selected)
+    if reason:
+        draw_text(layout, sentence(reason), "INFO")
+        if settings.source != "PROMPT" and not set(IMAGE_MODELS) & set(host.get().usable_models):
+            layout.operator("diorama.preferences", text="Install a Model …", icon="PREFERENCES")
+    row = layout.row(align=True)
+    row.scale_y = 1.6
+    row.enabled = not reason
+    split = row.split(factor=0.64, align=True)
+    split.operator("diorama.generate", icon="OUTLINER_OB_POINTCLOUD").variations = 1
+    more = split.row(align=True)
+    more.enabled = settings.source != "CAMERA"
+    more.operator("diorama.generate", text="Variations", icon="MOD_ARRAY").variations = 4
+
+
+def _draw_unknown(layout: bpy.types.UILayout, unknown: list[str]) -> None:
+    if unknown:
+        words = ", ".join(unknown)
+        draw_text(
+            layout, f"Starter does not know: {words}. Type a letter to see words that it knows.", "INFO"
+        )
+
+
+def _draw_running(layout: bpy.types.UILayout) -> None:
+    """Progress and Cancel first, where nothing above them comes and goes."""
+    current = host.get()
+    session = current.session
+    if session.active:
+        _draw_active(layout, session.active, current.film.icon)
+    for job in session.waiting:
+        row = layout.row()
+        row.label(text=job.title, icon=ICONS[job.state])
+        row.operator("diorama.cancel", text="", icon="X").job = job.id
+
+
+def _draw_active(layout: bpy.types.UILayout, active: Active, icon: int) -> None:
+    session = host.get().session
+    expected = session.expected
+    row = layout.row(align=True)
+    draw_progress(row, active.progress, expected)
+    stop = row.row(align=True)
+    stop.enabled = active.cancelled_at is None
+    stop.operator("diorama.cancel", text="", icon="X").job = active.job.id
+    stopping = active.cancelled_at is not None
+    layout.label(text="Stopping …" if stopping else stage(active.progress, expected))
     layout.label(text=active.job.title, icon="OUTLINER_OB_POINTCLOUD")
-    draw_progress(layout, active.progress)
-    if preview_icon:
-        layout.template_icon(preview_icon, scale=8)
+    if icon:
+        layout.template_icon(icon, scale=8)
+    if not expected:
+        draw_text(
+            layout, "The first run with these settings prepares itself: some steps take longer.", "INFO"
+        )
     for warning in active.progress.warnings:
         draw_text(layout, warning, "INFO")
-    if active.cancelled_at is not None:
-        layout.label(text="Stopping …")
-        return
-    if unresponsive:
+    if session.unresponsive and not stopping:
         draw_text(layout, "The backend does not respond. It may be short of memory; Cancel ends it.", "ERROR")
-    layout.operator("diorama.cancel", icon="X").job = active.job.id
 
 
-def _draw_outcome(layout: bpy.types.UILayout, job: Job) -> None:
-    if job.state == jobs.FAILED and job.error:
+def _draw_notices(layout: bpy.types.UILayout) -> None:
+    """What has just happened, until it is dismissed."""
+    current = host.get()
+    for job in current.session.interrupted:
         box = layout.box()
-        box.alert = True
-        draw_text(box, f"{job.error['message']}.", "ERROR")
-        box.alert = False
-        draw_text(box, job.error["hint"])
-        box.label(text=job.error["code"])
-        if job.error["code"] == "E_ENVIRONMENT" and host.get().environment != "chosen":
-            box.operator("diorama.install_backend", text="Repair Backend", icon="IMPORT")
-    elif job.state == jobs.DONE:  # it may stand inside something else, as Blender's cube
-        draw_text(layout, f"Done: {job.title}", ICONS[job.state])
+        row = box.row()
+        row.label(text=f"Interrupted: {job.title}", icon=ICONS[job.state])
+        row.operator("diorama.dismiss", text="", icon="X").job = job.id
+        box.operator("diorama.job_again", icon="FILE_REFRESH").job = job.id
+    if current.problem:
+        row = layout.box().row()
+        draw_text(row.column(), current.problem, "ERROR", share=0.85)
+        row.operator("diorama.dismiss", text="", icon="X", emboss=False).job = ""
+    elif current.outcome and not current.session.busy:
+        _draw_outcome(layout.box(), current.outcome, current.note)
+
+
+def _draw_outcome(layout: bpy.types.UILayout, job: Job, note: str) -> None:
+    row = layout.row()
+    words = {jobs.DONE: "Done", jobs.FAILED: "Failed", jobs.CANCELLED: "Cancelled"}.get(job.state, job.state)
+    draw_text(row.column(), f"{words}: {job.title}", ICONS[job.state], share=0.85)
+    row.operator("diorama.dismiss", text="", icon="X", emboss=False).job = ""
+    if note:
+        draw_text(layout, note)
+        layout.operator("diorama.job_import", icon="IMPORT").job = job.id
+    if job.state == jobs.FAILED and job.error:
+        draw_error(layout, job.error)
+        if job.error["code"] == "E_ENVIRONMENT":
+            if host.get().environment == "chosen":
+                layout.operator("diorama.use_own_backend")
+            layout.operator("diorama.preferences", icon="PREFERENCES")
     for warning in job.warnings:
-        draw_text(layout.box(), warning, "INFO")
+        draw_text(layout, warning, "INFO")
 
 
-CLASSES = (DIORAMA_PT_generate, DIORAMA_PT_views, DIORAMA_PT_history)
+CLASSES = (DIORAMA_PT_presets, DIORAMA_PT_generate, DIORAMA_PT_output, DIORAMA_PT_views)
 
 register, unregister = bpy.utils.register_classes_factory(CLASSES)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import bpy
 
 from .. import folders, host
+from ..client import environment
 from . import model_list
-from .drawing import draw_text
+from .first_run import draw_environment
 
 
 def _environment_changed(_preferences: bpy.types.AddonPreferences, _context: bpy.types.Context) -> None:
@@ -28,56 +29,59 @@ class DIORAMA_AP_preferences(bpy.types.AddonPreferences):
         subtype="FILE_PATH",
         update=_environment_changed,
     )
+    install_python: bpy.props.StringProperty(
+        name="Install With",
+        description="The Python that the backend is made from; empty for the best that is found",
+        subtype="FILE_PATH",
+    )
+    cpu_only: bpy.props.BoolProperty(
+        name="Without NVIDIA's Libraries",
+        description="A much smaller backend, for machines without an NVIDIA GPU; it computes on the CPU",
+        default=not environment.has_nvidia_gpu(),
+    )
     output_folder: bpy.props.StringProperty(
-        name="Output Folder",
+        name="Results",
         description=(
-            "Where generated assets are kept. Empty: with Blender's extension data. "
+            "Where generated assets are kept. Empty: in your data folder, where they outlive the extension. "
             "//folder: beside the .blend file, once it is saved"
         ),
         subtype="DIR_PATH",
     )
-
     models_folder: bpy.props.StringProperty(
-        name="Models Folder",
+        name="Models",
         description="Where installed models are kept. Empty: in your data folder, beside the backend",
         subtype="DIR_PATH",
         update=_models_changed,
     )
 
     def draw(self, _context: bpy.types.Context) -> None:
-        """Draws the folders, the state of the backend, and the models."""
+        """Draws the state of the backend, the folders, and the models."""
         layout = self.layout
-        draw_environment(layout)
+        current = host.get()
+        box = layout.box()
+        if current.environment in {"chosen", "ready"}:
+            words = {
+                "chosen": "The backend uses the Python chosen below",
+                "ready": "The backend is installed",
+            }
+            row = box.row()
+            row.label(text=words[current.environment], icon="CHECKMARK")
+            if current.environment == "ready":
+                row.operator("diorama.install_backend", text="Repair")
+                row.operator("diorama.remove_backend", text="Remove", icon="TRASH")
+        draw_environment(box)
+        column = box.column()
+        column.use_property_split = True
+        column.prop(self, "backend_python", placeholder=str(current.folder))
+        column.prop(self, "install_python", placeholder="the best that is found")
         column = layout.column()
-        column.prop(self, "backend_python")
-        column.prop(self, "output_folder")
-        column.prop(self, "models_folder")
+        column.use_property_split = True
+        column.prop(self, "output_folder", placeholder=str(folders.default_output_folder()))
+        column.prop(self, "models_folder", placeholder=str(folders.default_models_folder()))
+        row = column.row()
+        row.use_property_split = False
+        row.label(text=f"History: {folders.history_folder()}. All of this outlives the extension.")
         model_list.draw_models(layout)
-
-
-def draw_environment(layout: bpy.types.UILayout) -> None:
-    """The state of the backend's environment, with a button where something is to be done."""
-    current = host.get()
-    installation = current.installation
-    if installation and installation.running:
-        steps = len(installation.plan.steps)
-        text = f"{installation.title} ({installation.step + 1} of {steps})"
-        layout.progress(factor=installation.step / steps, text=text)
-        layout.label(text=installation.line[:120])
-        layout.operator("diorama.install_cancel", icon="X")
-        return
-    if installation and installation.error:
-        draw_text(layout, f"{installation.error.message}. {installation.error.hint}", icon="ERROR")
-    words, button = {
-        "chosen": ("The backend uses the Python chosen below", ""),
-        "ready": ("The backend is installed", "Repair Backend"),
-        "missing": ("The backend is not installed yet", "Install Backend"),
-        "broken": ("The backend's environment is incomplete", "Repair Backend"),
-        "outdated": ("The backend's packages are older than this add-on", "Update Backend"),
-    }[current.environment]
-    layout.label(text=words, icon="CHECKMARK" if current.environment in {"chosen", "ready"} else "INFO")
-    if button:
-        layout.operator("diorama.install_backend", text=button, icon="IMPORT")
 
 
 register, unregister = bpy.utils.register_classes_factory((DIORAMA_AP_preferences,))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import bpy
@@ -16,6 +17,16 @@ SOURCES = [
     ("IMAGE", "Image", "A picture file shows what to make"),
     ("CAMERA", "Camera", "What the active camera sees is made; it is rendered with the scene's engine"),
 ]
+QUALITIES = [
+    (
+        "DRAFT",
+        "Draft",
+        "Nearly the same in less time, to look for a prompt and a seed; small parts may differ",
+    ),
+    ("STANDARD", "Standard", "As the model was made to be used"),
+    ("FULL", "Full", "Twice the model's own number of steps, in about twice the time"),
+]
+USUAL_STEPS = 25  # of a model that does not say how many are its own
 # The names are the request's own.
 METHODS = [
     ("reconstruct", "From Views", "Views are generated, and splats reconstructed from them"),
@@ -28,8 +39,36 @@ METHODS = [
 ]
 # Paths that begin with // are understood; Blender before 4.5 never asks.
 BLEND_RELATIVE = {"PATH_SUPPORTS_BLEND_RELATIVE"} if bpy.app.version >= (4, 5, 0) else set()
+IMAGE_MODELS = [name for name, model in MODELS.items() if model.told_by == "picture"]
+
+
+def titled(model: str) -> str:
+    """A model's name as a person reads it: the catalogue's is for folders and scripts."""
+    return _TITLES.get(model, model)
+
+
+_TITLES = {
+    "starter": "Starter",
+    "videomv-t2v": "VideoMV, from text",
+    "videomv-i2v": "VideoMV, from an image",
+    "mvdream-lgm": "MVDream + LGM",
+    "vivid-zoo": "Vivid-ZOO",
+    "animate3d": "Animate3D",
+    "triposplat": "TripoSplat",
+}
 # The number is what a .blend file keeps: a model's place in the catalogue, whichever are installed.
-_CHOICES = {name: (name, name, model.description, i) for i, (name, model) in enumerate(MODELS.items())}
+_CHOICES = {
+    name: (name, titled(name), model.description, i) for i, (name, model) in enumerate(MODELS.items())
+}
+
+
+def _completed_prompts(
+    settings: bpy.types.PropertyGroup, _context: bpy.types.Context, typed: str
+) -> list[str]:
+    """The prompt with its last word completed, for models that know few words."""
+    words = host.get().facts.get(settings.model_name, {}).get("words") or []
+    before, space, last = typed.rpartition(" ")
+    return [f"{before}{space}{word}" for word in words if word.startswith(last.lower())]
 
 
 def _usable_models(
@@ -48,6 +87,8 @@ class DIORAMA_PG_settings(bpy.types.PropertyGroup):
     prompt: bpy.props.StringProperty(
         name="Prompt",
         description="What should be made, for example: a red mushroom",
+        search=_completed_prompts,
+        search_options={"SUGGESTION"},
     )
     image: bpy.props.StringProperty(
         name="Image",
@@ -78,9 +119,8 @@ class DIORAMA_PG_settings(bpy.types.PropertyGroup):
     mesh: bpy.props.BoolProperty(
         name="Mesh", description="Make a textured mesh besides the splats; it is imported hidden"
     )
-    fast: bpy.props.BoolProperty(
-        name="Fast",
-        description="Nearly the same in less time, to look for a prompt and a seed; small parts may differ",
+    quality: bpy.props.EnumProperty(
+        name="Quality", description="How much time it may take", items=QUALITIES, default="STANDARD"
     )
     views: bpy.props.IntProperty(
         name="Views", description="How many views are generated; 0 for the model's own number", min=0, max=64
@@ -110,21 +150,52 @@ class DIORAMA_PG_settings(bpy.types.PropertyGroup):
         return self.model or "starter"
 
     @property
-    def contradiction(self) -> str:
+    def fast(self) -> bool:
+        """Whether some steps may reuse much of the steps before."""
+        return self.quality == "DRAFT" and self.method != "distill"
+
+    @property
+    def steps(self) -> int | None:
+        """How many steps are asked for; None for the model's own number."""
+        if self.quality != "FULL" or self.method == "distill":
+            return None
+        return 2 * int(self.own("steps") or USUAL_STEPS)
+
+    def own(self, setting: str) -> Any:
+        """The chosen model's own value of a setting; None if it says none."""
+        return host.get().facts.get(self.model_name, {}).get(setting)
+
+    @property
+    def unknown_words(self) -> list[str]:
+        """The words of the prompt that the model has never met; none for a model that knows a language."""
+        vocabulary = host.get().words.get(self.model_name)
+        if not vocabulary:
+            return []
+        found = (match[0] for match in re.finditer(r"\w+|[^\w\s]+", self.prompt))
+        return [word for word in found if word.lower() not in vocabulary]
+
+    @property
+    def contradiction(self) -> str:  # noqa: PLR0911  one line for each reason
         """Why source and model do not go together and what to do, or an empty text."""
+        name = titled(self.model_name)
         if self.frames > 1 and not MODELS[self.model_name].moves:
-            return f"{self.model_name} makes objects that stand still: set Frames to 1"
+            return f"{name} makes objects that stand still: set Frames to 1"
         if self.frames > 1 and self.method == "distill":
-            return "distilled objects stand still: set Frames to 1, or Method to From Views"
+            return "Distilled objects stand still: set Frames to 1, or Method to From Views"
         needs_picture = MODELS[self.model_name].told_by == "picture"
         if needs_picture and self.source == "PROMPT":
-            return f"{self.model_name} needs a picture: set Source to Image or Camera"
+            return f"{name} needs an image: set Source to Image or Camera"
         if not needs_picture and self.source != "PROMPT":
-            others = [name for name in host.get().usable_models if MODELS[name].told_by == "picture"]
+            others = [each for each in host.get().usable_models if MODELS[each].told_by == "picture"]
             if others:
-                return f"{self.model_name} is told by a prompt: choose {' or '.join(others)} for a picture"
-            known = " or ".join(name for name, each in MODELS.items() if each.told_by == "picture")
-            return f"{self.model_name} is told by a prompt. For a picture, install {known} in the preferences"
+                return f"{name} works from a prompt: choose {' or '.join(map(titled, others))} for an image"
+            return (
+                f"{name} works from a prompt. For an image, install {' or '.join(map(titled, IMAGE_MODELS))}"
+            )
+        if self.source == "PROMPT" and not self.prompt.strip():
+            return "Type what should be made, for example: a red mushroom"
+        if self.source == "IMAGE" and not self.image:
+            return "Choose an image of one object"
         return ""
 
     def put_back(self, request: dict[str, Any]) -> None:
@@ -135,14 +206,16 @@ class DIORAMA_PG_settings(bpy.types.PropertyGroup):
         self.seed = request["seed"]
         self.frames, self.mesh = request.get("frames") or 1, request.get("mesh", False)
         self.method = request.get("method", "reconstruct")
-        self.fast = request.get("fast", False)
+        if request["model"] in host.get().usable_models:
+            self.model = request["model"]
+        self.quality = "DRAFT" if request.get("fast") else "STANDARD"
+        if request.get("steps") == 2 * int(self.own("steps") or USUAL_STEPS):
+            self.quality = "FULL"
         self.views, self.radius = request.get("views") or 0, request.get("radius") or 0.0
         elevation_deg = request.get("elevation_deg")
         self.use_elevation = elevation_deg is not None
         if elevation_deg is not None:
             self.elevation = math.radians(elevation_deg)
-        if request["model"] in host.get().usable_models:
-            self.model = request["model"]
 
 
 def register() -> None:

@@ -20,6 +20,8 @@ ROOT = Path(__file__).parents[2]
 
 # Before bpy is imported anywhere: nothing of the developer's own Blender is read or written.
 os.environ["BLENDER_USER_RESOURCES"] = tempfile.mkdtemp(prefix="diorama-blender-")
+# Results and history are kept outside of that.
+os.environ["XDG_DATA_HOME"] = os.environ["LOCALAPPDATA"] = tempfile.mkdtemp(prefix="diorama-data-")
 
 import bpy
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 import zipfile
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from tests.blender.layout_helper import Layout
 
 CHECKED = (
     "torch",
@@ -46,7 +49,7 @@ def test_installs_from_nothing_and_says_what_it_does(
     plan = environment.plan(requirements, folder)
     assert not folder.exists()  # a plan only plans
     assert str(requirements) in [word for step in plan.steps for word in step.argv]
-    environment.Installation(plan).wait()
+    extension.client.installation.Installation(plan).wait()
     assert environment.state(requirements, folder) == "ready"
     assert environment.backend_python("", folder) == environment.python_in(folder)
 
@@ -68,10 +71,10 @@ def test_failed_installation_is_explained_and_can_be_repaired(
     incomplete = tmp_path / "broken" / "requirements.txt"
     incomplete.write_text(f"{tiny_wheel(tmp_path / 'broken', 'torch')}\n")
     with pytest.raises(extension.client.environment.DioramaError, match="diffusers") as error:
-        environment.Installation(environment.plan(incomplete, folder)).wait()
+        extension.client.installation.Installation(environment.plan(incomplete, folder)).wait()
     assert error.value.code == "E_ENVIRONMENT"
     assert environment.state(incomplete, folder) == "broken"
-    environment.Installation(environment.plan(requirements, folder)).wait()
+    extension.client.installation.Installation(environment.plan(requirements, folder)).wait()
     assert environment.state(requirements, folder) == "ready"
 
 
@@ -79,7 +82,7 @@ def test_new_packages_make_an_environment_outdated(
     extension: ModuleType, requirements: Path, tmp_path: Path
 ) -> None:
     environment, folder = extension.client.environment, tmp_path / "env"
-    environment.Installation(environment.plan(requirements, folder)).wait()
+    extension.client.installation.Installation(environment.plan(requirements, folder)).wait()
     requirements.write_text(requirements.read_text() + "# newer\n")
     assert environment.state(requirements, folder) == "outdated"
 
@@ -88,7 +91,7 @@ def test_cancelled_installation_is_not_taken_for_whole(
     extension: ModuleType, requirements: Path, tmp_path: Path
 ) -> None:
     environment, folder = extension.client.environment, tmp_path / "env"
-    installation = environment.Installation(environment.plan(requirements, folder))
+    installation = extension.client.installation.Installation(environment.plan(requirements, folder))
     installation.cancel()
     with pytest.raises(environment.DioramaError, match="cancelled"):
         installation.wait()
@@ -99,7 +102,8 @@ def test_no_python_to_be_found(
     extension: ModuleType, requirements: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.executable", str(tmp_path / "gone"))
-    monkeypatch.setenv("PATH", str(tmp_path))
+    for variable in ("PATH", "HOME", "LOCALAPPDATA"):
+        monkeypatch.setenv(variable, str(tmp_path))
     with pytest.raises(extension.client.environment.DioramaError, match="no Python"):
         extension.client.environment.plan(requirements, tmp_path / "env")
 
@@ -113,3 +117,97 @@ def test_default_folder_is_short_and_outside_of_the_extension(extension: ModuleT
     folder = extension.client.environment.default_folder()
     assert not folder.is_relative_to(extension.host.ROOT)
     assert len(str(folder)) - len(os.path.expanduser("~")) < 50
+
+
+def python_that_says(folder: Path, version: str, pip: str = "25.0") -> Path:
+    """A program that answers as a Python of that version would."""
+    path = folder / "python3"
+    path.write_text(f"#!/bin/sh\necho '[{version}, \"{pip}\"]'\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a shell script")
+@pytest.mark.parametrize(
+    ("version", "pip", "words"),
+    [
+        ("[3, 14, 1]", "25.0", r"Python 3.14.1 \(.*python3\) is too new: packages are published up to 3.13"),
+        ("[3, 9, 2]", "21.0", "too old: at least 3.11 is needed"),
+        ("[3, 12, 0]", "", "cannot make environments"),
+    ],
+)
+def test_python_that_will_not_do_is_named_with_the_reason(
+    extension: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, pip: str, words: str
+) -> None:
+    python_that_says(tmp_path, version, pip)
+    monkeypatch.setattr("sys.executable", str(tmp_path / "gone"))
+    for variable in ("PATH", "HOME", "LOCALAPPDATA"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    with pytest.raises(extension.client.environment.DioramaError, match=words):
+        extension.client.pythons.choose()
+    (found,) = extension.client.pythons.find()
+    assert found.obstacle
+    host = extension.host.get()
+    with pytest.raises(extension.client.environment.DioramaError):
+        host.plan_installation()
+    extension.ui.install_operators._found[:] = [found]
+    layout = Layout()
+    extension.ui.first_run.draw_environment(layout)
+    assert "Choose a Python …" in layout.drawn
+    assert found.obstacle.split(":")[0] in layout.text
+    host.install_problem = None
+
+
+def test_chosen_python_makes_the_environment(
+    extension: ModuleType, requirements: Path, tmp_path: Path
+) -> None:
+    plan = extension.client.environment.plan(requirements, tmp_path / "env", sys.executable, cpu_only=True)
+    assert plan.steps[0].argv[0] == sys.executable
+    with pytest.raises(extension.client.environment.DioramaError, match="is no Python"):
+        extension.client.environment.plan(requirements, tmp_path / "env", str(tmp_path / "nothing"))
+
+
+def test_small_backend_takes_torch_from_its_index_for_cpus(
+    extension: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = extension.client.environment
+    shipped = extension.host.ROOT / "backend" / "requirements.txt"
+    monkeypatch.setattr("sys.platform", "linux")
+    small = environment.plan(shipped, Path.home() / "nowhere", cpu_only=True)
+    assert environment.TORCH_FOR_CPUS in small.steps[1].argv
+    assert environment.TORCH_FOR_CPUS not in small.steps[2].argv
+    assert small.size.download_mb < environment.size(cpu_only=False).download_mb
+
+
+def test_progress_is_counted_in_megabytes_over_all_files(
+    extension: ModuleType, requirements: Path, tmp_path: Path
+) -> None:
+    plan = extension.client.environment.plan(requirements, tmp_path / "env")
+    installation = extension.client.installation.Installation(plan)
+    installation.cancel()
+    with pytest.raises(extension.client.environment.DioramaError):
+        installation.wait()
+    for line, expected_mb in (
+        ("Downloading torch-2.13.0-cp311-none-any.whl (200.0 MB)", 0),
+        ("Progress 50000000 of 200000000", 50),
+        ("Downloading numpy-2.4.6-cp311-none-any.whl (16.9 MB)", 200),
+        ("Progress 8000000 of 16900000", 208),
+        ("Installing collected packages: torch, numpy", 216),
+    ):
+        installation._take(line)
+        assert installation.done_mb == expected_mb
+    assert 0 < installation.fraction < 1
+
+
+def test_environment_can_be_removed_and_nothing_else(
+    extension: ModuleType, requirements: Path, tmp_path: Path
+) -> None:
+    environment, folder = extension.client.environment, tmp_path / "env"
+    extension.client.installation.Installation(environment.plan(requirements, folder)).wait()
+    extension.client.installation.Removal(folder).wait()
+    assert not [path for path in tmp_path.iterdir() if "env" in path.name]
+    folder.mkdir()
+    (folder / "mine.txt").write_text("mine")
+    with pytest.raises(environment.DioramaError, match="is no Python environment"):
+        extension.client.installation.Removal(folder)
+    assert (folder / "mine.txt").exists()

@@ -67,7 +67,7 @@ def test_method_is_the_script_s_or_the_scene_s_and_comes_back_from_the_history(d
     assert job.request["method"] == "distill"
     assert asked(method="reconstruct").request["method"] == "reconstruct"
     settings.method = "reconstruct"
-    bpy.ops.diorama.job(job=job.id, action="REUSE")
+    bpy.ops.diorama.job_reuse(job=job.id)
     assert settings.method == "distill"
 
 
@@ -108,10 +108,10 @@ def test_history_gives_the_settings_back(diorama: ModuleType, tmp_path: Path) ->
         bpy.ops.diorama.generate(prompt="a green fish", seed=5, directory="/dev/null/asset")
     session = diorama.host.get().session
     job = session.jobs[-1]
-    bpy.ops.diorama.job(job=job.id, action="REUSE")
+    bpy.ops.diorama.job_reuse(job=job.id)
     assert bpy.context.scene.diorama.prompt == "a green fish"
     assert bpy.context.scene.diorama.seed == 5
-    bpy.ops.diorama.job(job=job.id, action="REMOVE")
+    bpy.ops.diorama.job_delete(job=job.id)
     assert job not in session.jobs
 
 
@@ -121,8 +121,8 @@ def test_of_an_earlier_job_only_its_settings_are_an_undo_step(diorama: ModuleTyp
     job = diorama.host.get().session.jobs[-1]
     bpy.context.scene.diorama.prompt = "a car"
     bpy.ops.ed.undo_push(message="Typed")
-    for action in ("REUSE", "REMOVE"):
-        bpy.ops.diorama.job("EXEC_DEFAULT", True, job=job.id, action=action)
+    for action in (bpy.ops.diorama.job_reuse, bpy.ops.diorama.job_delete):
+        action("EXEC_DEFAULT", True, job=job.id)
     assert bpy.context.scene.diorama.prompt == "a green fish"
     bpy.ops.ed.undo()
     assert bpy.context.scene.diorama.prompt == "a car"

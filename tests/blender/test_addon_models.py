@@ -7,39 +7,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
 
 import bpy
 import pytest
 
 import build_addon
 from backend.shared.manifests import seal
-
-
-class Layout:
-    """Takes what is drawn instead of the screen: labels, progress bars, properties and buttons."""
-
-    def __init__(self, root: Layout | None = None) -> None:
-        self._root = root or self
-        if root is None:
-            self.drawn: list[str] = []
-
-    def __getattr__(self, name: str) -> Any:
-        if name in {"row", "column", "box"}:
-            return lambda **_: Layout(self._root)
-
-        def draw(*arguments: Any, **settings: Any) -> SimpleNamespace:
-            words = [str(each) for each in arguments if isinstance(each, str)]
-            text = settings.get("text", "")
-            self._root.drawn.append(text if name == "label" else " ".join([name, *words, text]))
-            return SimpleNamespace()
-
-        return draw
-
-    @property
-    def text(self) -> str:
-        """All of it on one line, for labels do not wrap and long sentences are cut into several."""
-        return " ".join(self._root.drawn)
+from tests.blender.layout_helper import Layout, draw
 
 
 def preferences(diorama: ModuleType) -> bpy.types.AddonPreferences:
@@ -48,9 +22,7 @@ def preferences(diorama: ModuleType) -> bpy.types.AddonPreferences:
 
 def drawn(diorama: ModuleType) -> str:
     layout = Layout()
-    diorama.ui.preferences.DIORAMA_AP_preferences.draw(
-        SimpleNamespace(layout=layout, backend_python="", output_folder="", models_folder=""), bpy.context
-    )
+    diorama.ui.preferences.DIORAMA_AP_preferences.draw(SimpleNamespace(layout=layout), bpy.context)
     return layout.text
 
 
@@ -73,33 +45,37 @@ def install_small(diorama: ModuleType, models: Path) -> Path:
 
 
 def test_every_model_is_drawn_with_licence_size_and_state(diorama: ModuleType, models: Path) -> None:
+    assert "t2v_00333000.pth" not in drawn(diorama)  # folded
+    bpy.context.window_manager.diorama_by_hand = True
     text = drawn(diorama)
     for words in (
-        "mvdream-lgm: not installed",
+        "MVDream + LGM: not installed",
         "Licence: MVDream: OpenRAIL",
         "Files: 3.4 GB. GPU memory: about 4.4 GiB, 2.2 GiB with networks waiting in main memory (estimated).",
-        "operator diorama.model_download",
-        "videomv-t2v: not installed",
+        "ashawkey/mvdream-sd2.1-diffusers",
+        "wm.url_open",
+        "diorama.model_download",
+        "VideoMV, from text: not installed",
         "Not for commercial use.",
-        "Fetch by hand: t2v_00333000.pth",
-        "operator diorama.model_files",
+        "Fetch: t2v_00333000.pth",
+        "diorama.model_files",
     ):
         assert words in text
     assert str(models / "downloads" / "videomv") in text.replace(" ", "")
-    assert "operator diorama.model_remove" not in text
+    assert "diorama.model_remove" not in text
     install_small(diorama, models)
     text = drawn(diorama)
-    assert "mvdream-lgm: installed" in text
-    assert "operator diorama.model_verify" in text
-    assert "operator diorama.model_remove" in text
+    assert "MVDream + LGM: installed" in text
+    assert "diorama.model_verify" in text
+    assert "diorama.model_remove" in text
 
 
 def test_drawing_reads_no_disk(diorama: ModuleType, models: Path) -> None:
     folder = install_small(diorama, models)
     (folder / "manifest.json").unlink()
-    assert "mvdream-lgm: installed" in drawn(diorama)  # as it was when it last looked
+    assert "MVDream + LGM: installed" in drawn(diorama)  # as it was when it last looked
     bpy.ops.diorama.model_refresh()
-    assert "mvdream-lgm: not installed" in drawn(diorama)
+    assert "MVDream + LGM: not installed" in drawn(diorama)
 
 
 def test_download_needs_online_access_and_says_so(diorama: ModuleType, models: Path) -> None:
@@ -137,22 +113,20 @@ def test_verify_and_remove_through_the_backend(diorama: ModuleType, models: Path
 def test_failed_installation_says_what_to_fetch(diorama: ModuleType, models: Path) -> None:
     with pytest.raises(RuntimeError, match=r"E_WEIGHTS_MISSING.*t2v_00333000.pth"):
         bpy.ops.diorama.model_install(model="videomv-t2v")
-    assert "files of videomv-t2v are missing" in drawn(diorama)
+    assert "Files of videomv-t2v are missing" in drawn(diorama)
 
 
 def test_model_is_chosen_in_the_panel_once_there_are_several(diorama: ModuleType, models: Path) -> None:
-    def panel() -> str:
-        layout = Layout()
-        diorama.ui.panels.DIORAMA_PT_generate.draw(SimpleNamespace(layout=layout), bpy.context)
-        return layout.text
+    def panel() -> list[str]:
+        return draw(diorama.ui.panels.DIORAMA_PT_generate)
 
     settings = bpy.context.scene.diorama
     assert settings.model == "starter"
-    assert "prop model" not in panel()
+    assert "model" not in panel()
     with pytest.raises(TypeError):
         settings.model = "mvdream-lgm"
     folder = install_small(diorama, models)
-    assert "prop model" in panel()
+    assert "model" in panel()
     settings.model = "mvdream-lgm"
     assert settings.model == "mvdream-lgm"
     (folder / "manifest.json").unlink()

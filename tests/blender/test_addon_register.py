@@ -9,6 +9,8 @@ from types import ModuleType
 import bpy
 import pytest
 
+from tests.blender.layout_helper import draw
+
 
 def trace() -> dict[str, set[str]]:
     """Everything in Blender that an add-on could leave behind."""
@@ -56,7 +58,11 @@ def test_disabling_ends_the_backend(diorama: ModuleType, tmp_path: Path) -> None
     assert process.poll() is not None
     bpy.ops.preferences.addon_enable(module=diorama.__name__)
     last = diorama.host.get().session.jobs[-1]
-    assert (last.state, last.error["code"]) == ("cancelled", "E_CANCELLED")
+    assert (last.state, last.error["code"]) == ("interrupted", "E_CANCELLED")
+    assert diorama.host.get().session.interrupted == [last]
+    assert "diorama.job_again" in draw(diorama.ui.panels.DIORAMA_PT_generate)
+    bpy.ops.diorama.dismiss(job=last.id)
+    assert not diorama.host.get().session.interrupted
 
 
 def test_loads_in_a_python_without_torch(extension: ModuleType) -> None:

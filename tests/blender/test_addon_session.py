@@ -223,7 +223,7 @@ def test_crash_of_blender_leaves_a_failed_job(diorama: ModuleType, tmp_path: Pat
     assert store.load() == []  # its Blender may still live
     os.utime(tmp_path / f"{running.id}.json", (0, 0))
     (job,) = store.load()
-    assert (job.state, job.error["code"]) == ("failed", "E_WORKER_DIED")
+    assert (job.state, job.error["code"]) == ("interrupted", "E_WORKER_DIED")
 
 
 def test_damaged_record_is_skipped(diorama: ModuleType, tmp_path: Path) -> None:

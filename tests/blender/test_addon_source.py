@@ -11,39 +11,9 @@ import bpy
 import numpy as np
 import pytest
 
+from tests.blender.layout_helper import draw
+
 PICTURES = "videomv-i2v"
-
-
-class Layout:
-    """Stands for Blender's layout, which exists in a window only: notes what is drawn, checks its names."""
-
-    def __init__(self, drawn: list[str]) -> None:
-        self.drawn = drawn
-
-    def row(self, **_: Any) -> Layout:
-        return self
-
-    column = box = row
-
-    def prop(self, owner: bpy.types.bpy_struct, name: str, **_: Any) -> None:
-        assert name in owner.bl_rna.properties
-        self.drawn.append(name)
-
-    def operator(self, name: str, **_: Any) -> Any:
-        group, _, function = name.partition(".")
-        assert function in dir(getattr(bpy.ops, group))
-        self.drawn.append(name)
-        return type("Properties", (), {})()
-
-    def label(self, text: str = "", **_: Any) -> None:
-        self.drawn.append(text)
-
-
-def draw(panel: type) -> list[str]:
-    """What a panel shows now."""
-    drawn: list[str] = []
-    panel.draw(type("Panel", (), {"layout": Layout(drawn)})(), bpy.context)
-    return drawn
 
 
 @pytest.fixture
@@ -81,20 +51,34 @@ def test_panel_shows_what_the_source_needs(
     settings.model = "starter" if source == "PROMPT" else PICTURES
     drawn = draw(diorama.ui.panels.DIORAMA_PT_generate)
     assert drawn[0] == "source"
-    assert shown | {"model", "seed", "mesh", "fast", "method", "diorama.generate"} <= set(drawn)
+    assert shown | {"model", "seed", "quality", "diorama.generate"} <= set(drawn)
     assert not hidden & set(drawn)
-    assert not any("told by" in text or "needs" in text for text in drawn)
+    assert not any("works from" in text or "needs" in text for text in drawn)
+    assert set(draw(diorama.ui.panels.DIORAMA_PT_output)) >= {"frames", "mesh", "method"}
 
 
 def test_views_panel_shows_the_orbit(diorama: ModuleType, settings: Any) -> None:
+    shown = draw(diorama.ui.panels.DIORAMA_PT_views)
+    assert shown == ["views", "Auto: 8", "radius", "Auto: 1.9 m", "use_elevation", "Auto: 15°"]
+    settings.views, settings.radius, settings.use_elevation = 6, 2.0, True
     assert draw(diorama.ui.panels.DIORAMA_PT_views) == ["views", "radius", "use_elevation", "elevation"]
 
 
 @pytest.mark.parametrize(
     ("model", "source", "words", "asked"),
     [
-        (PICTURES, "PROMPT", "videomv-i2v needs a picture: set Source to Image or Camera", "needs a picture"),
-        ("starter", "IMAGE", "starter is told by a prompt: choose videomv-i2v for a picture", "told by text"),
+        (
+            PICTURES,
+            "PROMPT",
+            "VideoMV, from an image needs an image: set Source to Image or Camera",
+            "needs a picture",
+        ),
+        (
+            "starter",
+            "IMAGE",
+            "Starter works from a prompt: choose VideoMV, from an image for an image",
+            "told by text",
+        ),
         (PICTURES, "CAMERA", "The scene has no active camera", "has no active camera"),
     ],
 )
@@ -117,7 +101,8 @@ def test_what_a_script_asks_for_is_judged_and_not_the_panel(diorama: ModuleType,
 def test_model_that_takes_pictures_must_be_installed_first(diorama: ModuleType) -> None:
     bpy.context.scene.diorama.source = "IMAGE"
     drawn = " ".join(draw(diorama.ui.panels.DIORAMA_PT_generate))
-    assert "install videomv-i2v in the preferences" in drawn
+    assert "For an image, install VideoMV, from an image" in drawn
+    assert "diorama.preferences" in drawn
 
 
 def test_only_selected_needs_a_selection(
@@ -148,7 +133,7 @@ def test_camera_becomes_the_request_s_picture(
     assert alpha[alpha.shape[0] // 2, alpha.shape[1] // 2] == 1
     assert alpha[0, 0] == 0
     assert set(bpy.data.objects) == objects
-    bpy.ops.diorama.job(job=job.id, action="REUSE")
+    bpy.ops.diorama.job_reuse(job=job.id)
     assert (settings.source, settings.image, settings.prompt) == ("IMAGE", str(picture), "")
 
 
@@ -177,7 +162,7 @@ def test_orbit_of_the_panel_reaches_the_request(diorama: ModuleType, settings: A
         found = (request["views"], request["elevation_deg"], request["radius"])
         assert found == (6, elevation_deg, 2.1)
     settings.views, settings.radius, settings.use_elevation = 0, 0, False
-    bpy.ops.diorama.job(job=diorama.host.get().session.jobs[-1].id, action="REUSE")
+    bpy.ops.diorama.job_reuse(job=diorama.host.get().session.jobs[-1].id)
     assert (settings.views, settings.use_elevation) == (6, True)
     assert (settings.radius, np.degrees(settings.elevation)) == pytest.approx((2.1, 25))
 
@@ -185,11 +170,11 @@ def test_orbit_of_the_panel_reaches_the_request(diorama: ModuleType, settings: A
 def test_fast_is_asked_for_in_the_panel_or_by_a_script(diorama: ModuleType, settings: Any) -> None:
     settings.prompt = "a red mushroom"
     for panel, script, asked in ((False, {}, False), (True, {}, True), (True, {"fast": False}, False)):
-        settings.fast = panel
+        settings.quality = "DRAFT" if panel else "STANDARD"
         with pytest.raises(RuntimeError):
             bpy.ops.diorama.generate(directory="/dev/null/asset", **script)
         assert diorama.host.get().session.jobs[-1].request["fast"] is asked
-    bpy.ops.diorama.job(job=diorama.host.get().session.jobs[-1].id, action="REUSE")
+    bpy.ops.diorama.job_reuse(job=diorama.host.get().session.jobs[-1].id)
     assert not settings.fast
 
 
@@ -206,7 +191,7 @@ def test_panel_says_what_was_done(
 ) -> None:
     job = diorama.client.jobs.new_job(diorama.host.GenerationRequest("a red mushroom"), tmp_path)
     done = dataclasses.replace(job, state="done")
-    monkeypatch.setattr(diorama.host.get().session, "jobs", [done])
+    monkeypatch.setattr(diorama.host.get(), "outcome", done)
     assert "Done: a red mushroom · seed 0" in draw(diorama.ui.panels.DIORAMA_PT_generate)
 
 

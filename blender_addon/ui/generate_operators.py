@@ -1,4 +1,4 @@
-"""The buttons, which are also the commands for scripts: generate, cancel, install, and the history's."""
+"""The buttons that generate, which are also the commands for scripts: one result, variations, cancel."""
 
 # ruff: noqa: RUF012 (bl_options is Blender's to read)
 
@@ -15,12 +15,13 @@ from .. import capture, folders, host, scene
 from ..backend.shared.progress import TerminalBar
 from ..backend.shared.protocol import DioramaError
 from ..backend.shared.request import MAX_SEED, GenerationRequest
-from ..client import environment, jobs
+from ..client import jobs
 from . import properties
+from .drawing import report, sentence
 
 
 class DIORAMA_OT_generate(bpy.types.Operator):
-    """Make the prompt or the picture into splats, views and cameras; all is computed on this machine"""
+    """Make the prompt or the image into splats, views and cameras; all is computed on this machine"""
 
     bl_idname = "diorama.generate"
     bl_label = "Generate 3D"
@@ -38,7 +39,10 @@ class DIORAMA_OT_generate(bpy.types.Operator):
     )
     seed: bpy.props.IntProperty(min=0, max=MAX_SEED, description="The scene's seed if not given")
     model: bpy.props.StringProperty(description="Its name; the scene's model if not given")
-    steps: bpy.props.IntProperty(min=0, description="Of denoising or distillation; 0 for the usual number")
+    steps: bpy.props.IntProperty(
+        min=0,
+        description="Of denoising or distillation; 0 for the usual number; the scene's if not given",
+    )
     views: bpy.props.IntProperty(min=0, description="Number of views; 0 for the model's own number")
     frames: bpy.props.IntProperty(min=1, description="Frames of a loop; the scene's if not given; 1: none")
     elevation: bpy.props.FloatProperty(
@@ -53,10 +57,30 @@ class DIORAMA_OT_generate(bpy.types.Operator):
     mesh: bpy.props.BoolProperty(
         description="Make a mesh besides the splats; the scene's choice if not given"
     )
-    fast: bpy.props.BoolProperty(description="Nearly the same, in less time; the scene's choice if not given")
+    fast: bpy.props.BoolProperty(
+        description="Nearly the same, in less time; by the scene's quality if not given"
+    )
     directory: bpy.props.StringProperty(
         subtype="DIR_PATH", description="The asset folder to make; a new one if empty"
     )
+
+    variations: bpy.props.IntProperty(
+        default=1,
+        min=1,
+        max=16,
+        options={"SKIP_SAVE"},
+        description="With more than one, as many seeds: their results wait in the panel to be chosen from",
+    )
+
+    @classmethod
+    def description(cls, _context: bpy.types.Context, properties: bpy.types.OperatorProperties) -> str:
+        """The tooltip of either button."""
+        if properties.variations > 1:
+            return (
+                f"Make the same with {properties.variations} seeds, from this one on, and choose the best: "
+                "what is not chosen stays in the History"
+            )
+        return cls.__doc__ or ""
 
     @classmethod
     def poll(cls, _context: bpy.types.Context) -> bool:
@@ -73,22 +97,21 @@ class DIORAMA_OT_generate(bpy.types.Operator):
         """The button: if the camera's picture must be rendered first, Blender's window lives on meanwhile."""
         if bpy.app.background or self._source(context) != "CAMERA":
             return self.execute(context)
-        current, asked_by = host.get(), context.scene.session_uid
+        current, asked = host.get(), host.asked_in(context)
 
         def then(error: DioramaError | None) -> None:
             try:
                 if error:
                     raise error
-                current.submit(request, directory, asked_by)
+                current.submit(request, directory, asked)
             except DioramaError as failure:
-                current.problem = str(failure)
+                current.problem = f"{sentence(failure.message)} {failure.hint}"
 
         try:
             request, directory = self._wanted(context)
             current.begin_capture(capture.Rendering(context, *_shot(context, request), then))
         except DioramaError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
+            return report(self, error)
         return {"FINISHED"}
 
     def execute(self, context: bpy.types.Context) -> set[str]:
@@ -97,16 +120,18 @@ class DIORAMA_OT_generate(bpy.types.Operator):
             request, directory = self._wanted(context)
             if self._source(context) == "CAMERA":
                 capture.picture(context, *_shot(context, request))
+            if self.variations > 1 and not bpy.app.background:
+                host.get().submit_variations(request, self.variations)
+                return {"FINISHED"}
             if not bpy.app.background:
-                host.get().submit(request, directory, context.scene.session_uid)
+                host.get().submit(request, directory, host.asked_in(context))
                 return {"FINISHED"}
             bar = TerminalBar()
             job = host.get().run(request, directory, bar)
             bar.finish()
             scene.import_asset(context, job.directory)
         except DioramaError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
+            return report(self, error)
         for warning in job.warnings:
             self.report({"WARNING"}, warning)
         return {"FINISHED"}
@@ -164,7 +189,7 @@ class DIORAMA_OT_generate(bpy.types.Operator):
             image=image,
             seed=self.seed if given("seed") else settings.seed,
             model=self.model if given("model") else settings.model_name,
-            steps=self.steps or None,
+            steps=(self.steps if given("steps") else settings.steps) or None,
             frames=frames if frames > 1 else None,
             views=(self.views if given("views") else settings.views) or None,
             # Blender keeps 32 bits: 25° comes back as 25.0000004°
@@ -218,115 +243,62 @@ class DIORAMA_OT_random_seed(bpy.types.Operator):
         return {"FINISHED"}
 
 
-class DIORAMA_OT_install_backend(bpy.types.Operator):
-    """Make the Python environment in which Diorama computes, and download its packages"""
+class DIORAMA_OT_add(bpy.types.Operator):
+    """Type a prompt and generate splats of it"""
 
-    bl_idname = "diorama.install_backend"
-    bl_label = "Install Backend"
-    bl_options = {"INTERNAL"}
-
-    @classmethod
-    def poll(cls, _context: bpy.types.Context) -> bool:
-        """Only when Blender may go online, and nothing else is going on."""
-        installation = host.get().installation
-        if not bpy.app.online_access:
-            cls.poll_message_set("Allow Online Access in Preferences → System: packages must be downloaded")
-        elif host.get().session.busy:
-            cls.poll_message_set("Wait until the running jobs are done")
-        elif installation and installation.running:
-            cls.poll_message_set("The installation is running")
-        else:
-            return True
-        return False
-
-    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
-        """Says what will be done, and asks."""
-        try:
-            plan = environment.plan(host.ROOT / "backend" / "requirements.txt", host.get().folder)
-        except DioramaError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
-        return context.window_manager.invoke_confirm(
-            self,
-            event,
-            title="Install Backend",
-            message=f"Downloads up to {environment.NEEDED_GB:.0f} GB into {plan.folder}, using {plan.python}",
-            confirm_text="Install",
-        )
-
-    def execute(self, _context: bpy.types.Context) -> set[str]:
-        """Begins it; in background mode, waits for its end."""
-        try:
-            installation = host.get().install()
-            if bpy.app.background:
-                installation.wait()
-                host.get().check_environment()
-        except DioramaError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
-        return {"FINISHED"}
-
-
-class DIORAMA_OT_install_cancel(bpy.types.Operator):
-    """Stop the installation; it can be begun again at any time"""
-
-    bl_idname = "diorama.install_cancel"
-    bl_label = "Cancel Installation"
-    bl_options = {"INTERNAL"}
-
-    def execute(self, _context: bpy.types.Context) -> set[str]:
-        """Cancels it."""
-        installation = host.get().installation
-        if installation:
-            installation.cancel()
-        return {"FINISHED"}
-
-
-class DIORAMA_OT_job(bpy.types.Operator):
-    """Do something with an earlier job"""
-
-    bl_idname = "diorama.job"
-    bl_label = "Earlier Job"
-    bl_options = {"INTERNAL"}  # no UNDO: of the actions, only one changes the file
-
-    job: bpy.props.StringProperty()
-    action: bpy.props.EnumProperty(
-        items=[
-            ("REUSE", "Use These Settings", "Put this job's settings back into the panel"),
-            ("OPEN", "Open Folder", "Show the asset folder"),
-            ("REMOVE", "Forget", "Take the job out of this list; its asset folder stays"),
-        ]
-    )
+    bl_idname = "diorama.add"
+    bl_label = "Gaussian Splats from a Prompt …"
+    bl_options = {"REGISTER"}
 
     @classmethod
-    def description(cls, _context: bpy.types.Context, properties: bpy.types.OperatorProperties) -> str:
-        """The tooltip of the action."""
-        return cls.bl_rna.properties["action"].enum_items[properties.action].description
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """As Generate 3D."""
+        return DIORAMA_OT_generate.poll(context)
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        """Does it."""
-        session = host.get().session
-        job = session.job(self.job)
-        if self.action == "REUSE":
-            context.scene.diorama.put_back(job.request)
-            bpy.ops.ed.undo_push(message="Use These Settings")
-        elif self.action == "OPEN":
-            if not Path(job.directory).is_dir():
-                self.report({"ERROR"}, f"The folder is gone: {job.directory}")
-                return {"CANCELLED"}
-            bpy.ops.wm.path_open(filepath=job.directory)
-        else:
-            session.remove(job.id)
-        return {"FINISHED"}
+    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
+        """Asks for the prompt."""
+        context.scene.diorama.source = "PROMPT"
+        return context.window_manager.invoke_props_dialog(self, width=360, confirm_text="Generate 3D")
+
+    def draw(self, context: bpy.types.Context) -> None:
+        """The settings that matter most."""
+        settings = context.scene.diorama
+        layout = self.layout
+        layout.use_property_split = True
+        layout.use_property_decorate = False
+        layout.prop(settings, "prompt", placeholder="a red mushroom")
+        layout.prop(settings, "model")
+        layout.prop(settings, "seed")
+        layout.row().prop(settings, "quality", expand=True)
+
+    def execute(self, _context: bpy.types.Context) -> set[str]:
+        """Queues the job."""
+        return bpy.ops.diorama.generate("INVOKE_DEFAULT")
+
+
+def draw_add_menu(self: bpy.types.Menu, _context: bpy.types.Context) -> None:
+    """In the menu of Shift+A."""
+    self.layout.operator_context = "INVOKE_DEFAULT"
+    self.layout.operator("diorama.add", icon="OUTLINER_OB_POINTCLOUD")
 
 
 CLASSES = (
     DIORAMA_OT_generate,
+    DIORAMA_OT_add,
     DIORAMA_OT_cancel,
     DIORAMA_OT_random_seed,
-    DIORAMA_OT_install_backend,
-    DIORAMA_OT_install_cancel,
-    DIORAMA_OT_job,
 )
 
-register, unregister = bpy.utils.register_classes_factory(CLASSES)
+
+def register() -> None:
+    """Adds them, and an entry to the Add menu."""
+    for each in CLASSES:
+        bpy.utils.register_class(each)
+    bpy.types.VIEW3D_MT_add.append(draw_add_menu)
+
+
+def unregister() -> None:
+    """Takes them away."""
+    bpy.types.VIEW3D_MT_add.remove(draw_add_menu)
+    for each in reversed(CLASSES):
+        bpy.utils.unregister_class(each)

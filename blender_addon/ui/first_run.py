@@ -1,0 +1,68 @@
+"""The box that stands where there is no backend: what it is, how large, how long, and the way to it."""
+
+from __future__ import annotations
+
+import bpy
+
+from .. import folders, host
+from ..client import environment
+from ..client.installation import Installation
+from . import install_operators
+from .drawing import draw_error, draw_text, duration
+
+_WORDS = {
+    "missing": (
+        "Diorama computes in a Python environment of its own, the backend: nothing leaves this machine, and "
+        "Blender's Python stays as it is. It is installed once"
+    ),
+    "broken": "The backend's installation was not finished. Install it again",
+    "outdated": "The backend's packages are older than this add-on. Update them",
+}
+_BUTTONS = {"missing": "Install Backend", "broken": "Install Backend Again", "outdated": "Update Backend"}
+
+
+def draw_environment(layout: bpy.types.UILayout) -> None:
+    """The state of the backend's environment, with a button where something is to be done."""
+    current = host.get()
+    if current.installation and current.installation.running:
+        _draw_running(layout, current.installation)
+        return
+    if current.install_problem:
+        draw_error(layout, current.install_problem.to_dict())
+        _draw_pythons(layout)
+    elif current.installation and current.installation.error:
+        draw_error(layout, current.installation.error.to_dict())
+    if current.environment not in _WORDS:
+        return
+    size = install_operators.expected_size()
+    draw_text(layout, f"{_WORDS[current.environment]}: {size.words}.", "INFO")
+    preferences = folders.get_preferences()
+    if preferences and environment.cpu_only_differs():
+        layout.prop(preferences, "cpu_only")
+    if not bpy.app.online_access:
+        layout.prop(bpy.context.preferences.system, "use_online_access", text="Allow Online Access")
+    row = layout.row()
+    row.scale_y = 1.4
+    row.operator("diorama.install_backend", text=_BUTTONS[current.environment], icon="IMPORT")
+
+
+def _draw_running(layout: bpy.types.UILayout, installation: Installation) -> None:
+    expected_mb = installation.plan.size.download_mb
+    done = f"{installation.done_mb} of about {expected_mb:.0f} MB" if installation.done_mb else "…"
+    left = f", {duration(installation.left_s)} left" if installation.left_s is not None else ""
+    row = layout.row(align=True)
+    row.progress(factor=installation.fraction, text=f"{done}{left}")
+    row.operator("diorama.install_cancel", text="", icon="X")
+    steps = len(installation.plan.steps)
+    draw_text(layout, f"{installation.title} ({installation.step + 1} of {steps})")
+
+
+def _draw_pythons(layout: bpy.types.UILayout) -> None:
+    """The Pythons that were found, to choose from; those that will not do say why."""
+    for python in install_operators.found_pythons():
+        if python.obstacle:
+            draw_text(layout, f"{python} is {python.obstacle}.")
+        else:
+            layout.operator("diorama.choose_python", text=f"Use {python}").path = python.path
+    layout.operator("diorama.choose_python", text="Choose a Python …", icon="FILE_FOLDER").path = ""
+    layout.operator("wm.url_open", text="Get Python", icon="URL").url = "https://www.python.org/downloads/"
