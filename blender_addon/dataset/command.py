@@ -140,7 +140,11 @@ def _render_file(source: Path, group: str, out: Path, settings: Settings) -> lis
         kind = "campos" if settings.mode == "videomv" else "video"
         tail = "_v4" if settings.mode == "videomv" else ""
         folder = out / group / name / f"{kind}_{settings.size}{tail}"
-        entry = {"object": f"{group}/{name}", "source": source.name, "caption": subject.caption}
+        entry: dict[str, Any] = {
+            "object": f"{group}/{name}",
+            "source": source.name,
+            "caption": subject.caption,
+        }
         began = time.monotonic()
         done = _read_json(folder / DONE)
         if done.get("identity") == identity:

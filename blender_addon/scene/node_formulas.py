@@ -138,7 +138,7 @@ class Formulas:
     def math(self, operation: str, *inputs: Operand) -> Field:
         return self.node("ShaderNodeMath", *inputs, settings={"operation": operation}).first
 
-    def vector_math(self, operation: str, *inputs: Operand, **named: Operand) -> Field:
+    def vector_math(self, operation: str, *inputs: Operand, **named: Any) -> Field:
         return self.node("ShaderNodeVectorMath", *inputs, settings={"operation": operation}, **named).first
 
     def combine(self, x: Operand, y: Operand, z: Operand) -> Field:

@@ -162,7 +162,7 @@ def _view(f: Formulas) -> _View:
         object_from_camera = f.node("FunctionNodeMatrixMultiply", object_from_world, world_from_camera).first
         camera_from_object = f.node("FunctionNodeInvertMatrix", object_from_camera)["Matrix"]
         is_free = f.node("GeometryNodeIsViewport").first * f.input("Free View")
-    return _View(*values, camera, own, object_from_camera, camera_from_object, is_free)
+    return _View(*values, camera, own, object_from_camera, camera_from_object, is_free)  # type: ignore[call-arg, arg-type]
 
 
 def _ellipse(f: Formulas, view: _View) -> _Ellipse:

@@ -1,6 +1,5 @@
 """Splats to ellipses on the processor: projection of 3D Gaussians and its hand-written adjoint."""
 
-# mypy: ignore-errors
 # (numba gives these functions their types)
 from __future__ import annotations
 

@@ -3,8 +3,8 @@
 The state of a tile (light left, colour sums, …) is kept block by block: entry block * 16 + lane.
 """
 
-# mypy: ignore-errors
-# (numba gives these functions their types)
+# mypy: disable-error-code="call-arg, var-annotated"
+# (numba types these functions, and passes an intrinsic its first argument itself)
 from __future__ import annotations
 
 import numpy as np

@@ -5,8 +5,8 @@ silently stops when it cannot. Here the vectors are explicit: `Lanes` is LLVM's 
 one AVX-512 register, two AVX registers or four of NEON, and a comparison gives a `Mask` for `select`.
 """
 
-# mypy: ignore-errors
-# (numba gives these functions their types)
+# mypy: disable-error-code="call-arg, var-annotated"
+# (numba types these functions, and passes an intrinsic its first argument itself)
 from __future__ import annotations
 
 import operator
@@ -47,7 +47,7 @@ class _MaskModel(models.PrimitiveModel):
         super().__init__(manager, kind, _BITS)
 
 
-def _constant(vector: ir.VectorType, value: float) -> ir.Constant:
+def _constant(vector: ir.VectorType, value: float | np.floating) -> ir.Constant:
     return ir.Constant(vector, [value] * LANES)
 
 

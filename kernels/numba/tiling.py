@@ -1,6 +1,5 @@
 """Which splats touch which 16-pixel tile of the picture, nearest first."""
 
-# mypy: ignore-errors
 # (numba gives these functions their types)
 from __future__ import annotations
 
