@@ -13,6 +13,7 @@ os.environ.setdefault("KMP_BLOCKTIME", "0")
 
 from .install import command
 from .shared import protocol
+from .shared.job_file import add_line_arguments
 from .shared.request import GenerationRequest, add_arguments, given_settings
 
 EPILOG = """exit codes: 0 done · 1 failed · 2 the request is wrong · 3 the installation is incomplete ·
@@ -57,8 +58,12 @@ def _parser() -> argparse.ArgumentParser:
     batch.add_argument("--out", type=Path, required=True, help="the folder of the jobs' folders")
     batch.add_argument("--engine", choices=("local", "ray"), default="local", help="who runs the jobs")
     batch.add_argument("--processes", type=int, help="how many; default: one for each GPU, or one on a CPU")
+    add_line_arguments(batch)
     batch.add_argument("--address", help="of the Ray cluster; default: start one on this machine")
     add_arguments(batch)
+    engines = commands.add_parser("engines", help="files for render farms", epilog=EPILOG)
+    engines.add_argument("farm", choices=("flamenco",))
+    engines.add_argument("folder", type=Path, help="the scripts folder of Flamenco's manager")
     return parser
 
 
@@ -86,7 +91,14 @@ def _batch(args: argparse.Namespace) -> int:
     return batch.run(args)
 
 
-RUN = {"serve": _serve, "generate": _generate, "batch": _batch, "models": command.run}
+def _engines(args: argparse.Namespace) -> int:
+    from .engines.flamenco import write_job_type
+
+    print(write_job_type(args.folder))
+    return 0
+
+
+RUN = {"serve": _serve, "generate": _generate, "batch": _batch, "engines": _engines, "models": command.run}
 
 
 def _evaluate(argv: list[str]) -> int:

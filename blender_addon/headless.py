@@ -28,7 +28,14 @@ from mathutils import Matrix
 
 from . import capture, host, scene
 from .backend.shared.claims import claimed
-from .backend.shared.job_file import RECORDS, BatchJob, BrokenLine, is_complete, read_job_file
+from .backend.shared.job_file import (
+    RECORDS,
+    BatchJob,
+    BrokenLine,
+    add_line_arguments,
+    is_complete,
+    read_job_file,
+)
 from .backend.shared.progress import Progress, TerminalBar
 from .backend.shared.protocol import DioramaError, explained
 from .backend.shared.request import GenerationRequest, add_arguments, given_settings
@@ -62,6 +69,7 @@ def main(argv: list[str]) -> int:
         help="what this camera of the open .blend file sees; without a name, the active camera",
     )
     source.add_argument("--jobs", type=Path, help="a file with one JSON object of settings a line")
+    add_line_arguments(parser)
     add_arguments(parser, without={"prompt", "image"})
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--backend-python", type=Path, help="default: as in the add-on's preferences")

@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     if args.processes is not None and not 1 <= args.processes <= 64:
         raise DioramaError("E_REQUEST", f"--processes is {args.processes}; expected 1 to 64")
     out = args.out.resolve()
-    jobs, broken = read_job_file(args.jobs, given_settings(args))
+    jobs, broken = read_job_file(args.jobs, given_settings(args), args.first, args.last)
     for line in broken:
         _say(f"{line.error.code}: {line.error.message}\n{line.error.hint}")
     began = time.monotonic()
@@ -59,7 +59,7 @@ def _workers(args: argparse.Namespace, out: Path, count: int) -> Sequence[Worker
     if args.engine == "ray":
         from .ray import ray_workers
 
-        return ray_workers(args.address, most, out)
+        return ray_workers(args.address, most, count)
     if args.address:
         raise DioramaError("E_REQUEST", "--address is of a Ray cluster", "Add --engine ray, or leave it out.")
     return local_workers(most, out / RECORDS)[:count]

@@ -61,6 +61,10 @@ class LocalWorker:
                     self._client.kill()
                     raise DioramaError("E_CANCELLED", "the job was cancelled")
 
+    def ready(self) -> bool:
+        """Always: the process is started by the first call."""
+        return True
+
     def run(
         self, request: GenerationRequest, directory: Path, emit: Emit, cancelled: threading.Event
     ) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import json
 import os
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -25,6 +25,7 @@ from ..shared.protocol import DioramaError, explained
 from ..shared.request import GenerationRequest
 
 MOST_DEATHS = 2  # of workers at one job: then it is the job, not the worker
+LOOK_EVERY_S = 0.3  # whether there is something to do
 LOOK_AGAIN_S = 2.0  # for jobs that another process holds
 
 State = Literal["done", "failed", "cancelled"]
@@ -34,6 +35,9 @@ class Worker(Protocol):
     """One process that generates, with its models loaded."""
 
     name: str
+
+    def ready(self) -> bool:
+        """Whether it could begin a job now; one in a cluster may have to wait for a machine."""
 
     def run(
         self, request: GenerationRequest, directory: Path, emit: Emit, cancelled: threading.Event
@@ -125,9 +129,12 @@ class _Run:
         self._out, self._listen, self._cancelled = out, listen, cancelled
         self._lock = threading.Lock()
         self._failures: list[BaseException] = []
+        self._deaths: Counter[str] = Counter()
+        self._open = 0  # jobs that have not ended
 
     def share_among(self, workers: Sequence[Worker]) -> None:
         """Lets the workers run what waits, until nothing does or the run is cancelled; then ends them."""
+        self._open = len(self.waiting)
         threads = [
             threading.Thread(target=self._work, args=(worker,), name=worker.name) for worker in workers
         ]
@@ -152,7 +159,9 @@ class _Run:
         """Keeps how a job ended, and writes it down if this run made it."""
         if outcome.made:
             _record(self._out, outcome)
-        self.outcomes[job.name] = outcome
+        with self._lock:
+            self.outcomes[job.name] = outcome
+            self._open -= 1
         self._tell(Event(worker, job, "end", {}, outcome))
 
     def _tell(self, event: Event) -> None:
@@ -161,20 +170,35 @@ class _Run:
 
     def _work(self, worker: Worker) -> None:
         try:
-            while self.waiting and not self._cancelled.is_set():
-                try:
-                    job = self.waiting.popleft()
-                except IndexError:  # another thread took it
-                    return
+            while self._open and not self._cancelled.is_set():
+                job = self._next() if worker.ready() else None
+                if job is None:  # another worker may die and leave its job to this one
+                    self._cancelled.wait(LOOK_EVERY_S)
+                    continue
                 outcome = _attempt(job, self._out, worker, self._tell, self._cancelled)
-                if outcome is not None:
-                    self.end(worker.name, job, outcome)
-                else:  # another process is at it: see later whether it is done
+                if outcome is None:  # another process is at it: see later whether it is done
+                    self._cancelled.wait(LOOK_AGAIN_S / (1 + len(self.waiting)))
                     self.waiting.append(job)
-                    self._cancelled.wait(LOOK_AGAIN_S / len(self.waiting))
+                elif self._died(job, outcome) < MOST_DEATHS:
+                    self.waiting.append(job)
+                else:
+                    self.end(worker.name, job, outcome)
         except BaseException as error:  # the thread's border: raised again where somebody waits
             self._failures.append(error)
             self._cancelled.set()
+
+    def _died(self, job: BatchJob, outcome: Outcome) -> int:
+        """How many workers have died of a job, if one just did; else it has ended, however it did."""
+        if outcome.error is None or outcome.error["code"] != "E_WORKER_DIED" or self._cancelled.is_set():
+            return MOST_DEATHS
+        self._deaths[job.name] += 1
+        return self._deaths[job.name]
+
+    def _next(self) -> BatchJob | None:
+        try:
+            return self.waiting.popleft()
+        except IndexError:
+            return None
 
 
 def _attempt(
@@ -194,18 +218,12 @@ def _attempt(
                 return _recorded(out, job)
             tell(Event(worker.name, job, "begin", {}))
             directory = out / job.name / "asset"
-            for deaths in range(1, MOST_DEATHS + 1):
-                try:
-                    result = worker.run(
-                        job.request,
-                        directory,
-                        lambda event, fields: tell(Event(worker.name, job, event, fields)),
-                        cancelled,
-                    )
-                    break
-                except DioramaError as error:
-                    if error.code != "E_WORKER_DIED" or deaths == MOST_DEATHS or cancelled.is_set():
-                        raise
+            result = worker.run(
+                job.request,
+                directory,
+                lambda event, fields: tell(Event(worker.name, job, event, fields)),
+                cancelled,
+            )
         except Exception as error:  # the border: the next job runs
             failure = explained(error)
             state: State = "cancelled" if failure.code == "E_CANCELLED" else "failed"

@@ -13,11 +13,13 @@ A folder without asset.json is unfinished, whatever else it holds.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import shutil
 import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,11 +93,7 @@ def write_asset(
         DioramaError: E_OUTPUT_UNWRITABLE or E_DISK_FULL, with nothing half-written left behind; E_PLY if a
             cloud holds values that are not finite, or the clouds are not `tracked` as they are said to be.
     """
-    directory = Path(directory)
-    staging = None
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=".partial-", dir=directory))
+    with _staged(Path(directory)) as staging:
         _write_files(staging, clouds, views, cameras, fov_deg, preview)
         if tracked:
             write_sequence(staging / "splats/sequence.npz", clouds, fps, blending)
@@ -119,8 +117,44 @@ def write_asset(
             "timings": {stage: round(float(seconds), 3) for stage, seconds in timings.items()},
             "files": files,
         }
-        (staging / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", "utf-8")
-        _replace(directory, staging, list(files))
+        _write_manifest(staging, manifest)
+        _replace(Path(directory), staging, list(files))
+    return Path(directory)
+
+
+def receive_asset(directory: Path, request: dict[str, Any], fetch: Callable[[str], bytes]) -> Path:
+    """Copies an asset that another computer made into a folder here, as whole as if it had been made here.
+
+    Args:
+        request: as it was made here; there, an image had another path.
+        fetch: reads a file of the asset's folder there.
+
+    Raises:
+        DioramaError: E_ASSET if what arrives is not what its manifest says; E_OUTPUT_UNWRITABLE, E_DISK_FULL.
+    """
+    with _staged(directory) as staging:
+        (staging / MANIFEST).write_bytes(fetch(MANIFEST))
+        manifest = _read_manifest(staging)
+        names = [str(name) for name in manifest.get("files", {})]
+        for name in names:
+            if not is_inside(name):
+                raise _error(f"{name} lies outside the asset's folder")
+            (staging / name).parent.mkdir(parents=True, exist_ok=True)
+            (staging / name).write_bytes(fetch(name))
+        read_asset(staging)
+        _write_manifest(staging, {**manifest, "request": request})
+        _replace(directory, staging, names)
+    return directory
+
+
+@contextlib.contextmanager
+def _staged(directory: Path) -> Iterator[Path]:
+    """A folder within the asset's to write into, gone in the end; the system's errors become ours."""
+    staging = None
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=".partial-", dir=directory))
+        yield staging
     except OSError as error:
         if error.errno in DISK_FULL:
             raise DioramaError(
@@ -134,7 +168,6 @@ def write_asset(
     finally:
         if staging is not None:
             shutil.rmtree(staging, ignore_errors=True)
-    return directory
 
 
 def read_asset(directory: Path | str) -> Asset:
@@ -278,6 +311,10 @@ def _replace(directory: Path, staging: Path, names: list[str]) -> None:
     for name in [*names, MANIFEST]:
         (directory / name).parent.mkdir(parents=True, exist_ok=True)
         os.replace(staging / name, directory / name)
+
+
+def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
 def _read_manifest(directory: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import hashlib
 import json
@@ -50,7 +51,7 @@ class BrokenLine:
 
 
 def read_job_file(
-    path: Path, defaults: Mapping[str, Any] | None = None
+    path: Path, defaults: Mapping[str, Any] | None = None, first: int = 1, last: int | None = None
 ) -> tuple[list[BatchJob], list[BrokenLine]]:
     """The jobs of a file, in its order, and its broken lines. A line that repeats another is left out.
 
@@ -59,6 +60,8 @@ def read_job_file(
 
     Args:
         defaults: fields that a line need not repeat, for example from the command line.
+        first, last: of the lines that are wanted, from 1; the whole file is read all the same, since names
+            are unique in it.
 
     Raises:
         DioramaError: E_REQUEST if the file cannot be read, or holds no line at all.
@@ -91,7 +94,10 @@ def read_job_file(
         raise DioramaError(
             "E_REQUEST", f"{path} holds no job", 'Write one a line, for example {"prompt": "a red mushroom"}.'
         )
-    return list(jobs.values()), broken
+    wanted = range(first, (len(text) if last is None else last) + 1)
+    return [job for job in jobs.values() if job.line in wanted], [
+        line for line in broken if line.line in wanted
+    ]
 
 
 def folder_name(request: GenerationRequest) -> str:
@@ -101,6 +107,12 @@ def folder_name(request: GenerationRequest) -> str:
     words = words.encode()[:60].decode("utf-8", "ignore").strip("-") or "prompt"
     settings = json.dumps(request.to_dict(), sort_keys=True).encode()
     return f"{words}-{request.seed}-{hashlib.sha256(settings).hexdigest()[:16]}"
+
+
+def add_line_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags that choose lines of a job file, as farms cut it into tasks."""
+    parser.add_argument("--first", type=int, default=1, metavar="LINE", help="the first line to run, from 1")
+    parser.add_argument("--last", type=int, metavar="LINE", help="the last line to run; default: all")
 
 
 def is_complete(directory: Path, request: GenerationRequest) -> bool:

@@ -83,3 +83,13 @@ def test_folders_keep_every_script_and_the_whole_identity() -> None:
     many = {folder_name(GenerationRequest("a red mushroom", seed=7, guidance=i / 1000)) for i in range(5000)}
     assert len(many) == 5000
     assert len(folder_name(GenerationRequest("蘑" * 1000)).encode()) < 120
+
+
+def test_a_part_of_the_lines_keeps_the_names_of_all(tmp_path: Path) -> None:
+    path = written(
+        tmp_path, {"prompt": "a car", "name": "a"}, "", "broken", {"prompt": "a tree", "name": "A"}
+    )
+    jobs, broken = read_job_file(path, first=2, last=4)
+    assert not jobs and [line.line for line in broken] == [3, 4]
+    jobs, broken = read_job_file(path, last=2)
+    assert [job.line for job in jobs] == [1] and not broken
