@@ -117,10 +117,9 @@ def _requests(args: argparse.Namespace, out: Path) -> list[BatchJob | BrokenLine
     """
     settings = given_settings(args)
     if args.jobs:
-        lines: list[BatchJob | BrokenLine] = [
-            line for kind in read_job_file(args.jobs, settings) for line in kind
-        ]
-        return sorted(lines, key=lambda line: line.line)
+        part = {name: value for name, value in vars(args).items() if name in ("first", "last")}
+        found, broken = read_job_file(args.jobs, settings, **part)
+        return sorted([*found, *broken], key=lambda line: line.line)
     if args.camera is not None:
         if not bpy.data.filepath:
             raise DioramaError(
