@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import bpy
 import bpy.utils.previews
@@ -57,7 +58,7 @@ class Film:
         self._shown = ""  # which preview
         self._icons: list[int] = []
         self._waiting: list[tuple[int, int, int]] = []  # column, row, size of what is still to be cut out
-        self._sheet: object | None = None
+        self._sheet: Any = None
 
     @property
     def icon(self) -> int:

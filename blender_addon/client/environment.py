@@ -143,7 +143,14 @@ def plan(requirements: Path, folder: Path, chosen: str = "", cpu_only: bool = Fa
             "E_DISK_FULL",
             f"the backend needs {expected.needed_gb:.0f} GB and {existing} has {free_gb:.1f} GB free",
         )
-    install = (str(python_in(folder)), "-m", "pip", "install", "--disable-pip-version-check", "--no-input")
+    install: tuple[str, ...] = (
+        str(python_in(folder)),
+        "-m",
+        "pip",
+        "install",
+        "--disable-pip-version-check",
+        "--no-input",
+    )
     if python.tells_progress:
         install += ("--progress-bar", "raw")
     torch = [line for line in requirements.read_text("utf-8").split() if line.startswith("torch==")]
