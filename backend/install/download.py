@@ -58,7 +58,7 @@ def fetch(files: list[SourceFile], downloads: Path, progress: Progress) -> list[
 def _fetch_one(file: SourceFile, folder: Path, progress: Progress) -> Path:
     """Downloads a file under the first of its names that the repository has."""
     for name in file.names:
-        url = hf_hub_url(file.source.repo, name)
+        url = hf_hub_url(file.source.repo, name, revision=file.source.revision or None)
         try:
             remote = get_hf_file_metadata(url, token=False)
         except EntryNotFoundError:
@@ -66,6 +66,10 @@ def _fetch_one(file: SourceFile, folder: Path, progress: Progress) -> Path:
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         _download(url, remote, target, progress)
+        if name == file.name and file.sha256 and sha256(target) != file.sha256:
+            checked_mark(target).unlink(missing_ok=True)
+            target.unlink()
+            raise DioramaError("E_DOWNLOAD", f"{name} is not the published file: its checksum is another")
         return target
     raise DioramaError("E_DOWNLOAD", f"{file.source.page} has no {' and no '.join(file.names)}")
 

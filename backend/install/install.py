@@ -95,6 +95,7 @@ def convert(name: str, root: Path, source: Path | None, progress: Progress) -> d
         _write_settings(model, unfinished)
         progress.stage("Recording checksums")
         sources = _checksums(parts, progress)
+        _compare_with_published(model, sources, progress)
         _compare_with_before(folder, sources, progress)
         manifests.seal(unfinished, name, sources, progress)
         _put_in_place(unfinished, folder)
@@ -228,6 +229,11 @@ def _write_tokenizer(paths: tuple[Path, ...], filler: str, unfinished: Path) -> 
 
 
 def _write_settings(model: Model, unfinished: Path) -> None:
+    if model.pipeline == "triposplat":
+        from ..pipelines.triposplat_model import TripoSplatSettings
+
+        TripoSplatSettings().write(unfinished)
+        return
     from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
     from .published_settings import SETTINGS as published
@@ -244,6 +250,13 @@ def _checksums(parts: list[_Part], progress: Progress) -> dict[str, dict[str, An
         progress.raise_if_cancelled()
         checksums[name] = {"size": path.stat().st_size, "sha256": sha256(path)}
     return checksums
+
+
+def _compare_with_published(model: Model, sources: dict[str, Any], progress: Progress) -> None:
+    known = {file.name: file.sha256 for file in model.files if file.sha256}
+    other = [name for name, entry in sources.items() if known.get(name, entry["sha256"]) != entry["sha256"]]
+    if other:
+        progress.log("warning", f"not the published files, by their checksums: {', '.join(other)}")
 
 
 def _compare_with_before(folder: Path, sources: dict[str, Any], progress: Progress) -> None:

@@ -12,19 +12,21 @@ from torch import Tensor
 from ..gaussians.fitting import fit
 from ..gaussians.meshing import glb_from_gaussians
 from ..shared.asset import contact_sheet, write_asset, write_png
+from ..shared.catalogue import MODELS
 from ..shared.model_store import MOTION, require
 from ..shared.ply import GaussianCloud
 from ..shared.progress import Progress
 from ..shared.protocol import DioramaError, explained, is_out_of_memory
 from ..shared.request import GenerationRequest
-from . import conditioning, distill, orbits, reconstruction, views
+from . import conditioning, distill, orbits, reconstruction, triposplat, triposplat_model, views
 from .image_source import read_object
-from .memory import choose, free_bytes, work_of
-from .model import ViewsModel
+from .memory import Planned, Work, choose, free_bytes, work_of
+from .model import ViewsModel, load
 from .model_cache import forget, kept_bytes, loaded
 from .moving import Show, moving_splats, pictures_of
 from .plan import CPU, Plan
 from .settings import read_settings
+from .triposplat_model import TripoSplatSettings
 
 REFINING_STEPS = 160
 PREVIEWS = 4  # pictures of the unfinished views, over all steps
@@ -42,6 +44,23 @@ def generate(request: GenerationRequest, directory: Path, progress: Progress) ->
     """
     progress.stage("Loading the model")
     folder = _folder(request)
+    if MODELS[request.model].pipeline == "triposplat":
+        settings = TripoSplatSettings.read(folder)
+        work = triposplat_model.work_of(folder, settings, request.gaussians or settings.gaussians)
+
+        def from_image(plan: Plan) -> Path:
+            model = loaded(folder, plan, triposplat_model.load)
+            return triposplat.generate(model, request, directory, progress)
+
+        return _planned(work, from_image, progress)
+    return _planned(
+        _work_of_views(request, folder),
+        lambda plan: _generate(request, directory, progress, folder, plan),
+        progress,
+    )
+
+
+def _work_of_views(request: GenerationRequest, folder: Path) -> Work:
     settings, distilled = read_settings(folder), request.method == "distill"
     if distilled and settings.num_frames > 1:
         raise DioramaError(
@@ -49,13 +68,17 @@ def generate(request: GenerationRequest, directory: Path, progress: Progress) ->
             f"{request.model} makes objects that move; distilled ones stand still",
             "Choose a model of objects that stand still, or the usual method.",
         )
-    work = work_of(folder, settings, request.views, request.frames, distilled)
+    return work_of(folder, settings, request.views, request.frames, distilled)
+
+
+def _planned(work: Planned, make: Callable[[Plan], Path], progress: Progress) -> Path:
+    """Makes the asset as fits into the free memory, and if that runs out, once more with less."""
     device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else CPU
     choice = choose(work, device, free_bytes(device) + kept_bytes(device))
     progress.log("info" if choice.fits else "warning", choice.reason)
     for plan in filter(None, (choice.plan, choice.leaner)):
         try:
-            return _generate(request, directory, progress, folder, plan)
+            return make(plan)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -64,8 +87,7 @@ def generate(request: GenerationRequest, directory: Path, progress: Progress) ->
         forget()
         if plan is choice.plan and choice.leaner:
             progress.log("warning", f"Memory ran out; trying again, once: {choice.leaner}.")
-    less = f"{work.views} views" + (f" or {work.frames} frames" if work.frames > 1 else "")
-    hint = f"Ask for fewer than {less}, or close other programs."
+    hint = f"Ask for fewer than {work.less}, or close other programs."
     raise DioramaError(
         "E_OUT_OF_MEMORY", f"there was not enough memory: {choice.reason}", hint, failure.detail
     )
@@ -74,7 +96,7 @@ def generate(request: GenerationRequest, directory: Path, progress: Progress) ->
 def _generate(
     request: GenerationRequest, directory: Path, progress: Progress, folder: Path, plan: Plan
 ) -> Path:
-    model = loaded(folder, plan)
+    model = loaded(folder, plan, load)
     settings = model.settings
     if unknown := model.unknown_words(request.prompt):
         known = ", ".join(settings.words)

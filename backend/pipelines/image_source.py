@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..shared.protocol import DioramaError
 
-LARGEST_PX = 4096  # a longer side is made smaller first: the models see 256 pixels
+LARGEST_PX = 4096  # a longer side is made smaller first: models see 256 to 1024 pixels
 SMALLEST_PX = 16
 EDGE_SPREAD = 0.06  # a background of one colour may vary so much, as a standard deviation of sRGB
 EDGE_DISTANCE = 0.12  # and what differs more than this from it is the object
@@ -31,6 +31,16 @@ def read_object(path: Path, size_px: int, object_px: int) -> Tensor:  # [4, H, W
         DioramaError: E_IMAGE, saying what is wrong with the picture and what would help.
     """
     return recentred(cut_out(_read(path), path.name), size_px, object_px)
+
+
+def read_cut_out(path: Path) -> Image.Image:  # RGBA
+    """Reads a picture as it is, with an alpha that leaves only the object.
+
+    Raises:
+        DioramaError: E_IMAGE, saying what is wrong with the picture and what would help.
+    """
+    pixels = cut_out(_read(path), path.name)
+    return Image.fromarray(np.rint(pixels * 255).astype(np.uint8))
 
 
 def cut_out(rgba: np.ndarray, name: str) -> np.ndarray:  # [H, W, 4] -> [H, W, 4]

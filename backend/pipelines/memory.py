@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 import torch
@@ -82,6 +82,21 @@ class Work:
     three_d_aware: bool
     distilled: bool = False
 
+    def needed_bytes(self, plan: Plan) -> int:
+        """The most memory of the plan's device that is needed at any time."""
+        return needed_bytes(self, plan)
+
+    @property
+    def what(self) -> str:
+        """What is made, in words."""
+        frames = f" of {self.frames} frames" if self.frames > 1 else ""
+        return f"{self.views} views{frames}{' to distil from' if self.distilled else ''}"
+
+    @property
+    def less(self) -> str:
+        """What to ask fewer of if memory runs out."""
+        return f"{self.views} views" + (f" or {self.frames} frames" if self.frames > 1 else "")
+
 
 def work_of(
     folder: Path,
@@ -105,16 +120,7 @@ def work_of(
         path = network_folder(folder, part)
         if not path.is_dir() and part == "image_encoder":
             continue
-        files = list(path.glob("*.safetensors"))
-        if not files:
-            raise DioramaError("E_WEIGHTS_MISSING", f"{path} has no weights")
-        try:
-            headers = [parse_local_safetensors_file_metadata(file) for file in files]
-            counts = [tensor.parameter_count for header in headers for tensor in header.tensors.values()]
-            sizes[part] = Size(sum(counts), max(counts))
-            configs[part] = json.loads((path / "config.json").read_text("utf-8"))
-        except (OSError, ValueError, SafetensorsParsingError) as error:
-            raise DioramaError("E_WEIGHTS_CORRUPT", f"{path} cannot be read", detail=str(error)) from error
+        sizes[part], configs[part] = network_size(path)
     try:
         levels = configs["autoencoder"]["block_out_channels"]
         return Work(
@@ -139,6 +145,23 @@ def work_of(
         raise DioramaError(
             "E_WEIGHTS_CORRUPT", f"a config.json in {folder} is of another network", detail=repr(error)
         ) from error
+
+
+def network_size(folder: Path) -> tuple[Size, dict[str, Any]]:
+    """How large a network is, and its configuration, from the files in its folder.
+
+    Raises:
+        DioramaError: E_WEIGHTS_MISSING or E_WEIGHTS_CORRUPT.
+    """
+    files = list(folder.glob("*.safetensors"))
+    if not files:
+        raise DioramaError("E_WEIGHTS_MISSING", f"{folder} has no weights")
+    try:
+        headers = [parse_local_safetensors_file_metadata(file) for file in files]
+        counts = [tensor.parameter_count for header in headers for tensor in header.tensors.values()]
+        return Size(sum(counts), max(counts)), json.loads((folder / "config.json").read_text("utf-8"))
+    except (OSError, ValueError, SafetensorsParsingError) as error:
+        raise DioramaError("E_WEIGHTS_CORRUPT", f"{folder} cannot be read", detail=str(error)) from error
 
 
 def needed_bytes(work: Work, plan: Plan) -> int:
@@ -222,11 +245,26 @@ def plans(device: torch.device) -> list[Plan]:
     ]
 
 
-def choose(work: Work, device: torch.device, free_bytes: int) -> Choice:
+class Planned(Protocol):
+    """What is known of any generation before it begins: see `Work`."""
+
+    def needed_bytes(self, plan: Plan) -> int:
+        """The most memory of the plan's device that is needed at any time."""
+
+    @property
+    def what(self) -> str:
+        """What is made, in words."""
+
+    @property
+    def less(self) -> str:
+        """What to ask fewer of if memory runs out."""
+
+
+def choose(work: Planned, device: torch.device, free_bytes: int) -> Choice:
     """The fastest plan that fits into the free memory, or the leanest: an estimate never refuses."""
     worthwhile: list[tuple[Plan, int]] = []
     for plan in plans(device):
-        needed = needed_bytes(work, plan)
+        needed = work.needed_bytes(plan)
         if not worthwhile or needed < WORTHWHILE * worthwhile[-1][1]:
             worthwhile.append((plan, needed))
     first, most = worthwhile[0]
@@ -236,10 +274,8 @@ def choose(work: Work, device: torch.device, free_bytes: int) -> Choice:
     leaner = worthwhile[chosen + 1][0] if chosen + 1 < len(worthwhile) else None
 
     place = "main memory" if device.type == "cpu" else "the GPU's memory"
-    reason = f"{work.views} views" + (f" of {work.frames} frames" if work.frames > 1 else "")
-    reason += " to distil from" if work.distilled else ""
     dtype = str(first.dtype).removeprefix("torch.")
-    reason += f" need about {_gb(most)} at {dtype}, {_gb(free_bytes)} of {place} are free: "
+    reason = f"{work.what} need about {_gb(most)} at {dtype}, {_gb(free_bytes)} of {place} are free: "
     reason += f"{plan} ({_gb(needed)})" if chosen else str(plan)
     if not fitting:
         reason += "; this may still be too much"

@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 import torch
 
-from .model import ViewsModel, load
 from .plan import Plan
 
-_kept: dict[tuple[Path, Plan], ViewsModel] = {}  # the model of the last job, if there was one
+
+class Networks(Protocol):
+    """A model of any kind."""
+
+    @property
+    def networks(self) -> tuple[torch.nn.Module, ...]:
+        """All that have weights."""
 
 
-def loaded(folder: Path, plan: Plan) -> ViewsModel:
+M = TypeVar("M", bound=Networks)
+_kept: dict[tuple[Path, Plan], Any] = {}  # the model of the last job, if there was one
+
+
+def loaded(folder: Path, plan: Plan, load: Callable[[Path, Plan], M]) -> M:
     """The model, which stays for the next job; another one goes before it comes."""
     if (folder, plan) not in _kept:
         forget()
         with torch.inference_mode(False):  # or no gradient could pass through the weights
             _kept[folder, plan] = load(folder, plan)
-    return _kept[folder, plan]
+    model: M = _kept[folder, plan]
+    return model
 
 
 def forget() -> None:

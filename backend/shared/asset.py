@@ -5,6 +5,7 @@
     splats/sequence.npz   the same in one compact file, where the frames have the same splats (tracked)
     views/v00_f0000.png   the generated views, straight alpha
     transforms.json       their cameras in nerfstudio's format
+    image.png             what the model was conditioned on, cut out; not in every asset
     mesh.glb              the first frame as a textured mesh; not in every asset
     preview.png           contact sheet
 
@@ -82,12 +83,14 @@ def write_asset(
     front: str = "+X",
     tracked: bool = False,
     fps: float = FPS,
+    source_image: np.ndarray | None = None,  # [h, w, 4] sRGB, straight alpha
 ) -> Path:
     """Write an asset folder; an earlier asset in the same folder is replaced once the new one is complete.
 
     Args:
         tracked: the clouds are of the same splats in the same order and differ in places and rotations only.
         fps: animation frames a second.
+        source_image: what the model was conditioned on.
 
     Raises:
         DioramaError: E_OUTPUT_UNWRITABLE or E_DISK_FULL, with nothing half-written left behind; E_PLY if a
@@ -97,6 +100,8 @@ def write_asset(
         _write_files(staging, clouds, views, cameras, fov_deg, preview)
         if tracked:
             write_sequence(staging / "splats/sequence.npz", clouds, fps, blending)
+        if source_image is not None:
+            write_png(staging / "image.png", source_image)
         if mesh is not None:
             (staging / MESH).write_bytes(mesh if isinstance(mesh, bytes) else mesh.read_bytes())
         files = {

@@ -16,11 +16,13 @@ class Source:
         folder: what the folder for its files is called, in the folder of files that wait to be converted.
         page: where a person finds it.
         repo: its repository on Hugging Face, from which files can be downloaded; empty if a person must.
+        revision: the commit of the repository whose files are meant; its newest if empty.
     """
 
     folder: str
     page: str
     repo: str = ""
+    revision: str = ""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class SourceFile:
         size_gb: about; None where no source states it.
         also: other files with the same network in them, which are taken instead if they are there.
         optional: the model works without it.
+        sha256: of the published file, which a download must have; empty where it is not known.
     """
 
     source: Source
@@ -39,6 +42,7 @@ class SourceFile:
     size_gb: float | None = None
     also: tuple[str, ...] = ()
     optional: bool = False
+    sha256: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -71,6 +75,8 @@ class Model:
         memory_gib: of the GPU: as fast as can be, and with the networks in main memory that do not work.
             Estimates of `pipelines.memory`; no GPU has been measured yet.
         warning: what the user should know before using it.
+        pipeline: how it works: "views" that splats are reconstructed from, or "triposplat".
+        gaussians: the numbers of splats that can be asked for; empty if it cannot be chosen.
     """
 
     name: str
@@ -82,6 +88,8 @@ class Model:
     moves: bool = False
     memory_gib: tuple[float, float] = (0.0, 0.0)
     warning: str = ""
+    pipeline: str = "views"
+    gaussians: tuple[int, ...] = ()
 
     @property
     def files(self) -> tuple[SourceFile, ...]:
@@ -322,6 +330,60 @@ _ANIMATE3D_MODEL = Model(
     ),
 )
 
+_TRIPOSPLAT = Source(
+    "VAST-AI--TripoSplat",
+    "https://huggingface.co/VAST-AI/TripoSplat",
+    "VAST-AI/TripoSplat",
+    "56a96e603204ec410c4da60c13ea4fa09a2169a9",
+)
+
+
+def _triposplat(folder: str, network: str, name: str, size_gb: float, sha256: str) -> Component:
+    return Component(folder, network, (SourceFile(_TRIPOSPLAT, name, size_gb, sha256=sha256),))
+
+
+_TRIPOSPLAT_MODEL = Model(
+    "triposplat",
+    "TripoSplat: an image at 1024 px to up to 262,144 splats, and the image's own camera.",
+    "TripoSplat: MIT; FLUX.2's autoencoder: Apache-2.0; DINOv3: DINOv3 License, which allows commercial use "
+    "with restrictions that go with its weights (https://ai.meta.com/resources/models-and-libraries/dinov3-license)",
+    commercial=True,
+    told_by="picture",
+    memory_gib=(5.0, 2.1),  # 841 M DINOv3, 371 M flow, 288 M decoder, 34 M image encoder parameters
+    components=(
+        _triposplat(
+            "flow",
+            "triposplat-flow",
+            "diffusion_models/triposplat_fp16.safetensors",
+            0.74,
+            "c870b97ac1d6bc9177608a5ec625e19ef9f3c5019aa68f64b0fb7803abcd6d20",
+        ),
+        _triposplat(
+            "decoder",
+            "triposplat-decoder",
+            "vae/triposplat_vae_decoder_fp16.safetensors",
+            0.58,
+            "ed0d0c3d43b599e326845d0ec70f3cf77be9a55e2d97627ac3b34d2830763cc8",
+        ),
+        _triposplat(
+            "appearance_encoder",
+            "dinov3-h",
+            "clip_vision/dino_v3_vit_h.safetensors",
+            1.68,
+            "a29ef35101a16966972a0d50732a6f3a608ff7cfffb2afa9bbe9007cb842cc53",
+        ),
+        _triposplat(
+            "detail_encoder",
+            "flux2-encoder",
+            "vae/flux2-vae.safetensors",
+            0.34,
+            "d64f3a68e1cc4f9f4e29b6e0da38a0204fe9a49f2d4053f0ec1fa1ca02f9c4b5",
+        ),
+    ),
+    pipeline="triposplat",
+    gaussians=(32_768, 65_536, 131_072, 262_144),
+)
+
 MODELS: dict[str, Model] = {
     model.name: model
     for model in (
@@ -331,6 +393,7 @@ MODELS: dict[str, Model] = {
         _MVDREAM_LGM_MODEL,
         _VIVID_ZOO_MODEL,
         _ANIMATE3D_MODEL,
+        _TRIPOSPLAT_MODEL,
     )
 }
 """Every model by name; the first is the one that is taken where none is chosen."""

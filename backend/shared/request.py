@@ -49,7 +49,8 @@ class GenerationRequest:
         None, "elevation of all cameras, in degrees; default: the model's own", flag="--elevation"
     )
     radius: float | None = _setting(None, "camera distance, in metres; default: the model's own")
-    fast: bool = _setting(False, "DeepCache: nearly the same result in less time")
+    fast: bool = _setting(False, "DeepCache, or fewer steps: nearly the same result in less time")
+    gaussians: int | None = _setting(None, "number of splats, for models that let you choose it")
 
     def __post_init__(self) -> None:
         if not isinstance(self.prompt, str):
@@ -80,6 +81,7 @@ class GenerationRequest:
             if not isinstance(value := getattr(self, name), bool):
                 raise DioramaError("E_REQUEST", f"{name} is {value!r}; expected true or false")
         _check_method(self.method, self.fast)
+        _check_gaussians(self.model, self.method, self.gaussians)
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as plain JSON values."""
@@ -133,6 +135,24 @@ def _check_method(method: str, fast: bool) -> None:
             "E_REQUEST",
             "distillation has no fast way: in every step it sees other noise, from other cameras",
             hint="Leave fast out, or choose the usual method.",
+        )
+
+
+def _check_gaussians(model: str, method: str, gaussians: int | None) -> None:
+    counts = catalogue.MODELS[model].gaussians
+    if counts and method == "distill":
+        raise DioramaError("E_REQUEST", f"{model} makes splats itself; nothing can be distilled out of it")
+    if gaussians is not None and not counts:
+        choosing = ", ".join(name for name, each in catalogue.MODELS.items() if each.gaussians)
+        raise DioramaError(
+            "E_REQUEST",
+            f"{model} has a number of Gaussians of its own; {gaussians!r} were asked for",
+            hint=f"Leave it out. Models whose number can be chosen: {choosing}.",
+        )
+    if gaussians is not None and (isinstance(gaussians, bool) or gaussians not in counts):
+        raise DioramaError(
+            "E_REQUEST",
+            f"gaussians is {gaussians!r}; expected one of: {', '.join(map(str, counts))}",
         )
 
 

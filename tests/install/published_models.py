@@ -11,12 +11,22 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+    DINOv3ViTConfig,
+    DINOv3ViTModel,
+)
 
 from backend.install import converters, published
 from backend.install.published import Network
+from backend.models.flux2_encoder import Flux2Encoder
 from backend.models.lgm import LGM
 from backend.models.multiview_motion_unet import MultiViewMotionUNet
+from backend.models.triposplat_decoder import TripoSplatDecoder
+from backend.models.triposplat_flow import TripoSplatFlow
 from backend.models.videomv_unet import VideoMVImageUNet, VideoMVUNet
 from tests.parity import animate3d_keys
 from tests.parity.videomv import _unet_sizes, _vae
@@ -90,6 +100,26 @@ def _animate3d() -> MultiViewMotionUNet:
     )
 
 
+def _dinov3() -> DINOv3ViTModel:
+    sizes = {"hidden_size": 24, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+    more = {"use_gated_mlp": True, "hidden_act": "silu", "num_register_tokens": 4, "image_size": 64}
+    return DINOv3ViTModel(DINOv3ViTConfig(**sizes, **more))
+
+
+def _triposplat_flow() -> TripoSplatFlow:
+    sizes = {"width": 64, "num_heads": 1, "num_blocks": 2, "num_refiner_blocks": 1, "mlp_ratio": 1}
+    return TripoSplatFlow(latent_tokens=16, appearance_channels=24, detail_channels=16, **sizes)
+
+
+def _triposplat_decoder() -> TripoSplatDecoder:
+    sizes = {"width": 24, "num_heads": 1, "octree_blocks": 1, "gaussian_blocks": 1, "mlp_ratio": 1}
+    return TripoSplatDecoder(**sizes)
+
+
+def _flux2_encoder() -> Flux2Encoder:
+    return Flux2Encoder((8, 8, 8, 8), layers_per_block=1, latent_channels=4, norm_num_groups=4)
+
+
 NETWORKS = {
     "videomv-t2v-unet": Network(
         lambda: VideoMVUNet(**_unet_sizes(T2V["config"]["unet"])), converters.videomv_unet
@@ -106,6 +136,10 @@ NETWORKS = {
     "clip-l-text": Network(_clip_text_1, converters.ldm_clip_text),
     "clip-h-text": Network(_clip_text, converters.open_clip_text),
     "clip-h-image": Network(_clip_image, converters.open_clip_image),
+    "triposplat-flow": Network(_triposplat_flow, converters.triposplat_flow),
+    "triposplat-decoder": Network(_triposplat_decoder, converters.triposplat_decoder),
+    "dinov3-h": Network(_dinov3, converters.dinov3),
+    "flux2-encoder": Network(_flux2_encoder, converters.flux2_encoder),
 }
 
 
@@ -175,8 +209,26 @@ def _save(tensors: dict[str, Tensor], path: Path) -> None:
         torch.save({"state_dict": tensors, "step": 7}, path)
 
 
+def _triposplat_files(folder: Path) -> None:
+    """TripoSplat's four files; the autoencoder's has its decoder in it too."""
+    flow, decoder, dinov3, encoder = (
+        weights({name: tensor.shape for name, tensor in NETWORKS[network].make().state_dict().items()})
+        for network in ("triposplat-flow", "triposplat-decoder", "dinov3-h", "flux2-encoder")
+    )
+    dinov3 = {name.removeprefix("model."): tensor for name, tensor in dinov3.items()}
+    unused = {"decoder.conv_in.weight": torch.ones(2), "bn.num_batches_tracked": torch.tensor(3)}
+    encoder["bn.running_var"] = encoder["bn.running_var"].abs() + 0.5
+    _save(flow, folder / "diffusion_models" / "triposplat_fp16.safetensors")
+    _save(decoder, folder / "vae" / "triposplat_vae_decoder_fp16.safetensors")
+    _save(dinov3, folder / "clip_vision" / "dino_v3_vit_h.safetensors")
+    _save(encoder | unused, folder / "vae" / "flux2-vae.safetensors")
+
+
 def publish(model: str, folder: Path) -> Path:
     """Writes a model's published files into a folder, in their published layout; returns it."""
+    if model == "triposplat":
+        _triposplat_files(folder)
+        return folder
     _tokenizer(folder)
     vae = weights(T2V["keys"]["vae"], "first_stage_model.")
     if model in ("videomv-t2v", "videomv-i2v"):

@@ -34,7 +34,7 @@ REQUEST = GenerationRequest("a red car", "animate3d", seed=4)
 def use(monkeypatch: pytest.MonkeyPatch):
     """Puts a tiny model in place of those on disk."""
     monkeypatch.setattr(generate, "require", lambda name: STARTER)
-    return lambda model: monkeypatch.setattr(generate, "loaded", lambda folder, plan: model)
+    return lambda model: monkeypatch.setattr(generate, "loaded", lambda *_: model)
 
 
 @torch.no_grad()

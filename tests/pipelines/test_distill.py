@@ -33,7 +33,7 @@ def starter() -> ViewsModel:
 @pytest.fixture
 def out(tmp_path: Path, tiny_model: ViewsModel, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The asset folder, which whoever runs the job has made; the model is a tiny one."""
-    monkeypatch.setattr(generate, "loaded", lambda folder, plan: tiny_model)
+    monkeypatch.setattr(generate, "loaded", lambda *_: tiny_model)
     (tmp_path / "asset").mkdir()
     return tmp_path / "asset"
 

@@ -22,7 +22,7 @@ from backend.shared.request import GenerationRequest
 def use(monkeypatch: pytest.MonkeyPatch):
     """Puts a tiny model in place of those on disk."""
     monkeypatch.setattr(generate, "require", lambda name: STARTER)
-    return lambda model: monkeypatch.setattr(generate, "loaded", lambda folder, plan: model)
+    return lambda model: monkeypatch.setattr(generate, "loaded", lambda *_: model)
 
 
 @pytest.fixture

@@ -225,10 +225,10 @@ def test_second_time_out_of_memory_is_an_error_with_a_hint(out: Path) -> None:
 
 
 def test_only_one_model_is_kept_and_by_its_plan() -> None:
-    one = model_cache.loaded(STARTER, Plan())
-    assert model_cache.loaded(STARTER, Plan()) is one
+    one = model_cache.loaded(STARTER, Plan(), load)
+    assert model_cache.loaded(STARTER, Plan(), load) is one
     assert model_cache.kept_bytes(CPU) == 4 * sum(w.numel() for net in one.networks for w in net.parameters())
-    other = model_cache.loaded(STARTER, plans(CPU)[-1])
+    other = model_cache.loaded(STARTER, plans(CPU)[-1], load)
     assert other is not one
     assert list(model_cache._kept.values()) == [other]
     model_cache.forget()

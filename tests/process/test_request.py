@@ -20,9 +20,21 @@ def test_every_model_is_told_by_text_or_by_a_picture() -> None:
     sees = {
         name
         for name, model in catalogue.MODELS.items()
-        if any(part.folder == "image_encoder" for part in model.components)
+        if any(part.folder in ("image_encoder", "detail_encoder") for part in model.components)
     }
     assert sees == {name for name, way in told_by.items() if way == "picture"} | {"animate3d"}
+
+
+@pytest.mark.parametrize("gaussians", [0, 100_000, True, "65536"])
+def test_number_of_gaussians_is_one_that_the_model_can_make(gaussians: object) -> None:
+    words = {"image": "a.png", "model": "triposplat"}
+    assert GenerationRequest(**words, gaussians=65_536).gaussians == 65_536
+    with pytest.raises(DioramaError, match=r"E_REQUEST.*32768, 65536, 131072, 262144"):
+        GenerationRequest(**words, gaussians=gaussians)
+    with pytest.raises(DioramaError, match=r"E_REQUEST.*starter has a number of Gaussians of its own"):
+        GenerationRequest("a tree", gaussians=65_536)
+    with pytest.raises(DioramaError, match=r"E_REQUEST.*nothing can be distilled"):
+        GenerationRequest(**words, method="distill")
 
 
 @pytest.mark.parametrize(
