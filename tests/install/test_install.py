@@ -38,7 +38,7 @@ from backend.shared.request import GenerationRequest
 from tests.install import published_models
 
 REAL_NETWORKS = set(published.NETWORKS)
-LARGE = [name for name, model in MODELS.items() if model.components]
+LARGE = [name for name, model in MODELS.items() if model.components and model.pipeline == "views"]
 
 
 @pytest.fixture(autouse=True)
