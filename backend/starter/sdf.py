@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-Vec3 = tuple[float, float, float]
+from .patterns import Color, Vec3, albedo
 
 _HIT_PX = 0.05  # a ray that comes so near, in pixels, has arrived
 LIGHT = (0.55, -0.35, 0.75)  # towards the key light, fixed in the world: shading belongs to the object
@@ -19,7 +19,7 @@ class Solid:
     """One primitive of an object, in object space (Z up, front +X).
 
     Attributes:
-        kind: ellipsoid | box | cylinder | cone | torus | capsule | prism.
+        kind: ellipsoid | box | cylinder | cone | torus | capsule | prism | limb | star | wedge.
         size: ellipsoid: radii; box: half extents; cylinder: (radius, half height, -); cone: (bottom radius,
             top radius, half height); torus: (ring radius, tube radius, -); capsule: (radius, half length
             between its centres, -); prism (a gable roof): half extents, ridge along X.
@@ -29,16 +29,20 @@ class Solid:
         rounding: radius added to every edge.
         floor: the solid is cut off below this local z.
         blend: width of the smooth union with the solids before it (0: a sharp one).
+        sides: of a cylinder or cone that is not round.
+        carve: it is taken away from the solids before it.
     """
 
     kind: str
     size: Vec3
     at: Vec3
-    color: Vec3
+    color: Color
     turn: Vec3 = (0.0, 0.0, 0.0)
     rounding: float = 0.0
     floor: float | None = None
     blend: float = 0.0
+    sides: int = 0
+    carve: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,10 +113,10 @@ def solid_distance(solid: Solid, points: Tensor) -> Tensor:  # [R, 3] -> [R]
             q = p.abs() - p.new_tensor(solid.size)
             d = q.clamp_min(0).norm(dim=-1) + q.amax(-1).clamp_max(0)
         case "cylinder":
-            u, v = torch.hypot(x, y) - a, z.abs() - b
+            u, v = _around(solid, x, y) - a, z.abs() - b
             d = torch.hypot(u.clamp_min(0), v.clamp_min(0)) + torch.maximum(u, v).clamp_max(0)
         case "cone":
-            r = torch.hypot(x, y)
+            r = _around(solid, x, y)
             side = (r - (a + b) / 2 - (b - a) / 2 * (z / c)) * (2 * c) / ((2 * c) ** 2 + (a - b) ** 2) ** 0.5
             cap = z.abs() - c
             d = torch.hypot(side.clamp_min(0), cap.clamp_min(0)) + torch.maximum(side, cap).clamp_max(0)
@@ -123,10 +127,36 @@ def solid_distance(solid: Solid, points: Tensor) -> Tensor:  # [R, 3] -> [R]
         case "prism":
             slope = (y.abs() * 2 * c + (z - c) * b) / (b * b + 4 * c * c) ** 0.5
             d = torch.maximum(torch.maximum(slope, -c - z), x.abs() - a)
+        case "limb":
+            r, z, lean = torch.hypot(x, y), z + c, (a - b) / (2 * c)
+            side = (1 - lean * lean) ** 0.5
+            along = lean * r * -1 + side * z
+            low, high = torch.hypot(r, z) - a, torch.hypot(r, z - 2 * c) - b
+            d = torch.where(along < 0, low, torch.where(along > 2 * c * side, high, r * side + z * lean - a))
+        case "wedge":
+            slope = (x * c + z * a) / math.hypot(a, c)
+            d = torch.maximum(torch.maximum(slope, -c - z), torch.maximum(-a - x, y.abs() - b))
+        case "star":
+            tip = math.pi / 5
+            angle = (torch.atan2(y, x) / tip + 1) % 2 - 1
+            r, angle = torch.hypot(x, y), angle.abs() * tip
+            ex, ey = b * math.cos(tip) - a, b * math.sin(tip)  # an edge, from the outer corner inwards
+            flat = ((r * angle.cos() - a) * ey - r * angle.sin() * ex) / math.hypot(ex, ey)
+            d = torch.maximum(flat, z.abs() - c)
         case _:
             raise ValueError(f"unknown solid {solid.kind!r}")
     d = d - solid.rounding
     return d if solid.floor is None else torch.maximum(d, solid.floor - z)
+
+
+def _around(solid: Solid, x: Tensor, y: Tensor) -> Tensor:
+    """Distance from the axis: of a solid with sides, that of the nearest one's plane."""
+    r = torch.hypot(x, y)
+    if not solid.sides:
+        return r
+    half = math.pi / solid.sides
+    angle = (torch.atan2(y, x) + half) % (2 * half) - half
+    return r * angle.cos()
 
 
 def distance(shape: Shape, points: Tensor) -> tuple[Tensor, Tensor]:  # [R, 3] -> [R], [R] int
@@ -135,12 +165,15 @@ def distance(shape: Shape, points: Tensor) -> tuple[Tensor, Tensor]:  # [R, 3] -
         points, shrunk = _at_rest(shape.pose, points)
     else:
         shrunk = 1.0
-    stretch = points.new_tensor(shape.stretch)
-    p = (points / shape.scale + points.new_tensor(shape.center)) / stretch
+    p = _in_object(shape, points)
     best = solid_distance(shape.solids[0], p)
     nearest = torch.zeros(len(best), dtype=torch.int64, device=best.device)
     for i, solid in enumerate(shape.solids[1:], 1):
         d = solid_distance(solid, p)
+        if solid.carve:
+            nearest = torch.where(-d > best, i, nearest)
+            best = torch.maximum(best, -d)
+            continue
         nearest = torch.where(d < best, i, nearest)
         if solid.blend:  # polynomial smooth minimum
             h = (solid.blend - (best - d).abs()).clamp_min(0) / solid.blend
@@ -148,6 +181,11 @@ def distance(shape: Shape, points: Tensor) -> tuple[Tensor, Tensor]:  # [R, 3] -
         else:
             best = torch.minimum(best, d)
     return best * (min(shape.stretch) * shape.scale * shrunk), nearest
+
+
+def _in_object(shape: Shape, points: Tensor) -> Tensor:
+    """Points [R, 3] of the object at rest, in the space of its solids."""
+    return (points / shape.scale + points.new_tensor(shape.center)) / points.new_tensor(shape.stretch)
 
 
 def _at_rest(pose: Pose, points: Tensor) -> tuple[Tensor, float]:
@@ -217,13 +255,29 @@ def shade(shape: Shape, points: Tensor) -> Tensor:  # [R, 3] -> sRGB [R, 3]
     normal = torch.nn.functional.normalize(
         sum(o * d[:, None] for o, d in zip(offsets, probes, strict=True)), dim=-1
     )
-    nearest = distance(shape, points)[1]
-    albedo = points.new_tensor([s.color for s in shape.solids])[nearest].pow(2.2)
+    color = _albedo(shape, points).pow(2.2)
     light = torch.nn.functional.normalize(points.new_tensor(LIGHT), dim=0)
     key = (normal @ light).clamp_min(0)
     sky = 0.5 + 0.5 * normal[:, 2]
     open_ = (distance(shape, points + 0.08 * normal)[0] / 0.08).clamp(0.25, 1)
-    return (albedo * (0.75 * key + (0.2 + 0.35 * sky) * open_)[:, None]).clamp(0, 1).pow(1 / 2.2)
+    return (color * (0.75 * key + (0.2 + 0.35 * sky) * open_)[:, None]).clamp(0, 1).pow(1 / 2.2)
+
+
+def _albedo(shape: Shape, points: Tensor) -> Tensor:  # [R, 3] -> sRGB [R, 3]
+    nearest = distance(shape, points)[1]
+    rest = _in_object(shape, _at_rest(shape.pose, points)[0] if shape.pose else points)
+    colors = torch.empty_like(points)
+    for color, numbers in _by_color(shape).items():
+        chosen = torch.isin(nearest, points.new_tensor(numbers, dtype=torch.int64))
+        colors[chosen] = albedo(color, rest[chosen])
+    return colors
+
+
+def _by_color(shape: Shape) -> dict[Color, list[int]]:
+    numbers: dict[Color, list[int]] = {}
+    for i, solid in enumerate(shape.solids):
+        numbers.setdefault(solid.color, []).append(i)
+    return numbers
 
 
 def render(
