@@ -13,7 +13,7 @@ TOKENS = 12  # of a prompt, with the one that begins it
 PAD, BEGIN, UNKNOWN = "[pad]", "[begin]", "[unknown]"
 
 
-def make_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
+def make_tokenizer(words: Sequence[str], tokens: int = TOKENS) -> PreTrainedTokenizerFast:
     """A tokenizer of whole words, blind to case."""
     vocabulary = {word: i for i, word in enumerate([PAD, BEGIN, UNKNOWN, *words])}
     tokenizer = Tokenizer(WordLevel(vocabulary, unk_token=UNKNOWN))
@@ -27,7 +27,7 @@ def make_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
         pad_token=PAD,
         bos_token=BEGIN,
         unk_token=UNKNOWN,
-        model_max_length=TOKENS,
+        model_max_length=tokens,
     )
 
 
@@ -40,7 +40,7 @@ def make_text_encoder(tokenizer: PreTrainedTokenizerFast, width: int) -> CLIPTex
             intermediate_size=4 * width,
             num_hidden_layers=2,
             num_attention_heads=4,
-            max_position_embeddings=TOKENS,
+            max_position_embeddings=tokenizer.model_max_length,
             pad_token_id=tokenizer.pad_token_id,
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.pad_token_id,  # ends at the first padding
