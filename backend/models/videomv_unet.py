@@ -215,6 +215,7 @@ class VideoMVImageUNet(VideoMVUNet):
         image_latents: Tensor,  # [B, C, h, w]
         image_embeddings: Tensor,  # [B, 1, D']
         fps: Tensor | int = 8,  # [B] or scalar
+        mix_views: bool = True,
         deep: DeepFeatures | None = None,
     ) -> Tensor:  # [B, C, F, h, w]
         """Predicts v for every view.
@@ -224,7 +225,7 @@ class VideoMVImageUNet(VideoMVUNet):
             image_embeddings: the picture, as CLIP embeds it (projected, not normalised); zeros for the branch
                 without guidance.
             fps: always 8 in VideoMV.
-            deep: as for the other.
+            mix_views, deep: as for the other.
         """
         embedding = self._embed_time(timestep, sample)
         fps = per_sample(fps, sample)
@@ -235,7 +236,8 @@ class VideoMVImageUNet(VideoMVUNet):
         context = torch.cat([encoder_hidden_states, local, image], dim=1)
 
         sample_and_image = torch.cat([sample, self._image_frames(image_latents, sample.shape[2])], dim=1)
-        return self._denoise(sample_and_image, self._per_frame(embedding, sample, camera), context, deep=deep)
+        embedding = self._per_frame(embedding, sample, camera)
+        return self._denoise(sample_and_image, embedding, context, mix_views, deep)
 
     def _image_frames(self, image_latents: Tensor, num_frames: int) -> Tensor:  # -> [B, C, F, h, w]
         """The picture as a video: itself, then planes that say how far the frame is from it, both encoded."""

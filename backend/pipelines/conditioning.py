@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ..models.videomv_unet import VideoMVImageUNet
 from ..shared.protocol import DioramaError
+from .latents import latent_size
 from .model import ViewsModel
 
 
@@ -25,24 +27,37 @@ class Conditioning:
 
 
 def told_by_text(model: ViewsModel, prompts: list[str]) -> Conditioning:
-    """Prompts, against the model's negative prompt."""
+    """Prompts, against the model's negative prompt; a model that takes images too is given none."""
     settings = model.settings
     suffixed = [with_suffix(prompt, settings.prompt_suffix) for prompt in prompts]
-    return Conditioning(model.encode_prompts([settings.negative_prompt] * len(prompts) + suffixed))
+    context = model.encode_prompts([settings.negative_prompt] * len(prompts) + suffixed)
+    if not isinstance(model.unet, VideoMVImageUNet):
+        return Conditioning(context)
+    size = latent_size(model.autoencoder.config, settings.size_px)
+    meaning = model.unet.config["image_embedding_dim"]
+    return Conditioning(
+        context,
+        {
+            "image_latents": context.new_zeros(len(context), *size),
+            "image_embeddings": context.new_zeros(len(context), 1, meaning),
+        },
+    )
 
 
 def told_by_image(model: ViewsModel, picture: Tensor) -> Conditioning:
     """A picture of the object, [4, H, W] sRGB with straight alpha, against none.
 
-    The model sees it on white. Its latents are given to both branches, its meaning to one.
+    The model sees it on the background of its views. Its latents are given to both branches, its meaning to
+    one.
 
     Source: VideoMV (arXiv 2403.12010), the released image-to-view model's inference.
     """
     if model.image_encoder is None:
         raise DioramaError("E_REQUEST", "this model is told what to make by text, not by a picture")
-    white = picture[:3] * picture[3:] + (1 - picture[3:])
-    latents = model.encode(white[None].to(model.device))
-    meaning = model.encode_image(white[None].to(model.device))  # [1, 1, D]
+    background = model.settings.rendering.background
+    image = (picture[:3] * picture[3:] + background * (1 - picture[3:]))[None].to(model.device)
+    latents = model.encode(image)
+    meaning = model.encode_image(image)  # [1, 1, D]
     return Conditioning(
         model.encode_prompts([model.settings.negative_prompt, ""]),
         {

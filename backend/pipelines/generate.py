@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -98,7 +99,12 @@ def _generate(
 ) -> Path:
     model = loaded(folder, plan, load)
     settings = model.settings
-    if unknown := model.unknown_words(request.prompt):
+    prompt, near = model.with_known_words(request.prompt)
+    if near:
+        words = ", ".join(f"“{known}” for “{word}”" for word, known in near.items())
+        progress.log("warning", f"The model does not know all words, and takes near ones: {words}.")
+    understood = dataclasses.replace(request, prompt=prompt)
+    if unknown := model.unknown_words(prompt):
         known = ", ".join(settings.words)
         progress.log("warning", f"The model does not know: {', '.join(unknown)}. It knows: {known}.")
     num_views = request.views or settings.num_views
@@ -116,7 +122,7 @@ def _generate(
             progress.preview(preview)
 
     try:
-        clouds, pictures = (moving_splats if moves else still)(model, request, cameras, progress, show)
+        clouds, pictures = (moving_splats if moves else still)(model, understood, cameras, progress, show)
     finally:
         preview.unlink(missing_ok=True)
 

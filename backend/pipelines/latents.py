@@ -2,23 +2,42 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch.nn.functional as F
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor
 
 
 def encode(autoencoder: AutoencoderKL, images: Tensor) -> Tensor:  # [N, 3, H, W] sRGB 0..1 -> [N, C, h, w]
     """Scaled latents of pictures: the mean, so that the same pictures give the same latents."""
-    images = (2 * images - 1).to(autoencoder.dtype)
-    return autoencoder.encode(images).latent_dist.mean * autoencoder.config["scaling_factor"]
+    pixels = unshuffled(autoencoder, 2 * images - 1).to(autoencoder.dtype)
+    return autoencoder.encode(pixels).latent_dist.mean * autoencoder.config["scaling_factor"]
 
 
 def decode(autoencoder: AutoencoderKL, latents: Tensor) -> Tensor:  # [N, C, h, w] -> [N, 3, H, W] sRGB 0..1
     """Pictures of scaled latents."""
     latents = (latents / autoencoder.config["scaling_factor"]).to(autoencoder.dtype)
-    return ((autoencoder.decode(latents).sample.float() + 1) / 2).clamp(0, 1)
+    return ((shuffled(autoencoder, autoencoder.decode(latents).sample.float()) + 1) / 2).clamp(0, 1)
 
 
-def latent_size(autoencoder: AutoencoderKL, size_px: int) -> tuple[int, int, int]:
-    """Channels, height and width of the latents of square pictures."""
-    halvings = len(autoencoder.config["block_out_channels"]) - 1
-    return autoencoder.config["latent_channels"], size_px >> halvings, size_px >> halvings
+def latent_size(config: Mapping[str, Any], size_px: int) -> tuple[int, int, int]:
+    """Channels, height and width of the latents of square pictures, by an autoencoder of that config."""
+    side = size_px // _block_side(config) >> len(config["block_out_channels"]) - 1
+    return config["latent_channels"], side, side
+
+
+def unshuffled(autoencoder: AutoencoderKL, pixels: Tensor) -> Tensor:  # [N, 3, H, W] -> [N, 3 k², H/k, W/k]
+    """Blocks of pixels as channels, if that is what the autoencoder was made for: fewer pixels cost less."""
+    return F.pixel_unshuffle(pixels, _block_side(autoencoder.config))
+
+
+def shuffled(autoencoder: AutoencoderKL, blocks: Tensor) -> Tensor:  # [N, 3 k², H/k, W/k] -> [N, 3, H, W]
+    """The pixels that are in an autoencoder's channels."""
+    return F.pixel_shuffle(blocks, _block_side(autoencoder.config))
+
+
+def _block_side(config: Mapping[str, Any]) -> int:
+    return math.isqrt(config["in_channels"] // 3)

@@ -14,6 +14,7 @@ from huggingface_hub.errors import SafetensorsParsingError
 
 from ..shared.model_store import network_folder
 from ..shared.protocol import DioramaError
+from .latents import latent_size
 from .plan import Plan
 from .settings import ModelSettings
 
@@ -134,7 +135,7 @@ def work_of(
             views=views or settings.num_views,
             frames=frames or settings.num_frames,
             size_px=settings.size_px,
-            latent_px=settings.size_px >> (len(levels) - 1),
+            latent_px=latent_size(configs["autoencoder"], settings.size_px)[1],
             input_views=settings.input_views,
             input_px=configs["reconstructor"]["input_size"],
             rendering_px=settings.rendering.size_px,

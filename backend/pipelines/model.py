@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +33,7 @@ from .offload import offload
 from .plan import Plan
 from .settings import ModelSettings, read_settings
 
+NEAR = 0.75  # how much alike a word and a known one must be, as `difflib` counts it
 DENOISERS = (VideoMVUNet, VideoMVImageUNet, MultiViewMotionUNet)
 
 
@@ -109,11 +112,7 @@ class ViewsModel:
     ) -> Tensor:  # [B, 3, H, W] sRGB 0..1 -> [B, 1, D]
         """What CLIP sees in pictures: projected, not normalised; `filter` makes them of its size."""
         assert self.image_encoder is not None
-        side: Any = self.image_encoder.config.image_size
-        small = F.interpolate(images, (side, side), mode=filter, antialias=True).clamp(0, 1)
-        mean, std = (small.new_tensor(v).view(3, 1, 1) for v in (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD))
-        inputs = ((small - mean) / std).to(self.image_encoder.dtype)
-        return self.image_encoder(inputs).image_embeds.unsqueeze(1)
+        return embed_images(self.image_encoder, images, filter)
 
     def unknown_words(self, prompt: str) -> list[str]:
         """The words of a prompt that the tokenizer does not know, in their order."""
@@ -122,6 +121,17 @@ class ViewsModel:
         found = self.tokenizer(prompt, return_offsets_mapping=True)
         pairs = zip(found.input_ids, found.offset_mapping, strict=True)
         return [prompt[a:b] for token, (a, b) in pairs if token == self.tokenizer.unk_token_id]
+
+    def with_known_words(self, prompt: str) -> tuple[str, dict[str, str]]:
+        """A prompt with known words for those that are spelt nearly like them, and which these were."""
+        taken = {
+            word: near[0]
+            for word in self.unknown_words(prompt)
+            if (near := difflib.get_close_matches(word.lower(), self.settings.words, 1, NEAR))
+        }
+        for word, known in taken.items():
+            prompt = re.sub(rf"\b{re.escape(word)}\b", known, prompt)
+        return prompt, taken
 
     def encode(self, images: Tensor) -> Tensor:  # [N, 3, H, W] sRGB 0..1 -> [N, 4, h, w]
         """Scaled latents of pictures: the mean, so that the same pictures give the same latents."""
@@ -138,6 +148,19 @@ class ViewsModel:
             if progress:
                 progress.step(sum(map(len, parts)), len(latents))
         return torch.cat(parts)
+
+
+def embed_images(
+    image_encoder: CLIPVisionModelWithProjection,
+    images: Tensor,  # [B, 3, H, W] sRGB 0..1
+    filter: Literal["bilinear", "bicubic"] = "bilinear",
+) -> Tensor:  # [B, 1, D]
+    """What CLIP sees in pictures: projected, not normalised; `filter` makes them of its size."""
+    side: Any = image_encoder.config.image_size
+    small = F.interpolate(images, (side, side), mode=filter, antialias=True).clamp(0, 1)
+    mean, std = (small.new_tensor(v).view(3, 1, 1) for v in (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD))
+    inputs = ((small - mean) / std).to(image_encoder.dtype)
+    return image_encoder(inputs).image_embeds.unsqueeze(1)
 
 
 def load(folder: Path, plan: Plan = Plan()) -> ViewsModel:

@@ -13,6 +13,7 @@ from . import schedules
 from .conditioning import Conditioning
 from .fast import FastDenoising, FastSteps
 from .guidance import branches, guide
+from .latents import latent_size
 from .model import ViewsModel
 from .reconstruction import input_views
 from .three_d_aware import three_d_aware_step
@@ -79,10 +80,8 @@ def denoise(
 
 def starting_noise(model: ViewsModel, num_views: int, seed: int, frame: int = 0) -> Tensor:  # [1, 4, V, h, w]
     """Noise that depends on the seed and the frame alone, not on the device."""
-    factor = 2 ** (len(model.autoencoder.config["block_out_channels"]) - 1)
-    side = model.settings.size_px // factor
-    channels = model.unet.config["in_channels"]
-    shape = (1, channels, num_views, side, side)
+    channels, height, width = latent_size(model.autoencoder.config, model.settings.size_px)
+    shape = (1, channels, num_views, height, width)
     return torch.randn(shape, generator=generator_for(seed, f"views {frame}" if frame else "views")).to(
         model.device
     )

@@ -131,7 +131,7 @@ def read_objects(root: Path, model: ViewsModel) -> tuple[Objects, dict[str, Any]
         tokens_of(tokenizer, captions),
         tokens_of(tokenizer, [settings.negative_prompt])[0],  # as VideoMV has it, and not an empty one
         settings,
-        latent_size(model.autoencoder, settings.size_px),
+        latent_size(model.autoencoder.config, settings.size_px),
         by_image,
     )
     return objects, {"folder": str(root.resolve()), "objects": len(found.objects)}

@@ -115,7 +115,7 @@ def read_clips(root: Path, model: ViewsModel) -> tuple[Clips, dict[str, Any]]:
         tokens_of(tokenizer, captions),
         tokens_of(tokenizer, [""])[0],
         settings,
-        latent_size(model.autoencoder, settings.size_px),
+        latent_size(model.autoencoder.config, settings.size_px),
     )
     return clips, {"folder": str(root.resolve()), "clips": len(found.objects)}
 

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from backend.pipelines import conditioning, orbits, reconstruction, views
+from backend.pipelines import conditioning, latents, orbits, reconstruction, views
 from backend.pipelines.model import ViewsModel
 from backend.shared.protocol import DioramaError
+from tests import tiny
 
 
 @torch.no_grad()
@@ -115,6 +116,14 @@ def test_unknown_words_are_found_in_their_order(tiny_model: ViewsModel) -> None:
     assert tiny_model.unknown_words("a blue car") == []
 
 
+def test_words_spelt_nearly_like_known_ones_are_taken_for_them(tiny_model: ViewsModel) -> None:
+    assert tiny_model.with_known_words("a Rad mushrom, bar") == (
+        "a Rad mushroom, bar",
+        {"mushrom": "mushroom"},
+    )
+    assert tiny_model.with_known_words("a blue car") == ("a blue car", {})
+
+
 @torch.no_grad()
 def test_picture_decides_what_an_image_model_makes(tiny_image_model: ViewsModel) -> None:
     cameras = orbits.view_cameras(tiny_image_model.settings, 4)
@@ -138,13 +147,38 @@ def test_picture_decides_what_an_image_model_makes(tiny_image_model: ViewsModel)
 
 
 @torch.no_grad()
-def test_what_is_transparent_in_a_picture_is_white(tiny_image_model: ViewsModel) -> None:
+def test_transparent_pixels_of_an_image_are_the_background_of_the_views(tiny_image_model: ViewsModel) -> None:
     clear = torch.rand(4, 32, 32, generator=torch.Generator().manual_seed(5))
     clear[3] = 0
-    white = torch.ones(4, 32, 32)
-    one, two = (conditioning.told_by_image(tiny_image_model, picture).image for picture in (clear, white))
+    plain = torch.ones(4, 32, 32)
+    plain[:3] = tiny_image_model.settings.rendering.background
+    one, two = (conditioning.told_by_image(tiny_image_model, picture).image for picture in (clear, plain))
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert not one["image_embeddings"][0].any()  # the branch without guidance has not seen it
+
+
+@torch.no_grad()
+def test_image_model_without_an_image_makes_what_its_prompt_says(tiny_image_model: ViewsModel) -> None:
+    cameras = orbits.view_cameras(tiny_image_model.settings, 4)
+    noise = views.starting_noise(tiny_image_model, 4, 1)
+    told = [
+        conditioning.told_by_text(tiny_image_model, [prompt]) for prompt in ("a red mushroom", "a blue car")
+    ]
+    one, other = (views.denoise(tiny_image_model, what, noise, cameras, 2, 2.0, ()) for what in told)
+    assert one.shape == (1, 4, 4, 8, 8)
+    assert not torch.equal(one, other)
+
+
+@torch.no_grad()
+def test_autoencoder_of_blocks_of_pixels_gives_back_images_of_the_same_size() -> None:
+    coder = tiny.autoencoder(1, in_channels=12, out_channels=12).eval()
+    images = torch.rand(2, 3, 32, 48)
+    encoded = latents.encode(coder, images)
+    assert latents.latent_size(coder.config, 32) == (4, 8, 8)
+    assert encoded.shape == (2, 4, 8, 12)
+    assert latents.decode(coder, encoded).shape == images.shape
+    blocks = latents.unshuffled(coder, images)
+    assert torch.equal(latents.shuffled(coder, blocks), images)
 
 
 def test_text_model_says_that_it_takes_no_pictures(tiny_model: ViewsModel) -> None:
