@@ -121,6 +121,10 @@ def _train(argv: list[str]) -> int:
         from .starter import recipe_views
 
         recipe_views.main(options)
+    elif what == ["starter-192"]:
+        from .starter import recipe_192
+
+        recipe_192.main(options)
     elif what == ["starter-motion"]:
         from .starter import recipe_motion
 
@@ -134,7 +138,7 @@ def _train(argv: list[str]) -> int:
 
         vivid_zoo.main(options)
     else:
-        trained = "starter, starter-motion, videomv or vivid-zoo"
+        trained = "starter, starter-192, starter-motion, videomv or vivid-zoo"
         raise protocol.DioramaError(
             "E_REQUEST", f"say which model to train: {trained}", hint="python -m backend train videomv --help"
         )

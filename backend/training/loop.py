@@ -76,7 +76,7 @@ def train(
         parts: how many batches make a step, one after the other, where memory does not hold them together.
         workers: processes that draw batches ahead; 0 draws them here. `batch_of` must be of plain data then.
     """
-    accelerator = Accelerator(mixed_precision="bf16", cpu=not torch.cuda.is_available())
+    accelerator = Accelerator(mixed_precision=_precision(), cpu=not torch.cuda.is_available())
     device, rank = accelerator.device, accelerator.process_index
     objective.to(device)
     weights = [parameter for parameter in objective.parameters() if parameter.requires_grad]
@@ -131,6 +131,12 @@ def train(
         keep(plan.steps)
     average.copy_to(weights)
     objective.eval()
+
+
+def _precision() -> str:
+    """Half precision where the processor has it; where that is imitated, a step takes ten times as long."""
+    quick = torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported()
+    return "bf16" if quick else "no"
 
 
 _GPU_ATTENTION = (SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH)

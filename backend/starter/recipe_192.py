@@ -1,0 +1,264 @@
+"""The recipe of the starter with 192 px views: `python -m backend train starter-192`.
+
+Its world (`objects/`) has 64 kinds of objects and random compositions, rendered when needed. The stages are
+an autoencoder; single images, then views with cameras, by a denoiser that text, an image or both condition
+(VideoMV); a reconstructor on true images, then on half-denoised ones, with the denoiser frozen. Each stage
+is kept in the work folder, and an interrupted recipe goes on where it was.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from torch import Tensor, nn
+
+from ..models.lgm import LGM
+from ..models.videomv_unet import VideoMVImageUNet
+from ..pipelines import conditioning, schedules, views
+from ..pipelines.model import ViewsModel
+from ..pipelines.settings import ModelSettings
+from ..pipelines.three_d_aware import SplatRendering
+from ..training import denoiser, reconstructor
+from ..training.image_grid import write_sheet
+from ..training.loop import Batch, Plan
+from ..training.text import make_text_encoder, make_tokenizer, tokens_of
+from . import recipe, reconstructor_192, smooth_autoencoder
+from .conditioned import ConditionedObjective, make_image_encoder
+from .dataset import GREY
+from .objects import encoded, pictures
+from .objects.framing import ELEVATION_DEG, FOV_DEG, RADIUS
+from .objects.vocabulary import TOKENS, is_held_out, vocabulary
+from .reconstructor_192 import INPUT_VIEWS
+
+OBJECTS, HELD_OUT = 6000, 50
+SEED = 0
+WIDTH = 128  # of a text token
+LATENT_CHANNELS = 16  # four times the large models', of a sixteenth of the views' side
+WEIGHTS = Path("out/training/weights192")  # until they are better than those that are shipped
+PROMPTS = (
+    "a red and white spotted mushroom",
+    "a blue cat with a yellow scarf",
+    "a striped green and black fish",
+    "an orange castle",
+    "a turquoise rocket",
+    "a pink guitar",
+)
+
+PLANS = {  # batch, shared by all processes, and the rest
+    "autoencoder": (8, Plan(16_000, 1e-3, ema_decay=0.998, keep_every=250)),
+    "images": (32, Plan(10_000, 1e-3, ema_decay=0.998, keep_every=500)),
+    "views": (8, Plan(4000, 8e-4, ema_decay=0.998, keep_every=200)),
+    "reconstructor": (2, Plan(5000, 1e-3, ema_decay=0.997, keep_every=250)),
+    "reconstructor on half-denoised views": (2, Plan(1000, 3e-4, ema_decay=0.99, keep_every=250)),
+}
+
+SETTINGS = ModelSettings(
+    schedule=schedules.STARTER,
+    num_views=pictures.VIEWS,
+    size_px=pictures.SIZE_PX,
+    elevation_deg=ELEVATION_DEG,
+    radius=RADIUS,
+    fov_deg=FOV_DEG,
+    steps=25,
+    guidance=3.0,
+    three_d_aware=(0.4, 0.6, 0.8),
+    input_views=len(INPUT_VIEWS),
+    rendering=SplatRendering(FOV_DEG, pictures.SIZE_PX, GREY, "linear"),
+    words=tuple(vocabulary()),
+)
+
+
+def main(argv: list[str]) -> None:
+    """Trains what is not trained yet, and writes the weights."""
+    recipe.main(argv, "starter-192", __doc__ or "", PLANS, WEIGHTS, Recipe)
+
+
+class Recipe:
+    """The networks while they are trained, and the images that they learn from."""
+
+    def __init__(self, work: Path) -> None:
+        self.work = work
+        torch.manual_seed(SEED)
+        self.autoencoder = AutoencoderKL(
+            in_channels=12,  # blocks of 2 × 2 pixels
+            out_channels=12,
+            block_out_channels=(24, 48, 96, 128),
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            norm_num_groups=8,
+            mid_block_add_attention=False,
+            sample_size=pictures.SIZE_PX // 2,
+            latent_channels=LATENT_CHANNELS,
+            scaling_factor=1.0,
+        )
+        self.tokenizer = make_tokenizer(vocabulary(), TOKENS)
+        self.text_encoder = make_text_encoder(self.tokenizer, WIDTH)
+        self.image_encoder = make_image_encoder(WIDTH)
+        self.unet = VideoMVImageUNet(
+            in_channels=LATENT_CHANNELS,
+            out_channels=LATENT_CHANNELS,
+            block_out_channels=(64, 128),
+            layers_per_block=1,
+            down_block_types=("CrossAttnDownBlock3D",) * 2,
+            up_block_types=("CrossAttnUpBlock3D",) * 2,
+            cross_attention_dim=WIDTH,
+            attention_head_dim=32,
+            transformer_in_heads=2,
+            norm_num_groups=16,
+            image_embedding_dim=WIDTH,
+        )
+        self.reconstructor = LGM(
+            input_size=pictures.SIZE_PX,
+            down_channels=(16, 32, 64, 96, 128),
+            down_attention=(False, False, False, False, True),
+            up_channels=(128, 96, 64, 32),
+            up_attention=(True, False, False, False),
+            layers_per_block=1,
+            attention_heads=4,
+            anchor="ray",
+        )
+        with torch.no_grad():
+            self.reconstructor.conv.bias[4:7] = -2.7  # splats begin as small as pixels
+
+    @cached_property
+    def world(self) -> pictures.Pictures:
+        """All but what evaluation asks for as new: some pairs of a kind and a colour."""
+        every = pictures.load(self.work / "world192", 0, OBJECTS)
+        return every.where(lambda item: not item.caption or not is_held_out(item.category, item.color))
+
+    @cached_property
+    def held_out(self) -> pictures.Pictures:
+        return pictures.load(self.work / "world192", pictures.FIRST_HELD_OUT, HELD_OUT)
+
+    @cached_property
+    def encoded(self) -> encoded.Encoded:
+        """All of the world's images, encoded; also sets the autoencoder's scale, so that they vary by 1."""
+        made = encoded.encode(self.autoencoder, self.world, self.work / "latents192.safetensors")
+        self.autoencoder.register_to_config(scaling_factor=1 / made.spread)
+        return made
+
+    @cached_property
+    def tokens(self) -> Tensor:  # [N, L]
+        return tokens_of(self.tokenizer, [item.caption for item in self.world.items])
+
+    @property
+    def model(self) -> ViewsModel:
+        """The networks as a pipeline uses them."""
+        return ViewsModel(
+            SETTINGS,
+            self.tokenizer,
+            self.text_encoder,
+            self.unet,
+            self.autoencoder,
+            self.reconstructor,
+            self.image_encoder,
+        )
+
+    def run(self, stage: str) -> None:
+        """Trains one stage, or loads it if it is done."""
+        if stage == "autoencoder":
+            self._train(
+                stage,
+                smooth_autoencoder.SmoothAutoencoderObjective(self.autoencoder),
+                lambda generator, size: smooth_autoencoder.batch_of(self.world, generator, size),
+                lambda path: smooth_autoencoder.show(self.autoencoder, self.held_out, path),
+            )
+        elif stage in ("images", "views"):
+            self._train_denoiser(stage, getattr(denoiser, stage.upper()))
+        else:
+            self._train_reconstructor(stage)
+
+    def _train_denoiser(self, stage: str, kind: denoiser.Stage) -> None:
+        self._train(
+            stage,
+            ConditionedObjective(self.unet, self.text_encoder, self.image_encoder, SETTINGS.schedule, kind),
+            lambda generator, size: self._denoiser_batch(kind, generator, size),
+            self._show_views if kind.cameras else None,
+        )
+
+    def _denoiser_batch(self, kind: denoiser.Stage, generator: torch.Generator, size: int) -> Batch:
+        nothing = tokens_of(self.tokenizer, [""])[0]
+        return encoded.batch_of(self.encoded, self.world.cameras, self.tokens, nothing, kind, generator, size)
+
+    def _train_reconstructor(self, stage: str) -> None:
+        half = stage.endswith("half-denoised views")
+        if half:
+            _ = self.encoded  # the autoencoder's scale
+        seen = self._half_denoised if half else None
+        shown = reconstructor_192.batch_of(self.held_out, torch.Generator().manual_seed(1), 8)
+        self._train(
+            stage,
+            reconstructor.ReconstructorObjective(self.reconstructor, FOV_DEG, "linear", INPUT_VIEWS),
+            lambda generator, size: reconstructor_192.batch_of(self.world, generator, size, seen),
+            lambda path: reconstructor.show(self.reconstructor, shown, path, SETTINGS.rendering, INPUT_VIEWS),
+        )
+
+    def _train(
+        self,
+        stage: str,
+        objective: nn.Module,
+        batch_of: Callable[[torch.Generator, int], Batch],
+        show: Callable[[Path], float] | None,
+    ) -> None:
+        recipe.train_stage(
+            stage, PLANS, self.work / f"192-{stage.replace(' ', '-')}", objective, batch_of, show
+        )
+
+    @torch.no_grad()
+    def _half_denoised(self, objects: Tensor, inputs: Tensor, generator: torch.Generator) -> Tensor:
+        """What a 3D-aware step would see: input views as the denoiser believes them to be, at any noise."""
+        count = len(objects)
+        scale = self.autoencoder.config["scaling_factor"]
+        latents = scale * self.encoded.latents[objects, : pictures.VIEWS].float()
+        noise = torch.randn(latents.shape, generator=generator).transpose(1, 2)
+        told = conditioning.told_by_text(self.model, [self.world.items[i].caption for i in objects.tolist()])
+        x0 = reconstructor.half_denoised(
+            self.unet,
+            DDIMScheduler(**SETTINGS.schedule),
+            latents.transpose(1, 2),
+            noise,
+            torch.randint(1000, (count,), generator=generator),
+            told.context[count:],
+            self.world.cameras.expand(count, -1, -1, -1),
+            **{name: value[count:] for name, value in told.image.items()},
+        )
+        chosen = x0.transpose(1, 2)[torch.arange(count)[:, None], inputs]
+        return self.model.decode(chosen.flatten(0, 1)).unflatten(0, inputs.shape)
+
+    def _show_views(self, path: Path) -> float:
+        """Writes views of some prompts and of a held-out photo; returns the latter's PSNR, in dB."""
+        model = self.model
+        cameras = self.world.cameras
+        photo = self.held_out.items[0].photos[0]
+        true = torch.stack(
+            [self.held_out.image(0, (photo.view + i) % pictures.VIEWS) for i in range(pictures.VIEWS)]
+        )
+        told = [
+            conditioning.told_by_text(model, list(PROMPTS)),
+            conditioning.told_by_image(model, self.held_out.image(0, pictures.VIEWS).float() / 255),
+        ]
+        rows = []
+        for told_what, seeds in zip(told, (range(len(PROMPTS)), range(1)), strict=True):
+            noise = torch.cat([views.starting_noise(model, len(cameras), seed) for seed in seeds])
+            latents = views.denoise(model, told_what, noise, cameras, SETTINGS.steps, SETTINGS.guidance, ())
+            images = model.decode(latents.transpose(1, 2).flatten(0, 1))
+            rows.append(images.unflatten(0, (len(seeds), -1)))
+        truth = reconstructor_192.on_grey(true)
+        write_sheet(path, torch.cat([*rows, truth[None]]))
+        return -10 * (rows[1][0] - truth).square().mean().log10().item()
+
+    def write(self, folder: Path) -> None:
+        """Writes the weights: half precision, and what they were made by."""
+        _ = self.encoded  # the autoencoder's scale
+        folder.mkdir(parents=True, exist_ok=True)
+        SETTINGS.write(folder)
+        self.tokenizer.save_pretrained(folder / "tokenizer")
+        for part in ("text_encoder", "image_encoder", "unet", "autoencoder", "reconstructor"):
+            copy.deepcopy(getattr(self, part)).half().save_pretrained(folder / part)
+        recipe.write_record(folder, "starter-192", SEED, PLANS, objects=OBJECTS)

@@ -1,0 +1,96 @@
+"""The recipe of the 192 px starter: batches say what they should, and stages run through to weights."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from backend.pipelines import model as models
+from backend.starter import recipe_192, smooth_autoencoder
+from backend.starter.objects import encoded, pictures
+from backend.training import denoiser
+from backend.training.loop import Plan
+from backend.training.text import tokens_of
+
+OBJECTS, SIZE_PX = 6, 64
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[recipe_192.Recipe]:
+    """With the autoencoder's stage done, of few objects in small images."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(pictures, "SHARD", OBJECTS)
+    patch.setattr(recipe_192, "OBJECTS", OBJECTS)
+    patch.setattr(recipe_192, "HELD_OUT", OBJECTS)
+    one_step = {name: (2, Plan(1, 1e-3)) for name in recipe_192.PLANS}
+    patch.setattr(recipe_192, "PLANS", one_step)
+    patch.setattr(pictures, "SIZE_PX", SIZE_PX)
+    patch.setattr(smooth_autoencoder, "CROP_PX", 48)
+    rendering = dataclasses.replace(recipe_192.SETTINGS.rendering, size_px=SIZE_PX)
+    settings = dataclasses.replace(recipe_192.SETTINGS, steps=2, size_px=SIZE_PX, rendering=rendering)
+    patch.setattr(recipe_192, "SETTINGS", settings)
+    recipe = recipe_192.Recipe(tmp_path_factory.mktemp("work"))
+    recipe.run("autoencoder")
+    yield recipe
+    patch.undo()
+
+
+def batch_of(small: recipe_192.Recipe, kind: denoiser.Stage, size: int = 400) -> dict[str, torch.Tensor]:
+    return small._denoiser_batch(kind, torch.Generator().manual_seed(0), size)
+
+
+def test_objects_are_asked_for_by_text_or_image_or_both_or_neither(small: recipe_192.Recipe) -> None:
+    batch = batch_of(small, denoiser.VIEWS)
+    by_image = batch["image_latents"].flatten(1).any(1)
+    by_text = (batch["tokens"] != tokens_of(small.tokenizer, [""])[0]).any(1)
+    ways = set(zip(by_image.tolist(), by_text.tolist(), strict=True))
+    assert ways == {(True, False), (False, True), (True, True), (False, False)}
+    assert batch["has_meaning"][~by_image].sum() == 0  # no image, no meaning
+    assert 0 < batch["has_meaning"].mean() < 1
+
+
+def test_views_of_a_photographed_object_begin_at_its_azimuth(small: recipe_192.Recipe) -> None:
+    batch = batch_of(small, denoiser.VIEWS)
+    data, scale = small.encoded, 1 / small.encoded.spread
+    for i in batch["image_latents"].flatten(1).any(1).nonzero().squeeze(1)[:10].tolist():
+        photos = scale * data.latents[:, pictures.VIEWS :].float()
+        item, photo = (photos == batch["image_latents"][i]).flatten(2).all(2).nonzero()[0].tolist()
+        first = scale * data.latents[item, data.photo_views[item, photo]].float()
+        assert torch.equal(batch["latents"][i, :, 0], first)
+    assert torch.equal(batch["cameras"][0], small.world.cameras)
+
+
+def test_crops_hold_a_part_of_the_object(small: recipe_192.Recipe) -> None:
+    images = smooth_autoencoder.batch_of(small.world, torch.Generator().manual_seed(0), 20)["images"]
+    assert images.shape == (20, 3, smooth_autoencoder.CROP_PX, smooth_autoencoder.CROP_PX)
+    assert ((images - 0.5).abs().amax((1, 2, 3)) > 0.02).all()
+
+
+def test_sharpness_is_one_for_the_same_image_and_less_for_a_blurred_one() -> None:
+    image = (torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)) > 0.5).float()
+    blurred = torch.nn.functional.avg_pool2d(image, 3, stride=1, padding=1)
+    assert smooth_autoencoder.quality(image.clamp(0, 0.99), image)[1] == pytest.approx(0.98, abs=0.01)
+    assert smooth_autoencoder.quality(blurred, image)[1] < 0.5
+
+
+def test_what_was_encoded_is_read_again(small: recipe_192.Recipe) -> None:
+    kept = encoded.encode(None, small.world, small.work / "latents192.safetensors")  # type: ignore[arg-type]
+    assert torch.equal(kept.latents, small.encoded.latents)
+
+
+def test_stages_run_through_to_weights_that_load(
+    small: recipe_192.Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recipe_192, "PROMPTS", ("a red cat",))
+    for stage in recipe_192.PLANS:
+        if stage != "reconstructor":  # the same as its second stage, but for the images
+            small.run(stage)
+    small.write(tmp_path)
+    model = models.load(tmp_path)
+    assert model.image_encoder is not None
+    assert model.unknown_words("a red and blue striped cat with a party hat, 3d asset") == []
+    assert model.autoencoder.config["scaling_factor"] == pytest.approx(1 / small.encoded.spread, rel=1e-4)
