@@ -15,7 +15,7 @@ from ..client.job_progress import JobProgress
 _FONT = 0  # the one of the interface
 # What the borders of a region take from a text, before the scale of the interface: of the sidebar with its
 # tabs, and of the preferences with their list of sections in a region of its own.
-_MARGIN_PX = {"UI": 42, "WINDOW": 76}
+_MARGIN_PX = {"UI": 54, "WINDOW": 76}
 _BOX_PX, _ICON_PX = 16, 22
 
 

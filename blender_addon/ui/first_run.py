@@ -58,11 +58,9 @@ def _draw_running(layout: bpy.types.UILayout, installation: Installation) -> Non
 
 
 def _draw_pythons(layout: bpy.types.UILayout) -> None:
-    """The Pythons that were found, to choose from; those that will not do say why."""
+    """The Pythons that will do, to choose from; the error names the others."""
     for python in install_operators.found_pythons():
-        if python.obstacle:
-            draw_text(layout, f"{python} is {python.obstacle}.")
-        else:
+        if not python.obstacle:
             layout.operator("diorama.choose_python", text=f"Use {python}").path = python.path
     layout.operator("diorama.choose_python", text="Choose a Python …", icon="FILE_FOLDER").path = ""
     layout.operator("wm.url_open", text="Get Python", icon="URL").url = "https://www.python.org/downloads/"
