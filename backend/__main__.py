@@ -14,6 +14,7 @@ os.environ.setdefault("KMP_BLOCKTIME", "0")
 from .install import command
 from .shared import protocol
 from .shared.job_file import add_line_arguments
+from .shared.progress import forgive_encodings
 from .shared.request import GenerationRequest, add_arguments, given_settings
 
 EPILOG = """exit codes: 0 done · 1 failed · 2 the request is wrong · 3 the installation is incomplete ·
@@ -22,6 +23,7 @@ EPILOG = """exit codes: 0 done · 1 failed · 2 the request is wrong · 3 the in
 
 def main(argv: list[str]) -> int:
     """Runs one command and returns its exit code; every failure is one sentence and what to do."""
+    forgive_encodings()
     try:
         # train and evaluate have options of their own
         if argv[:1] == ["train"]:
@@ -29,7 +31,12 @@ def main(argv: list[str]) -> int:
         if argv[:1] == ["evaluate"]:
             return _evaluate(argv[1:])
         args = _parser().parse_args(argv)
-        return RUN[args.command](args)
+        code = RUN[args.command](args)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # as `| head` does: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + 13  # what a shell says of programs that the signal ended
     except KeyboardInterrupt:
         error = protocol.DioramaError("E_CANCELLED", "cancelled")
     except Exception as unexpected:  # the border: a terminal gets words, not a traceback

@@ -6,9 +6,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from .shared import model_store
+from .shared import model_store, output_folder
 from .shared.progress import Progress, peak_memory_mib
-from .shared.protocol import DioramaError, explained
+from .shared.protocol import explained
 from .shared.request import GenerationRequest
 
 
@@ -21,7 +21,11 @@ def run(request: GenerationRequest, directory: Path, progress: Progress) -> dict
     Raises:
         DioramaError: whatever went wrong, in words.
     """
+    made = not directory.exists()
     try:
+        from .shared import asset
+
+        asset.claim(directory, request.to_dict())
         check_output(directory)
         model_store.require(request.model)
         progress.stage("Loading libraries")
@@ -29,12 +33,16 @@ def run(request: GenerationRequest, directory: Path, progress: Progress) -> dict
 
         from .pipelines import generate
 
-        asset = generate.generate(request, directory, progress)
-    except Exception as error:  # the border: everything leaves as a DioramaError
-        raise explained(error) from error
+        made_asset = generate.generate(request, directory, progress)
+    except BaseException as error:
+        if made:
+            output_folder.clear(directory)
+        if not isinstance(error, Exception):  # Ctrl-C
+            raise
+        raise explained(error) from error  # the border: everything leaves as a DioramaError
     progress.finish()
     return {
-        "asset": str(asset),
+        "asset": str(made_asset),
         "stages": progress.stages,
         "warnings": progress.warnings,
         "peak_mib": peak_memory_mib(),
@@ -52,5 +60,4 @@ def check_output(directory: Path) -> None:
         with tempfile.TemporaryFile(dir=directory):
             pass
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise DioramaError("E_OUTPUT_UNWRITABLE", f"cannot write to {directory}: {reason}") from error
+        raise output_folder.unwritable(directory, error) from error

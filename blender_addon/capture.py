@@ -6,14 +6,19 @@ uses the copy: so Blender writes it to no file, not even where it is closed or s
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import bpy
 
+from .backend.shared import output_folder
 from .backend.shared.protocol import DioramaError
+from .dataset.render_files import check_png, render_to
 
 LONGEST_PX = 1024  # models see 256, of which the object may fill a small part
+_TEMPORARY = "Diorama only selected"  # collections of a picture's scene
 MOST_SAMPLES = 128  # of Cycles: finer noise is not seen at that size
 
 
@@ -53,7 +58,7 @@ def obstacle(context: bpy.types.Context, only_selected: bool) -> str:
 
 
 def picture_name(camera: bpy.types.Object) -> str:
-    """The name of the file for what it sees."""
+    """The name of the file for what it sees, in the folder `source` of an asset."""
     return bpy.path.clean_name(camera.name) + ".png"
 
 
@@ -67,7 +72,7 @@ def differences(scene: bpy.types.Scene) -> list[str]:
 def set_output(scene: bpy.types.Scene, path: Path, width_px: int, height_px: int) -> None:
     """Lets a scene render to this file, in square pixels and before nothing, whatever it renders to now."""
     render = scene.render
-    render.filepath = str(path)
+    render_to(scene, path)
     render.resolution_x, render.resolution_y, render.resolution_percentage = width_px, height_px, 100
     render.pixel_aspect_x = render.pixel_aspect_y = 1
     render.film_transparent = True
@@ -96,16 +101,19 @@ def picture(
     """
     _make_room(path)
     viewers = _viewers()
-    scene = context.scene.copy()
-    try:
-        _prepare(scene, context, camera, path, only_selected)
-        bpy.ops.render.render(write_still=True, scene=scene.name, layer=context.view_layer.name)
-    except RuntimeError as error:  # the operator's report
-        raise _error(str(error).removeprefix("Error: ").strip()) from error
-    finally:
-        _remove(scene, viewers)
-    if not path.is_file():
-        raise _error("the render was cancelled")
+    with tempfile.TemporaryDirectory(prefix="diorama-") as folder:
+        aside = Path(folder, path.name)
+        scene = context.scene.copy()
+        try:
+            _prepare(scene, context, camera, aside, only_selected)
+            bpy.ops.render.render(write_still=True, scene=scene.name, layer=context.view_layer.name)
+        except RuntimeError as error:  # the operator's report
+            raise _error(str(error).removeprefix("Error: ").strip()) from error
+        finally:
+            _remove(scene, viewers)
+        if not aside.is_file():
+            raise _error("the render was cancelled")
+        _put(aside, path)
 
 
 class Rendering:
@@ -131,6 +139,8 @@ class Rendering:
     ) -> None:
         _make_room(path)
         self.path, self.then = path, then
+        self._folder = tempfile.TemporaryDirectory(prefix="diorama-")
+        self._aside = Path(self._folder.name, path.name)
         self.ended = ""  # or "completed" or "cancelled"
         self._viewers = _viewers()
         self._on_end = (
@@ -141,7 +151,7 @@ class Rendering:
         for told, function in self._on_end:
             told.append(function)
         try:
-            _prepare(self._scene, context, camera, path, only_selected)
+            _prepare(self._scene, context, camera, self._aside, only_selected)
             self._scene.render.use_lock_interface = True
             _begin_render(context, self._scene.name)
         except RuntimeError as error:  # the operator's report
@@ -154,13 +164,15 @@ class Rendering:
             return True  # a script has opened another file: nothing is left of it
         if not self.ended or bpy.app.is_job_running("RENDER"):  # it may not even have begun
             return False
+        failure = None
+        if self.ended == "completed":
+            try:
+                _put(self._aside, self.path)
+            except DioramaError as error:
+                failure = error
         self.close()
-        if self.ended == "cancelled":
-            self.path.unlink(missing_ok=True)  # Blender writes what there is of it
-        elif self.path.is_file():
-            self.then(None)
-        else:
-            self.then(_error("there is no picture"))
+        if self.ended == "completed":
+            self.then(failure)
         return True
 
     def close(self) -> None:
@@ -170,6 +182,7 @@ class Rendering:
                 told.remove(function)
         if not bpy.app.is_job_running("RENDER"):
             _remove(self._scene, self._viewers)
+            self._folder.cleanup()
 
 
 def _begin_render(context: bpy.types.Context, scene: str) -> None:
@@ -186,10 +199,18 @@ def _begin_render(context: bpy.types.Context, scene: str) -> None:
 def _make_room(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise DioramaError("E_OUTPUT_UNWRITABLE", f"cannot write {path}: {reason}") from error
+        raise output_folder.unwritable(path, error) from error
+
+
+def _put(rendered: Path, path: Path) -> None:
+    """Brings a picture to its place, if it is whole."""
+    try:
+        check_png(rendered)
+        with output_folder.whole_file(path) as partial:
+            shutil.copyfile(rendered, partial)
+    except OSError as error:
+        raise output_folder.unwritable(path, error) from error
 
 
 def _viewers() -> set[bpy.types.Image]:
@@ -199,7 +220,9 @@ def _viewers() -> set[bpy.types.Image]:
 
 def _remove(copy: bpy.types.Scene, before: set[bpy.types.Image]) -> None:
     """Takes away the copy, and the viewers that were not there before it."""
+    own = [each for each in copy.collection.children if each.name.startswith(_TEMPORARY)]
     bpy.data.scenes.remove(copy)
+    bpy.data.batch_remove(own)
     bpy.data.batch_remove(_viewers() - before)
 
 
@@ -212,8 +235,7 @@ def _prepare(
 ) -> None:
     """Makes the copy of the context's scene render this picture and nothing else."""
     if only_selected:
-        lamps = [item for item in context.scene.objects if item.type == "LIGHT"]
-        _show_only(scene, {camera, *context.view_layer.objects.selected, *lamps})
+        _show_only(scene, context.view_layer, camera, set(context.view_layer.objects.selected))
     # Keyed settings and cameras bound to markers would come back when it is rendered.
     scene.animation_data_clear()
     scene.timeline_markers.clear()
@@ -232,15 +254,44 @@ def _prepare(
         scene.cycles.samples = min(scene.cycles.samples, MOST_SAMPLES)
 
 
-def _show_only(scene: bpy.types.Scene, shown: set[bpy.types.Object]) -> None:
-    """Empties the copy's own collection of all but these objects; the collections in it stay as they are."""
+def _show_only(
+    scene: bpy.types.Scene,
+    of_layer: bpy.types.ViewLayer,
+    camera: bpy.types.Object,
+    chosen: set[bpy.types.Object],
+) -> None:
+    """Empties the copy's own collection of all but these objects and the lamps, and only of them what the
+    artist's own render has; the collections in it stay as they are.
+
+    What the layer holds out or has only indirectly is so in the copy too, in collections that end with it.
+    """
+    rendered = _rendered(of_layer.layer_collection)
+    lamps = {item for item in rendered if item.type == "LIGHT"}
+    shown: dict[tuple[bool, bool], list[bpy.types.Object]] = {}
+    for item in {camera} | lamps | (chosen & rendered):
+        flags = item.holdout_get(view_layer=of_layer), item.indirect_only_get(view_layer=of_layer)
+        shown.setdefault(flags, []).append(item)
     top = scene.collection
     for child in list(top.children):
         top.children.unlink(child)
     for item in list(top.objects):
         top.objects.unlink(item)
-    for item in shown:
-        top.objects.link(item)
+    for flags, items in shown.items():
+        home = bpy.data.collections.new(_TEMPORARY)
+        for item in items:
+            home.objects.link(item)
+        top.children.link(home)
+        layer = scene.view_layers[of_layer.name].layer_collection.children[home.name]
+        layer.holdout, layer.indirect_only = flags
+
+
+def _rendered(parent: bpy.types.LayerCollection) -> set[bpy.types.Object]:
+    """The objects in a collection that neither they, nor a collection, nor its layer keeps out of renders."""
+    found = {item for item in parent.collection.objects if not item.hide_render}
+    for child in parent.children:
+        if not child.exclude and not child.collection.hide_render:
+            found |= _rendered(child)
+    return found
 
 
 def _error(reason: str) -> DioramaError:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import sys
 import time
 from collections import deque
@@ -27,6 +28,7 @@ import numpy as np
 from mathutils import Matrix
 
 from . import capture, host, scene
+from .backend.shared import asset, output_folder
 from .backend.shared.claims import claimed
 from .backend.shared.job_file import (
     RECORDS,
@@ -36,23 +38,78 @@ from .backend.shared.job_file import (
     is_complete,
     read_job_file,
 )
-from .backend.shared.progress import Progress, TerminalBar
+from .backend.shared.progress import Progress, TerminalBar, forgive_encodings
 from .backend.shared.protocol import DioramaError, explained
 from .backend.shared.request import GenerationRequest, add_arguments, given_settings
 from .client import jobs
 from .client.jobs import Job
+from .dataset.render_files import check_png
 
 PREVIEW_PX = 400
 PREVIEW_SAMPLES = 4  # splats are free of noise: samples only smooth the pixel grid
 PREVIEW_AZIMUTH_DEG = 35.0  # three quarters: from the front, depth and much motion cannot be seen
 LOOK_AGAIN_S = 2.0  # for jobs that another process holds
 MOMENTS = 3  # of a motion, side by side
+# Of a job's folder, beside the asset.
+LAYOUT = output_folder.Layout(
+    "batch.json",
+    frozenset({"batch.json", "asset", "scene.blend", "preview.png", asset.SOURCE}),
+    folders=frozenset({"asset"}),
+)
 # Behind the splats in the preview: near the white of the sheet, from which white objects stand out.
 GREY = 0.85
 
 
 def main(argv: list[str]) -> int:
     """Runs all jobs and returns the exit code, that of the first failure if there was one."""
+    args = _parser().parse_args(argv)
+
+    if args.backend_python:
+        # absolute, not resolved: the link in an environment's bin/ is what makes it that environment
+        host.get().python = str(args.backend_python.absolute())
+    forgive_encodings()
+    opened = bpy.data.filepath
+    out = args.out.resolve()
+    code = 0
+    try:
+        wanted = _requests(args, out)
+        if args.camera is not None:
+            _claim(out)
+            camera = capture.active_camera(bpy.context.scene, args.camera)
+            for warning in capture.differences(bpy.context.scene):
+                print(f"warning: {warning}", file=sys.stderr)
+            capture.picture(bpy.context, camera, out / asset.SOURCE / capture.picture_name(camera))
+        waiting = deque(wanted)
+        while waiting:
+            job = waiting.popleft()
+            try:
+                if not _run(job, out, opened):
+                    waiting.append(job)  # another process is at it: see later whether it is done
+                    time.sleep(LOOK_AGAIN_S / len(waiting))
+            except BrokenPipeError:
+                raise
+            except Exception as unexpected:  # the border: the next job runs, and the exit code tells
+                failure = explained(unexpected)
+                if failure.code == "E_CANCELLED":  # by Ctrl-C: that is meant for all of them
+                    raise failure from unexpected
+                code = code or failure.exit_code
+                _tell(failure)
+    except KeyboardInterrupt:
+        failure = DioramaError("E_CANCELLED", "cancelled")
+        code = failure.exit_code
+        _tell(failure)
+    except BrokenPipeError:  # as `| head` does: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 128 + 13
+    except DioramaError as failure:
+        code = failure.exit_code
+        _tell(failure)
+    finally:
+        host.get().close()
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="batch.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -73,38 +130,7 @@ def main(argv: list[str]) -> int:
     add_arguments(parser, without={"prompt", "image"})
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--backend-python", type=Path, help="default: as in the add-on's preferences")
-    args = parser.parse_args(argv)
-
-    if args.backend_python:
-        # absolute, not resolved: the link in an environment's bin/ is what makes it that environment
-        host.get().python = str(args.backend_python.absolute())
-    opened = bpy.data.filepath
-    out = args.out.resolve()
-    code = 0
-    try:
-        wanted = _requests(args, out)
-        if args.camera is not None:
-            camera = capture.active_camera(bpy.context.scene, args.camera)
-            for warning in capture.differences(bpy.context.scene):
-                print(f"warning: {warning}", file=sys.stderr)
-            capture.picture(bpy.context, camera, out / capture.picture_name(camera))
-        waiting = deque(wanted)
-        while waiting:
-            job = waiting.popleft()
-            try:
-                if not _run(job, out, opened):
-                    waiting.append(job)  # another process is at it: see later whether it is done
-                    time.sleep(LOOK_AGAIN_S / len(waiting))
-            except Exception as unexpected:  # the border: the next job runs, and the exit code tells
-                failure = explained(unexpected)
-                code = code or failure.exit_code
-                _tell(failure)
-    except DioramaError as failure:
-        code = failure.exit_code
-        _tell(failure)
-    finally:
-        host.get().close()
-    return code
+    return parser
 
 
 def _requests(args: argparse.Namespace, out: Path) -> list[BatchJob | BrokenLine]:
@@ -127,9 +153,8 @@ def _requests(args: argparse.Namespace, out: Path) -> list[BatchJob | BrokenLine
                 "no .blend file is open that could have a camera",
                 hint="blender -b scene.blend --python …/batch.py -- --camera …",
             )
-        settings["image"] = str(
-            out / capture.picture_name(capture.active_camera(bpy.context.scene, args.camera))
-        )
+        camera = capture.active_camera(bpy.context.scene, args.camera)
+        settings["image"] = str(out / asset.SOURCE / capture.picture_name(camera))
     elif "image" in settings:
         settings["image"] = str(Path(settings["image"]).resolve())
     return [BatchJob("", GenerationRequest(**settings), 1)]
@@ -166,8 +191,8 @@ def _generate(request: GenerationRequest, folder: Path, opened: str, made: bool 
     """
     began = time.monotonic()
     bar = TerminalBar()
+    _claim(folder, request)
     job = jobs.new_job(request, folder / "asset") if made else host.get().run(request, folder / "asset", bar)
-    (folder / "preview.png").unlink(missing_ok=True)  # until it is there again, the folder is not complete
     progress = Progress(bar)
     progress.stage("Importing into Blender")
     if opened:
@@ -179,14 +204,44 @@ def _generate(request: GenerationRequest, folder: Path, opened: str, made: bool 
     camera = scene.orbit_camera(collection)
     if not opened:
         scene.prepare_render(bpy.context.scene, camera)
-    progress.stage("Saving the scene")
-    bpy.ops.wm.save_as_mainfile(filepath=str(folder / "scene.blend"), copy=bool(opened))
-    progress.stage("Rendering the preview")
-    _preview(collection, Path(job.directory) / "preview.png", folder / "preview.png")
+    with output_folder.partial_folder(folder) as staging:
+        progress.stage("Saving the scene")
+        _save(folder, staging / "scene.blend")
+        progress.stage("Rendering the preview")
+        _preview(collection, Path(job.directory) / "preview.png", staging / "preview.png")
+        files = output_folder.listed(staging, ("scene.blend", "preview.png"))
+        files |= output_folder.listed(folder, asset.own_picture(folder, request.to_dict()))
+        manifest = {"schema": 1, "request": request.to_dict(), "files": files}
+        output_folder.finish(folder, LAYOUT, manifest, staging)
     progress.finish()
     bar.finish()
     _table(job, progress.stages, time.monotonic() - began)
     print(f"Saved: '{folder / 'scene.blend'}'")
+
+
+def _claim(folder: Path, request: GenerationRequest | None = None) -> None:
+    """Makes a job's folder ready.
+
+    Raises:
+        DioramaError: E_OUTPUT_UNWRITABLE if it holds something else, or E_DISK_FULL.
+    """
+    try:
+        picture = asset.own_picture(folder, request.to_dict() if request else {})
+        output_folder.claim(folder, LAYOUT, picture.values())
+    except OSError as error:
+        raise output_folder.unwritable(folder, error) from error
+
+
+def _save(folder: Path, path: Path) -> None:
+    """Saves the scene for a place in `folder`, as a file that is whole or not there."""
+    aside = output_folder.partial_blend(folder)
+    try:
+        bpy.ops.wm.save_as_mainfile(filepath=str(aside), copy=True)
+        os.replace(aside, path)
+    except RuntimeError as error:  # the operator's report
+        raise output_folder.not_saved(folder / path.name, str(error)) from error
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def _preview(collection: bpy.types.Collection, sheet: Path, path: Path) -> None:
@@ -212,6 +267,7 @@ def _preview(collection: bpy.types.Collection, sheet: Path, path: Path) -> None:
         for frame in _moments(collection):
             current.frame_set(frame)
             bpy.ops.render.render(write_still=True)
+            check_png(rendered)
             moments.append(_pixels(rendered))
     finally:
         rendered.unlink(missing_ok=True)
@@ -227,6 +283,7 @@ def _preview(collection: bpy.types.Collection, sheet: Path, path: Path) -> None:
     image.filepath_raw, image.file_format = str(path), "PNG"
     image.save()
     bpy.data.images.remove(image)
+    check_png(path)
 
 
 def _moments(collection: bpy.types.Collection) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,6 +42,8 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         ValueError,
         KeyError,
         SafetensorError,
+        IndexError,
+        struct.error,
         pickle.UnpicklingError,
     ) as e:
         raise DioramaError(

@@ -15,6 +15,7 @@ from ..gaussians.meshing import glb_from_gaussians
 from ..shared.asset import contact_sheet, write_asset, write_png
 from ..shared.catalogue import MODELS
 from ..shared.model_store import MOTION, require
+from ..shared.output_folder import partial_folder
 from ..shared.ply import GaussianCloud
 from ..shared.progress import Progress
 from ..shared.protocol import DioramaError, explained, is_out_of_memory
@@ -114,17 +115,15 @@ def _generate(
     moves = settings.num_frames > 1
 
     still = _distilled if request.method == "distill" else _still_splats
-    preview = directory / "preview.partial.png"
 
     def show(i: int, steps: int, pictures: Callable[[], Tensor]) -> None:
         if i % max(steps // (PREVIEWS + 1), 1) == 0 and i < steps:
-            write_png(preview, contact_sheet(_images_last(pictures())))
-            progress.preview(preview)
+            write_png(aside / "preview.png", contact_sheet(_images_last(pictures())))
+            progress.preview(aside / "preview.png")
 
-    try:
+    directory.mkdir(parents=True, exist_ok=True)
+    with partial_folder(directory) as aside:
         clouds, pictures = (moving_splats if moves else still)(model, understood, cameras, progress, show)
-    finally:
-        preview.unlink(missing_ok=True)
 
     mesh = None
     if request.mesh:

@@ -14,6 +14,7 @@ from ..shared.protocol import DioramaError
 
 LARGEST_PX = 4096  # a longer side is made smaller first: models see 256 to 1024 pixels
 SMALLEST_PX = 16
+STRAY_PART = 0.005  # of a picture: fewer transparent pixels than this do not cut anything out
 EDGE_SPREAD = 0.06  # a background of one colour may vary so much, as a standard deviation of sRGB
 EDGE_DISTANCE = 0.12  # and what differs more than this from it is the object
 
@@ -50,7 +51,8 @@ def cut_out(rgba: np.ndarray, name: str) -> np.ndarray:  # [H, W, 4] -> [H, W, 4
         DioramaError: E_IMAGE if nothing is left, or the background is not of one colour.
     """
     alpha = rgba[..., 3]
-    if alpha.min() > 0.98:
+    if (alpha < 0.98).mean() < STRAY_PART:
+        rgba = _without_strays(rgba)
         if not has_plain_edge(rgba[..., :3]):
             hint = (
                 "Cut the object out and save it with transparency (PNG), or put it before a plain background."
@@ -60,6 +62,21 @@ def cut_out(rgba: np.ndarray, name: str) -> np.ndarray:  # [H, W, 4] -> [H, W, 4
     if (alpha > 0.5).sum() < SMALLEST_PX:
         raise _error(f"nothing can be seen in {name}: it is transparent or of one colour")
     return np.concatenate([rgba[..., :3], alpha[..., None]], axis=-1)
+
+
+def _without_strays(rgba: np.ndarray) -> np.ndarray:  # [H, W, 4] -> [H, W, 4]
+    """The picture without a few transparent pixels and without a thin line around it: they get the colour of
+    the background, if there is one."""
+    _, color = _edge(rgba[..., :3])
+    rgb = np.where(rgba[..., 3:] < 0.98, color, rgba[..., :3])
+    for width in range(1, max(min(rgb.shape[:2]) // 100, 1) + 1):
+        inner = rgb[width:-width, width:-width]
+        _, inside = _edge(inner)
+        if has_plain_edge(rgb) and has_plain_edge(inner) and np.abs(inside - color).max() > EDGE_DISTANCE:
+            rgb = np.broadcast_to(inside, rgb.shape).copy()
+            rgb[width:-width, width:-width] = inner
+            break
+    return np.concatenate([rgb, np.ones_like(rgb[..., :1])], axis=-1).astype(np.float32)
 
 
 def has_plain_edge(rgb: np.ndarray) -> bool:  # [H, W, 3]
@@ -101,8 +118,8 @@ def _read(path: Path) -> np.ndarray:  # [H, W, 4] sRGB 0..1
             image.draft("RGB", (LARGEST_PX, LARGEST_PX))  # JPEGs are decoded small at once
             image.thumbnail((LARGEST_PX, LARGEST_PX))
             upright = ImageOps.exif_transpose(image)  # a camera that was held upright only notes that
-            if upright.mode.startswith("I;16"):  # 16 bits of grey, which Pillow would cut off at 255
-                upright = Image.fromarray((np.asarray(upright) // 257).astype(np.uint8))
+            if upright.mode[0] in "IF":  # deep greys, which Pillow would cut off at 255
+                upright = _eight_bits(upright, path.name, image.format == "PPM")
             return np.asarray(upright.convert("RGBA"), np.float32) / 255
     except FileNotFoundError as error:
         raise _error(f"there is no picture {path}", "Choose a file that exists.") from error
@@ -110,6 +127,24 @@ def _read(path: Path) -> np.ndarray:  # [H, W, 4] sRGB 0..1
         raise _error(f"{path.name} is larger than can be opened here") from error
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
         raise _error(f"{path.name} is damaged or not a picture: {error}") from error
+
+
+def _eight_bits(grey: Image.Image, name: str, is_16_bit: bool) -> Image.Image:
+    """Greys of 16 or 32 bits or of floating point numbers as light as they are, in 8 bits.
+
+    Formats with modes I and F do not say how light white is: it is the least of 1 (of floating point
+    numbers), 255, 65535 and 2^31 - 1 that no pixel is beyond.
+    """
+    values = np.asarray(grey, np.float64)
+    if not np.isfinite(values).all() or values.min() < 0:
+        raise _error(f"{name} holds greys that are negative or not finite")
+    whites = (1, 2**8 - 1, 2**16 - 1, 2**31 - 1)[0 if grey.mode == "F" else 1 :]
+    if grey.mode.startswith("I;16") or is_16_bit:
+        whites = (2**16 - 1,)
+    white = next((white for white in whites if values.max() <= white), None)
+    if white is None:
+        raise _error(f"{name} holds greys up to {values.max():g}; at most {whites[-1]} is read")
+    return Image.fromarray(np.rint(values / white * 255).astype(np.uint8))
 
 
 def _edge(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # [H, W, 3] -> [N, 3], [3]

@@ -7,6 +7,7 @@
     transforms.json       their cameras in nerfstudio's format
     image.png             what the model was conditioned on, cut out; not in every asset
     mesh.glb              the first frame as a textured mesh; not in every asset
+    source/Camera.png     what a camera saw, if it was made from that
     preview.png           contact sheet
 
 A folder without asset.json is unfinished, whatever else it holds.
@@ -17,9 +18,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +25,10 @@ from typing import Any
 
 import numpy as np
 
+from . import output_folder
 from .manifests import is_inside, sha256
 from .ply import GaussianCloud, read_ply, write_ply
-from .protocol import DISK_FULL, DioramaError
+from .protocol import DioramaError
 from .sequence_file import BLENDINGS, write_sequence
 
 __all__ = ["Asset", "GaussianCloud", "read_asset", "read_ply", "write_asset", "write_ply"]
@@ -37,6 +36,11 @@ __all__ = ["Asset", "GaussianCloud", "read_asset", "read_ply", "write_asset", "w
 SCHEMA = 1
 MANIFEST = "asset.json"
 MESH = "mesh.glb"
+SOURCE = "source"  # a folder for the picture of a camera, from which the asset was made
+LAYOUT = output_folder.Layout(
+    MANIFEST,
+    frozenset({MANIFEST, "splats", "views", "transforms.json", MESH, "preview.png", SOURCE}),
+)
 FPS = 8.0  # of moving assets that do not say it: video networks learn from every third frame of 24
 
 
@@ -96,7 +100,8 @@ def write_asset(
         DioramaError: E_OUTPUT_UNWRITABLE or E_DISK_FULL, with nothing half-written left behind; E_PLY if a
             cloud holds values that are not finite, or the clouds are not `tracked` as they are said to be.
     """
-    with _staged(Path(directory)) as staging:
+    directory = Path(directory)
+    with _staged(directory, request) as staging:
         _write_files(staging, clouds, views, cameras, fov_deg, preview)
         if tracked:
             write_sequence(staging / "splats/sequence.npz", clouds, fps, blending)
@@ -104,11 +109,7 @@ def write_asset(
             write_png(staging / "image.png", source_image)
         if mesh is not None:
             (staging / MESH).write_bytes(mesh if isinstance(mesh, bytes) else mesh.read_bytes())
-        files = {
-            path.relative_to(staging).as_posix(): {"size": path.stat().st_size, "sha256": sha256(path)}
-            for path in sorted(staging.rglob("*"))
-            if path.is_file()
-        }
+        made = [path.relative_to(staging).as_posix() for path in staging.rglob("*") if path.is_file()]
         manifest = {
             "schema": SCHEMA,
             "request": request,
@@ -120,11 +121,10 @@ def write_asset(
             "tracked": tracked,
             "fps": fps,
             "timings": {stage: round(float(seconds), 3) for stage, seconds in timings.items()},
-            "files": files,
+            "files": output_folder.listed(staging, made),
         }
-        _write_manifest(staging, manifest)
-        _replace(Path(directory), staging, list(files))
-    return Path(directory)
+        _finish(directory, manifest, staging)
+    return directory
 
 
 def receive_asset(directory: Path, request: dict[str, Any], fetch: Callable[[str], bytes]) -> Path:
@@ -137,42 +137,46 @@ def receive_asset(directory: Path, request: dict[str, Any], fetch: Callable[[str
     Raises:
         DioramaError: E_ASSET if what arrives is not what its manifest says; E_OUTPUT_UNWRITABLE, E_DISK_FULL.
     """
-    with _staged(directory) as staging:
+    with _staged(directory, request) as staging:
         (staging / MANIFEST).write_bytes(fetch(MANIFEST))
-        manifest = _read_manifest(staging)
-        names = [str(name) for name in manifest.get("files", {})]
-        for name in names:
+        manifest = read_manifest(staging)
+        for name in map(str, manifest.get("files", {})):
             if not is_inside(name):
                 raise _error(f"{name} lies outside the asset's folder")
             (staging / name).parent.mkdir(parents=True, exist_ok=True)
             (staging / name).write_bytes(fetch(name))
         read_asset(staging)
-        _write_manifest(staging, {**manifest, "request": request})
-        _replace(directory, staging, names)
+        _finish(directory, {**manifest, "request": request}, staging)
     return directory
 
 
+def _finish(directory: Path, manifest: dict[str, Any], staging: Path) -> None:
+    picture = output_folder.listed(directory, own_picture(directory, manifest["request"]))
+    whole = {**manifest, "files": {**manifest["files"], **picture}}
+    output_folder.finish(directory, LAYOUT, whole, staging)
+
+
 @contextlib.contextmanager
-def _staged(directory: Path) -> Iterator[Path]:
+def _staged(directory: Path, request: dict[str, Any]) -> Iterator[Path]:
     """A folder within the asset's to write into, gone in the end; the system's errors become ours."""
-    staging = None
+    claim(directory, request)
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=".partial-", dir=directory))
-        yield staging
+        with output_folder.partial_folder(directory) as staging:
+            yield staging
     except OSError as error:
-        if error.errno in DISK_FULL:
-            raise DioramaError(
-                "E_DISK_FULL", f"no space left for {directory}", "Free some space or choose another folder."
-            ) from error
-        raise DioramaError(
-            "E_OUTPUT_UNWRITABLE",
-            f"{directory} cannot be written: {error.strerror or error}",
-            "Choose a folder you may write to.",
-        ) from error
-    finally:
-        if staging is not None:
-            shutil.rmtree(staging, ignore_errors=True)
+        raise output_folder.unwritable(directory, error) from error
+
+
+def claim(directory: Path, request: dict[str, Any]) -> None:
+    """Make a folder ready for an asset.
+
+    Raises:
+        DioramaError: E_OUTPUT_UNWRITABLE if it holds something else, or E_DISK_FULL.
+    """
+    try:
+        output_folder.claim(directory, LAYOUT, own_picture(directory, request).values())
+    except OSError as error:
+        raise output_folder.unwritable(directory, error) from error
 
 
 def read_asset(directory: Path | str) -> Asset:
@@ -182,7 +186,7 @@ def read_asset(directory: Path | str) -> Asset:
         DioramaError: E_ASSET naming the first thing that is wrong.
     """
     directory = Path(directory)
-    manifest = _read_manifest(directory)
+    manifest = read_manifest(directory)
     try:
         if manifest["schema"] > SCHEMA:
             raise _error(f"{directory} was made by a newer Diorama", "Update the extension.")
@@ -225,7 +229,7 @@ def read_asset(directory: Path | str) -> Asset:
             preview=directory / "preview.png",
             mesh=directory / MESH if MESH in manifest["files"] else None,
         )
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OSError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, OSError) as error:
         raise _error(f"{directory} is damaged: {type(error).__name__} {error}") from error
 
 
@@ -303,26 +307,20 @@ def write_png(path: Path, image: np.ndarray) -> None:  # [H, W, 3|4]
     Image.fromarray(np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)).save(path)
 
 
-def _replace(directory: Path, staging: Path, names: list[str]) -> None:
-    """Move finished files into place, the manifest last; files of an earlier asset go, others stay."""
-    if (directory / MANIFEST).exists():
-        try:
-            old_names = [name for name in _read_manifest(directory).get("files", {}) if is_inside(name)]
-        except DioramaError:
-            old_names = []
-        (directory / MANIFEST).unlink()
-        for name in old_names:
-            (directory / name).unlink(missing_ok=True)
-    for name in [*names, MANIFEST]:
-        (directory / name).parent.mkdir(parents=True, exist_ok=True)
-        os.replace(staging / name, directory / name)
+def own_picture(directory: Path, request: dict[str, Any]) -> dict[str, Path]:
+    """The picture that the asset is made from, if it was made for that in the asset's folder."""
+    image = Path(request.get("image") or "")
+    if image.is_file() and image.parent == directory / SOURCE:
+        return {image.relative_to(directory).as_posix(): image}
+    return {}
 
 
-def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", "utf-8")
+def read_manifest(directory: Path) -> dict[str, Any]:
+    """What the asset in a folder says of itself, without a look at its files.
 
-
-def _read_manifest(directory: Path) -> dict[str, Any]:
+    Raises:
+        DioramaError: E_ASSET.
+    """
     path = directory / MANIFEST
     if not path.is_file():
         raise _error(f"{directory} holds no finished asset: {MANIFEST} is missing")
@@ -341,6 +339,8 @@ def _check_file(directory: Path, name: str, size: int, checksum: str) -> None:
         raise _error(f"{directory}: {name} lies outside the folder")
     if not path.is_file():
         raise _error(f"{directory}: {name} is missing")
+    if not path.resolve().is_relative_to(directory.resolve()):
+        raise _error(f"{directory}: {name} is a link that leads out of the folder")
     if path.stat().st_size != size:
         raise _error(f"{directory}: {name} has {path.stat().st_size} bytes instead of {size}")
     if sha256(path) != checksum:

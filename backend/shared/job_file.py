@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -101,12 +102,19 @@ def read_job_file(
 
 
 def folder_name(request: GenerationRequest) -> str:
-    """The folder name of a request: its words, its seed and its identity, `a-red-mushroom-7-1f3a…`."""
-    what = request.prompt or Path(request.image or "").stem
-    words = re.sub(r"[\W_]+", "-", unicodedata.normalize("NFC", what).lower()).strip("-")
-    words = words.encode()[:60].decode("utf-8", "ignore").strip("-") or "prompt"
-    settings = json.dumps(request.to_dict(), sort_keys=True).encode()
-    return f"{words}-{request.seed}-{hashlib.sha256(settings).hexdigest()[:16]}"
+    """The folder name of a request: its words, its seed and its identity, `a-red-mushroom-7-1f3a…`.
+
+    The words are of every script. The identity is that of all settings, and of what is in the image's file.
+    """
+    what = unicodedata.normalize("NFC", request.prompt or Path(request.image or "").stem).lower()
+    # Marks too: they are the vowels of many scripts.
+    kept = "".join(c if c.isalnum() or unicodedata.category(c)[0] == "M" else " " for c in what)
+    words = "-".join(kept.split()).encode()[:60].decode("utf-8", "ignore").strip("-") or "prompt"
+    identity = hashlib.sha256(json.dumps(request.to_dict(), sort_keys=True).encode())
+    if request.image is not None:
+        with contextlib.suppress(OSError):  # the job itself will say so
+            identity.update(Path(request.image).read_bytes())
+    return f"{words}-{request.seed}-{identity.hexdigest()[:16]}"
 
 
 def add_line_arguments(parser: argparse.ArgumentParser) -> None:

@@ -19,7 +19,7 @@ _CHUNK_BYTES = 16 << 20
 def is_inside(name: str) -> bool:
     """Whether a file of that name, in a folder, lies within the folder, on every system."""
     path = PurePosixPath(name)
-    return not path.is_absolute() and ".." not in path.parts and "\\" not in name and ":" not in name
+    return not path.is_absolute() and ".." not in path.parts and not set("\\:\0") & set(name)
 
 
 def sha256(path: Path, on_bytes: Callable[[int], None] | None = None) -> str:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
+from .output_folder import whole_file
 from .protocol import DioramaError
 
 SH_C0 = 0.28209479177387814  # the constant spherical harmonic, 1 / (2 sqrt(pi))
 
+_DAMAGED_HINT = "The file is damaged or was written by a faulty program; export it again."
 _MAX_HEADER = 64 * 1024
 _PROPERTY_TYPES = {
     "char": "i1", "uchar": "u1", "short": "<i2", "ushort": "<u2", "int": "<i4", "uint": "<u4",
@@ -61,7 +63,7 @@ def write_ply(path: Path | str, cloud: GaussianCloud) -> None:
         DioramaError: E_PLY if the cloud holds no splats, values that are not finite, or impossible sizes.
         OSError: if it cannot be written; an earlier file of that name is then still there.
     """
-    _check(cloud, str(path))
+    _check(cloud, str(path), "Repair the splats, or leave those out.")
     rest = cloud.sh[:, 1:].transpose(0, 2, 1).reshape(len(cloud), -1)  # the format keeps all reds first
     names = [*_POSITION, *_NORMAL, *_DC, *(f"f_rest_{i}" for i in range(rest.shape[1])), "opacity", *_SCALE]
     names += _ROTATION
@@ -80,18 +82,17 @@ def write_ply(path: Path | str, cloud: GaussianCloud) -> None:
     records = np.concatenate([np.asarray(column, "<f4") for column in columns], axis=1)
     header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(cloud)}"]
     header += [f"property float {name}" for name in names] + ["end_header", ""]
-    partial = Path(f"{path}.partial")
-    try:
-        with open(partial, "wb") as file:
-            file.write("\n".join(header).encode("ascii"))
-            records.tofile(file)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as partial, open(partial, "wb") as file:
+        file.write("\n".join(header).encode("ascii"))
+        file.write(records.data)  # not tofile: that does not say why it could not be written
 
 
-def read_ply(path: Path | str) -> GaussianCloud:
+def read_ply(path: Path | str, left_out: Callable[[str], None] | None = None) -> GaussianCloud:
     """Read a 3DGS PLY of any SH degree; unknown extra fields are ignored.
+
+    Args:
+        left_out: splats that cannot be shown are left out, and it is told how many; without it, they are
+            refused.
 
     Raises:
         DioramaError: E_PLY for files that are no 3DGS PLY, cut short, or hold impossible values.
@@ -124,12 +125,9 @@ def read_ply(path: Path | str) -> GaussianCloud:
         scales = np.maximum(np.exp(columns(*_SCALE).astype(np.float64)), 1e-30)  # collapsed, still a splat
         quats = columns(*_ROTATION)
         norms = np.linalg.norm(quats.astype(np.float64), axis=1, keepdims=True)
-        if np.any(norms < 1e-12):
-            raise _error(
-                f"{path}: {int(np.sum(norms < 1e-12))} splats have a rotation of length zero", _DAMAGED_HINT
-            )
         # Unit quaternions stay as they are, bit for bit, so that writing and reading again changes nothing.
-        quats = np.where(np.abs(norms - 1) < 1e-6, quats, quats / norms)
+        keeps = (np.abs(norms - 1) < 1e-6) | (norms < 1e-12)  # the latter is reported by _check
+        quats = np.where(keeps, quats, quats / np.where(keeps, 1, norms))
         cloud = GaussianCloud(
             means=columns(*_POSITION),
             quats=quats.astype(np.float32),
@@ -137,8 +135,23 @@ def read_ply(path: Path | str) -> GaussianCloud:
             opacities=opacities.astype(np.float32),
             sh=sh,
         )
+    if left_out is not None:
+        cloud = only_usable(cloud, left_out)
     _check(cloud, str(path))
     return cloud
+
+
+def only_usable(cloud: GaussianCloud, left_out: Callable[[str], None]) -> GaussianCloud:
+    """The splats that can be shown; `left_out` is told how many others there are, and why."""
+    bad = np.zeros(len(cloud), bool)
+    reasons = []
+    for what, which in _unusable(cloud):
+        bad |= which
+        reasons.append(what)
+    if not bad.any():
+        return cloud
+    left_out(f"{int(bad.sum()):,} of {len(cloud):,} splats were left out: they have {', '.join(reasons)}")
+    return GaussianCloud(**{name: values[~bad] for name, values in vars(cloud).items()})
 
 
 def read_header(path: Path | str) -> PlyHeader:
@@ -153,12 +166,6 @@ def read_header(path: Path | str) -> PlyHeader:
     except OSError as error:
         raise _error(f"{path} cannot be read: {error.strerror}", "Choose an existing .ply file.") from error
 
-    if "binary_little_endian" not in lines[1]:
-        what = " ".join(lines[1].split()[1:2]) or "no known format"
-        raise _error(
-            f"{path} is a PLY in {what}; splats are read from binary_little_endian files",
-            "Convert it, for example by opening and saving it in SuperSplat.",
-        )
     element, count, fields, seen = "", 0, [], []
     for line in lines[2:]:
         words = line.split()
@@ -174,14 +181,17 @@ def read_header(path: Path | str) -> PlyHeader:
             raise _error(f"{path}: the header line {line!r} makes no sense", _DAMAGED_HINT) from None
 
     _check_fields([name for name, _ in fields], "face" in seen, path)
+    if "binary_little_endian" not in lines[1]:
+        what = " ".join(lines[1].split()[1:2]) or "no known format"
+        raise _error(
+            f"{path} is a PLY in {what}; splats are read from binary_little_endian files",
+            "Convert it, for example by opening and saving it in SuperSplat.",
+        )
     if seen[0] != "vertex":
         raise _error(f"{path}: the splats are not the first element", _DAMAGED_HINT)
     if count < 1:
         raise _error(f"{path} holds no splats", "Choose a file with at least one splat.")
     return PlyHeader(count, np.dtype(fields), offset)
-
-
-_DAMAGED_HINT = "The file is damaged or was written by a faulty program; export it again."
 
 
 def _error(message: str, hint: str) -> DioramaError:
@@ -232,16 +242,23 @@ def _check_fields(names: list[str], has_faces: bool, path: Path | str) -> None:
         )
 
 
-def _check(cloud: GaussianCloud, name: str) -> None:
+def _check(cloud: GaussianCloud, name: str, hint: str = _DAMAGED_HINT) -> None:
     """Refuse clouds that no renderer can show, before they are written or used."""
     if len(cloud) == 0:
         raise _error(f"{name}: there are no splats", "At least one splat is needed.")
+    for what, bad in _unusable(cloud):
+        raise _error(f"{name}: {int(bad.sum())} of {len(cloud)} splats have {what}", hint)
+
+
+def _unusable(cloud: GaussianCloud) -> Iterator[tuple[str, np.ndarray]]:
+    """What is wrong with some of the splats, and with which: [N] bool."""
     for what in ("means", "quats", "scales", "opacities", "sh"):
         finite = np.isfinite(getattr(cloud, what))
         if not finite.all():
-            bad = ~finite.reshape(len(cloud), -1).all(axis=1)
-            count = f"{int(bad.sum())} of {len(cloud)} splats"
-            raise _error(f"{name}: {count} have {what} that are not finite", _DAMAGED_HINT)
-    flat = int(np.sum(~(cloud.scales > 0).all(axis=1)))
-    if flat:
-        raise _error(f"{name}: {flat} of {len(cloud)} splats have a size of zero or less", _DAMAGED_HINT)
+            yield f"{what} that are not finite", ~finite.reshape(len(cloud), -1).all(axis=1)
+    flat = ~(cloud.scales > 0).all(axis=1) & np.isfinite(cloud.scales).all(axis=1)
+    if flat.any():
+        yield "a size of zero or less", flat
+    unturned = (cloud.quats.astype(np.float64) ** 2).sum(axis=1) < 1e-24
+    if unturned.any():
+        yield "a rotation of length zero", unturned

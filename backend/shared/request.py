@@ -55,6 +55,8 @@ class GenerationRequest:
     def __post_init__(self) -> None:
         if not isinstance(self.prompt, str):
             raise DioramaError("E_REQUEST", f"the prompt must be text, not {self.prompt!r}")
+        if any("\ud800" <= c <= "\udfff" for c in self.prompt):
+            raise DioramaError("E_REQUEST", f"the prompt holds half a character: {self.prompt!a}")
         if self.image is not None and (not isinstance(self.image, str) or not self.image):
             raise DioramaError("E_REQUEST", f"image is {self.image!r}; expected the path of a picture")
         if not self.prompt.strip() and self.image is None:

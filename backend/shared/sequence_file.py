@@ -12,7 +12,6 @@ that only move and turn. What reading gives back differs from what was written b
 
 from __future__ import annotations
 
-import os
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .output_folder import whole_file
 from .ply import GaussianCloud
 from .protocol import DioramaError
 
@@ -65,26 +65,21 @@ def write_sequence(
     low = means.min(axis=(0, 1))
     step = np.maximum(means.max(axis=(0, 1)) - low, 1e-9) / _STEPS
     first = clouds[0]
-    partial = Path(f"{path}.partial")
-    try:
-        with open(partial, "wb") as file:
-            np.savez_compressed(
-                file,
-                version=np.array(VERSION),
-                size=np.array(quats.shape[:2]),
-                fps=np.array(float(fps)),
-                blending=np.array(blending),
-                low=low,
-                step=step,
-                places=_packed(np.rint((means - low) / step)),
-                turns=_packed(np.rint((quats + 1) / 2 * _STEPS)),
-                log_scales=np.log(first.scales.astype(np.float64)).astype("<f2"),
-                opacities=first.opacities.astype("<f2"),
-                sh=first.sh.astype("<f2"),
-            )
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as partial, open(partial, "wb") as file:
+        np.savez_compressed(
+            file,
+            version=np.array(VERSION),
+            size=np.array(quats.shape[:2]),
+            fps=np.array(float(fps)),
+            blending=np.array(blending),
+            low=low,
+            step=step,
+            places=_packed(np.rint((means - low) / step)),
+            turns=_packed(np.rint((quats + 1) / 2 * _STEPS)),
+            log_scales=np.log(first.scales.astype(np.float64)).astype("<f2"),
+            opacities=first.opacities.astype("<f2"),
+            sh=first.sh.astype("<f2"),
+        )
 
 
 def read_sequence(path: Path | str) -> SplatSequence:

@@ -10,8 +10,9 @@ import os
 import secrets
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from ..backend.shared import output_folder
 from ..backend.shared.job_file import folder_name
 from ..backend.shared.protocol import DioramaError
 from ..backend.shared.request import GenerationRequest
@@ -20,7 +21,6 @@ QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed"
 INTERRUPTED = "interrupted"  # by the end of Blender; it can be run again
 MOST_RECORDS = 100
 _DECIDES_TIME = ("model", "views", "frames", "steps", "mesh", "method", "fast")
-STALE_S = 10.0  # a living Blender touches its unfinished jobs every second
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +35,8 @@ class Job:
     warnings: tuple[str, ...] = ()
     stages: tuple[dict[str, Any], ...] = ()
     peak_mib: int | None = None
+    owner: str = ""  # the Blender that runs it: the name of a lock that the system frees when it ends
+    made_folder: bool = False  # the directory was not there before
 
     @property
     def finished(self) -> bool:
@@ -70,32 +72,47 @@ class Job:
 
 
 class Store:
-    """A folder with one JSON file per job; the generated assets themselves live elsewhere."""
+    """A folder with one JSON file per job; the generated assets themselves live elsewhere.
+
+    Every Blender that has jobs holds a lock in it for as long as it lives, so that others can tell a job that
+    is running from one that was left when a Blender was killed.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self.owner = secrets.token_hex(8)
+        self._held: BinaryIO | None = None
 
     def load(self) -> list[Job]:
         """All jobs, oldest first; damaged files are skipped.
 
-        A job that its Blender left unfinished shows as interrupted. If its file is fresh, that Blender still
-        runs: the job is its business, and left out.
+        A job that its Blender left unfinished was interrupted; what is half-written in its folder is thrown
+        away. One whose Blender still runs is that one's business, and left out.
         """
         jobs = []
+        living: dict[Path, bool] = {}
         for path in sorted(self._folder.glob("*.json")):
             try:
                 job = _from_json(path.read_text("utf-8"))
-                untouched_s = time.time() - path.stat().st_mtime
             except (OSError, ValueError, TypeError, KeyError):
                 continue
             if not job.finished:
-                if untouched_s < STALE_S:
+                lock = self._lock_path(job.owner)
+                if lock not in living:
+                    living[lock] = bool(job.owner) and _is_held(lock)
+                if living[lock]:
                     continue
                 error = DioramaError(
                     "E_WORKER_DIED", "Blender ended before this job did", hint="Run it again."
                 )
                 job = dataclasses.replace(job, state=INTERRUPTED, error=error.to_dict())
+                clean_up(job)
+                with contextlib.suppress(DioramaError):
+                    self.save(job)
             jobs.append(job)
+        for lock, lives in living.items():
+            if not lives:
+                lock.unlink(missing_ok=True)
         return jobs
 
     def save(self, job: Job) -> None:
@@ -108,6 +125,8 @@ class Store:
         partial = path.with_suffix(".partial")
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
+            if self._held is None and job.owner == self.owner:
+                self._held = _lock(self._lock_path(self.owner))
             partial.write_text(json.dumps(dataclasses.asdict(job), indent=1), "utf-8")
             os.replace(partial, path)
             for old in sorted(self._folder.glob("*.json"))[:-MOST_RECORDS]:
@@ -117,17 +136,22 @@ class Store:
                 "E_OUTPUT_UNWRITABLE", f"cannot write {path}: {error.strerror or error}"
             ) from error
 
-    def touch(self, job: Job) -> None:
-        """Says that the Blender of this unfinished job still lives."""
-        with contextlib.suppress(OSError):
-            os.utime(self._path(job))
-
     def remove(self, job: Job) -> None:
         """Forgets a job; its asset stays."""
         self._path(job).unlink(missing_ok=True)
 
+    def close(self) -> None:
+        """Says that this Blender has no jobs any more."""
+        if self._held is not None:
+            self._held.close()
+            self._held = None
+            self._lock_path(self.owner).unlink(missing_ok=True)
+
     def _path(self, job: Job) -> Path:
         return self._folder / f"{job.id}.json"
+
+    def _lock_path(self, owner: str) -> Path:
+        return self._folder / f"{owner}.lock"
 
 
 def new_job(request: GenerationRequest, directory: Path) -> Job:
@@ -136,14 +160,51 @@ def new_job(request: GenerationRequest, directory: Path) -> Job:
     return Job(identity, request.to_dict(), str(directory))
 
 
+def clean_up(job: Job) -> None:
+    """Throws away what is half-written of a job that did not end well, and the folder made for it."""
+    directory = Path(job.directory)
+    if job.made_folder:
+        output_folder.clear(directory)
+    else:
+        output_folder.clear_partial(directory)
+
+
 def free_directory(parent: Path, request: GenerationRequest) -> Path:
     """The folder of this request, or with a number behind it if that exists."""
-    named = parent / folder_name(request)
+    directory = named = parent / folder_name(request)
     numbers = itertools.count(2)
-    directory = named
-    while directory.exists():
+    while os.path.lexists(directory):
         directory = named.with_name(f"{named.name}-{next(numbers)}")
     return directory
+
+
+def _lock(path: Path) -> BinaryIO | None:
+    """The file, locked until it is closed or this process ends; None if it is locked already."""
+    file = open(path, "ab")  # noqa: SIM115  it stays open
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        return None
+    return file
+
+
+def _is_held(path: Path) -> bool:
+    """Whether a process that lives has locked the file."""
+    if not path.exists():
+        return False
+    with contextlib.suppress(OSError):
+        if file := _lock(path):
+            file.close()
+            return False
+    return True
 
 
 def _from_json(text: str) -> Job:

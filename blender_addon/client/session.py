@@ -45,7 +45,6 @@ class Session:
         self._launch = launch
         self._waiting: deque[str] = deque()
         self._idle_since = time.monotonic()
-        self._touched = 0.0
 
     @property
     def waiting(self) -> list[Job]:
@@ -87,7 +86,11 @@ class Session:
         Raises:
             DioramaError: E_OUTPUT_UNWRITABLE if it cannot be recorded.
         """
-        job = jobs.new_job(request, directory)
+        job = dataclasses.replace(
+            jobs.new_job(request, directory),
+            owner=self._store.owner,
+            made_folder=not directory.exists(),
+        )
         self._store.save(job)
         self.jobs.append(job)
         self._waiting.append(job.id)
@@ -149,13 +152,16 @@ class Session:
         self.active = None
         self._waiting.clear()
         self.client.close()
+        for job in self.jobs:  # now that nothing writes there any more
+            if job.state == jobs.CANCELLED and job.owner == self._store.owner:
+                jobs.clean_up(job)
+        self._store.close()
 
     def _advance(self, timeout_s: float, emit: Emit | None = None) -> tuple[Job | None, bool]:
         """Begins the next job or takes one message; returns the job that ended, and whether nothing came."""
         if self.active is None:
             return (self._begin(), False) if self._waiting else (None, True)
         active = self.active
-        self._touch()
         try:
             message = self.client.receive(timeout_s)
         except DioramaError as error:
@@ -217,6 +223,8 @@ class Session:
             job = dataclasses.replace(job, state=state, error=error.to_dict())
         self._idle_since = time.monotonic()
         self._put(job)
+        if job.state != jobs.DONE:
+            jobs.clean_up(job)
         return job
 
     def _put(self, job: Job) -> None:
@@ -226,11 +234,3 @@ class Session:
             DioramaError
         ):  # it was writable at submit; a job is worth more than its record
             self._store.save(job)
-
-    def _touch(self) -> None:
-        now = time.monotonic()
-        if now - self._touched > 1.0:
-            self._touched = now
-            for job in self.jobs:
-                if not job.finished:
-                    self._store.touch(job)

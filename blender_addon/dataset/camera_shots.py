@@ -12,6 +12,7 @@ import bpy
 import numpy as np
 from mathutils import Matrix
 
+from .render_files import check_png, render_to
 from .subjects import rendered
 from .viewpoints import FOV_DEG, TURN, Frame
 
@@ -188,8 +189,10 @@ def _render(path: Path, file_format: str, depth: str) -> None:
     settings.file_format, settings.color_mode, settings.color_depth = file_format, "RGBA", depth
     if file_format == "OPEN_EXR":
         settings.exr_codec = "ZIP"
-    bpy.context.scene.render.filepath = str(path)
+    render_to(bpy.context.scene, path)
     bpy.ops.render.render(write_still=True)
+    if file_format == "PNG":
+        check_png(path)
 
 
 def _facing(direction: np.ndarray) -> Matrix:  # [3]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ import numpy as np
 
 from . import camera_shots as shots
 from . import filters, subjects, viewpoints
+from .names import slug
 from .subjects import Subject
 
 DONE = "done.json"  # in an object's folder, written last
@@ -46,6 +48,9 @@ class Settings:
 
 def main(argv: list[str], description: str) -> int:
     """Renders what is not finished. Returns 0; 1 if an object failed; 2 or 4 if it could not begin."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # captions may be of letters that its encoding has not
+            stream.reconfigure(errors="backslashreplace")
     parser = _parser(description)
     args = parser.parse_args(argv)
     values = vars(args)
@@ -271,7 +276,7 @@ def _shoot_frames(
 
 def _unused(name: str, taken: set[str]) -> str:
     """A folder's name that is like that name and not taken, as it is from then on."""
-    folder = subjects.slug(name)
+    folder = slug(name)
     while folder in taken:
         folder += "-2"
     taken.add(folder)

@@ -161,8 +161,3 @@ def _vertices(item: bpy.types.Object) -> np.ndarray:  # [N, 3]
     mesh.vertices.foreach_get("co", flat)
     item.to_mesh_clear()
     return flat.reshape(-1, 3).astype(np.float64)
-
-
-def slug(name: str) -> str:
-    """A name as a folder of any system can have it."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:60] or "object"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import operators, panel
+from . import carry, operators, panel
 from .assets import import_asset, orbit_camera, splat_objects, view_cameras
 from .render import prepare_render
 from .sequences import frame_objects
@@ -23,9 +23,11 @@ def register() -> None:
     """Adds operators, menu entries and the panel."""
     operators.register()
     panel.register()
+    carry.register()
 
 
 def unregister() -> None:
     """Takes them away."""
+    carry.unregister()
     panel.unregister()
     operators.unregister()

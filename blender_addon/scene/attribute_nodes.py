@@ -9,7 +9,7 @@ import bpy
 
 from .node_formulas import Field, Formulas
 
-VERSION = 1  # counts up when nodes change, so that old scenes keep the nodes they were made with
+VERSION = 2  # counts up when nodes change, so that old scenes keep the nodes they were made with
 _MARK = "diorama_nodes"
 
 

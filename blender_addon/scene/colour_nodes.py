@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..backend.shared.ply import SH_C0
 from .attribute_nodes import named, sample, store
 from .node_formulas import Field, Formulas, Node
@@ -34,7 +36,9 @@ def coloured_quads(
         world_centre = f.node("FunctionNodeTransformPoint", centre, own["Transform"]).first
         to_own = f.node("FunctionNodeInvertRotation", own["Rotation"]).first
         from_camera = world_centre - camera["Location"]
-        direction = f.node("FunctionNodeRotateVector", from_camera, to_own).first
+        x, y, z = f.separate(own["Scale"])  # all negative where the object is mirrored
+        mirrored = f.math("SIGN", x * y * z)
+        direction = f.node("FunctionNodeRotateVector", from_camera * mirrored, to_own).first
         plain = named(f, "sh_0", "FLOAT_VECTOR") * SH_C0 + (0.5, 0.5, 0.5)
         harmonic = _harmonics(f, plain, f.vector_math("NORMALIZE", direction))
 
@@ -54,10 +58,24 @@ def coloured_quads(
 
 def _harmonics(f: Formulas, plain: Field, direction: Field) -> Field:
     """Add spherical harmonics of degree 1 to 3, zero where attributes are missing, to a colour."""
-    x, y, z = f.separate(direction)
+    basis = harmonic_basis(*f.separate(direction))
+    colour = plain
+    for i, factor in enumerate(basis, start=1):
+        colour += named(f, f"sh_{i}", "FLOAT_VECTOR") * factor
+    return colour
+
+
+def harmonic_basis(x: Any, y: Any, z: Any) -> tuple[Any, ...]:
+    """The spherical harmonics of degree 1 to 3 in a direction, as 3DGS orders and signs them.
+
+    Args:
+        x: of the direction, of length one: an array, or a Field.
+        y: as x.
+        z: as x.
+    """
     xx, yy, zz = x * x, y * y, z * z
     c2, c3 = _SH_C2, _SH_C3
-    basis = (
+    return (
         y * -_SH_C1,
         z * _SH_C1,
         x * -_SH_C1,
@@ -74,10 +92,6 @@ def _harmonics(f: Formulas, plain: Field, direction: Field) -> Field:
         z * (xx - yy) * c3[4],
         x * (xx - 3 * yy) * -c3[0],
     )
-    colour = plain
-    for i, factor in enumerate(basis, start=1):
-        colour += named(f, f"sh_{i}", "FLOAT_VECTOR") * factor
-    return colour
 
 
 def _linear(f: Formulas, srgb: Field) -> Field:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import bpy
 import numpy as np
 
+from ..backend.shared.protocol import DioramaError
 from .modifier_inputs import get_input, set_inputs
-from .splats import splat_modifier, splats_of
+from .splats import positions, splat_modifier
 
 
 def add_crop(scene: bpy.types.Scene, body: bpy.types.Object, shape: str) -> bpy.types.Object:
@@ -17,7 +18,16 @@ def add_crop(scene: bpy.types.Scene, body: bpy.types.Object, shape: str) -> bpy.
     Raises:
         DioramaError: E_REQUEST if the nodes of the splats cannot crop any more.
     """
-    means = _in_world(body, splats_of(body).means)
+    if body.library:
+        raise DioramaError(
+            "E_REQUEST",
+            f"{body.name} is linked from {body.library.filepath}: a crop of it would not be saved",
+            "Open that file, or use Object > Relations > Make Library Override.",
+        )
+    if not len(body.data.vertices):
+        raise DioramaError("E_REQUEST", f"{body.name} has no splats left", "Undo, or import them again.")
+    body.update_from_editmode()
+    means = _in_world(body, positions(body.data))
     low, high = means.min(axis=0), means.max(axis=0)
     half = np.maximum((high - low) / 2, 1e-3) * 1.01  # the outermost are inside
     crop = bpy.data.objects.new(f"{body.name} crop", None)

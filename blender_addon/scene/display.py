@@ -9,12 +9,15 @@ splat viewers show.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import bpy
 
 LAYER_NAME = "Display Splats"
 # On the layer and on its collection: names change, by artists and by Blender's ".001".
 _MARK = "diorama_display"
+_HELD = "diorama_held_out"
+_UNSEEN = {"CAMERA", "LIGHT", "LIGHT_PROBE", "SPEAKER", "ARMATURE", "LATTICE"}
 
 
 def show_in_display_layer(
@@ -36,29 +39,71 @@ def show_in_display_layer(
         parent.children.link(home)
     home.objects.link(splats)
     changes = []
-    if not any(_is_ours(layer) for layer in scene.view_layers):
+    if not in_use(scene):
         other = scene.view_layers[0].name
         made = scene.view_layers.new(LAYER_NAME)
         made[_MARK] = True
         made.use_sky = False
+        changes += _own_compositor(scene)
         _composite(scene, other, made.name)
         changes.append(f"View layer and compositor nodes for {made.name} added")
+    before = set(scene.collection.children)
     hold_out_others(scene)
+    changes += [
+        f"Objects directly in the scene are in {made.name} too"
+        for made in set(scene.collection.children) - before
+        if _HELD in made
+    ]
+    if not scene.render.use_compositing:
+        changes.append("Post Processing > Compositing is off: the splats will not be in renders")
     return changes
 
 
 def hold_out_others(scene: bpy.types.Scene) -> None:
     """Let the splat layer hold out all collections but the splats, and all other layers the splats.
 
-    Does nothing in a scene without display blending. Objects directly in the scene's root collection cannot
-    be held out by layer.
+    Does nothing in a scene without display blending. Blender holds out collections, not the objects directly
+    in the scene: these are also put into a collection that is.
     """
-    if not any(_is_ours(layer) for layer in scene.view_layers):
+    if not in_use(scene):
         return
+    if direct := _direct(scene):
+        home = next((each for each in scene.collection.children if _HELD in each), None)
+        if home is None:
+            home = bpy.data.collections.new(f"Held Out of {LAYER_NAME}")
+            home[_HELD] = True
+            scene.collection.children.link(home)
+        for item in direct:
+            home.objects.link(item)
     for layer in scene.view_layers:
         for child in _below(layer.layer_collection):
             if _is_ours(layer) or _is_ours(child.collection):
                 child.holdout = _is_ours(layer) != _is_ours(child.collection)
+
+
+def in_use(scene: bpy.types.Scene) -> bool:
+    """Whether a scene has a layer of splats with display blending."""
+    return any(_is_ours(layer) for layer in scene.view_layers)
+
+
+def obstacles(scene: bpy.types.Scene) -> list[str]:
+    """What keeps the layer of splats from showing in renders as it should, in words."""
+    if not in_use(scene):
+        return []
+    found = sorted(item.name for item in _direct(scene))
+    return [f"Not held out of {LAYER_NAME}: {', '.join(found)}"] if found else []
+
+
+def _direct(scene: bpy.types.Scene) -> list[bpy.types.Object]:
+    """Objects that can be seen and are in no collection of the scene, where they could be held out."""
+    held = {item for child in scene.collection.children_recursive for item in child.objects}
+    return [
+        item
+        for item in scene.collection.objects
+        if item not in held
+        and item.type not in _UNSEEN
+        and (item.type != "EMPTY" or item.instance_type != "NONE")
+    ]
 
 
 def _below(parent: bpy.types.LayerCollection) -> Iterator[bpy.types.LayerCollection]:
@@ -101,14 +146,31 @@ def _composite(scene: bpy.types.Scene, other_layer: str, splat_layer: str) -> No
     alpha.location = (800, -700)
 
 
+def _own_compositor(scene: bpy.types.Scene) -> list[str]:
+    """Give a scene compositing nodes of its own if it shares them with another, where no splats belong."""
+    if bpy.app.version < (5, 0):
+        return []  # there, every scene has its own
+    owner, name = _compositor_slot(scene)
+    tree = getattr(owner, name)
+    if tree is None or (tree.users - tree.use_fake_user <= 1 and not tree.library):
+        return []
+    setattr(owner, name, tree.copy())
+    return [f"The scene has a copy of the compositor nodes {tree.name} of its own"]
+
+
+def _compositor_slot(scene: bpy.types.Scene) -> tuple[Any, str]:
+    """What has the scene's compositing nodes, and by which name."""
+    if hasattr(scene, "compositor_effects"):  # from 5.3: a stack of such groups
+        return scene.compositor_effects.active or scene.compositor_effects.new("Scene"), "node_group"
+    return scene, "compositing_node_group"
+
+
 def _compositor(scene: bpy.types.Scene) -> bpy.types.NodeTree:
     """The scene's compositing nodes, made if there are none."""
     if bpy.app.version < (5, 0):
         scene.use_nodes = True
         return scene.node_tree
-    owner, name = scene, "compositing_node_group"
-    if hasattr(scene, "compositor_effects"):  # from 5.3: a stack of such groups
-        owner, name = scene.compositor_effects.active or scene.compositor_effects.new("Scene"), "node_group"
+    owner, name = _compositor_slot(scene)
     tree = getattr(owner, name)
     if tree is None:
         tree = bpy.data.node_groups.new("Compositing", "CompositorNodeTree")

@@ -5,15 +5,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import bpy
+import numpy as np
 from bpy_extras.io_utils import ExportHelper, ImportHelper
 
-from ..backend.shared.ply import GaussianCloud, read_header, read_ply, write_ply
+from ..backend.shared.ply import GaussianCloud, only_usable, read_header, read_ply, write_ply
 from ..backend.shared.protocol import DioramaError
 from ..backend.shared.sequence_file import SUFFIX, SplatSequence, read_sequence, sequence_size
-from . import assets, cameras, display, render, sequences, splats
+from . import affine, assets, cameras, carry, display, render, sequences, splats
 from .crop import add_crop, inside_crop
 from .transaction import all_or_nothing
 
@@ -58,7 +60,8 @@ class DIORAMA_OT_import_asset(bpy.types.Operator):
 
 
 class DIORAMA_OT_import_splats(bpy.types.Operator, ImportHelper):
-    """Import Gaussian splats from a 3DGS PLY file, or moving ones from several or from Diorama's .npz"""
+    """Import Gaussian splats from a 3DGS PLY file, or moving ones from several or from Diorama's .npz.
+    Lets Cycles see through as many layers as splats need (Transparent Max Bounces of the scene)"""
 
     bl_idname = "diorama.import_splats"
     bl_label = "Import Gaussian Splats"
@@ -68,7 +71,11 @@ class DIORAMA_OT_import_splats(bpy.types.Operator, ImportHelper):
     filter_glob: bpy.props.StringProperty(default="*.ply;*.npz", options={"HIDDEN"})
     blending: bpy.props.EnumProperty(
         items=[
-            ("DISPLAY", "Display", "As splat viewers show them, on a view layer of their own"),
+            (
+                "DISPLAY",
+                "Display",
+                "As splat viewers show them; adds a view layer and compositor nodes for them to the scene",
+            ),
             ("LINEAR", "Linear", "As light, like everything else in Blender; for splats made by Diorama"),
         ],
         default="DISPLAY",
@@ -114,7 +121,10 @@ class DIORAMA_OT_import_splats(bpy.types.Operator, ImportHelper):
                     body = _sequence(paths[0].stem, moving, context.scene)
                 else:
                     body = _splats_or_sequence(
-                        sorted(paths, key=_by_numbers), blending, context.scene.frame_start
+                        sorted(paths, key=_by_numbers),
+                        blending,
+                        context.scene.frame_start,
+                        lambda text: self.report({"WARNING"}, text),
                     )
         except DioramaError as error:
             self.report({"ERROR"}, str(error))
@@ -125,7 +135,7 @@ class DIORAMA_OT_import_splats(bpy.types.Operator, ImportHelper):
         if blending == "display":
             changes += display.show_in_display_layer(context.scene, body, context.scene.collection)
         else:
-            context.collection.objects.link(body)
+            _active_collection(context).objects.link(body)
         if context.mode == "OBJECT" and body.name in context.view_layer.objects:
             for item in list(context.view_layer.objects.selected):
                 item.select_set(False)
@@ -162,6 +172,11 @@ class DIORAMA_OT_export_splats(bpy.types.Operator, ExportHelper):
     crop: bpy.props.BoolProperty(
         name="Crop", description="Leave out what is cropped away in the viewport", default=True
     )
+    apply_transform: bpy.props.BoolProperty(
+        name="Apply Transform",
+        description="As the object stands in the scene; off: in its own space, as it was imported",
+        default=True,
+    )
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
@@ -172,6 +187,7 @@ class DIORAMA_OT_export_splats(bpy.types.Operator, ExportHelper):
         """Exports it."""
         body = context.view_layer.objects.active
         body.update_from_editmode()
+        carry.sync(body)
         path = Path(bpy.path.abspath(self.filepath))
         frames = sequences.frame_objects(body)
         try:
@@ -191,7 +207,9 @@ class DIORAMA_OT_export_splats(bpy.types.Operator, ExportHelper):
         if self.crop:
             kept = inside_crop(body, cloud.means)
             cloud = GaussianCloud(**{name: values[kept] for name, values in vars(cloud).items()})
-        write_ply(path, cloud)
+        if self.apply_transform:
+            cloud = affine.transformed(cloud, np.array(body.matrix_world))
+        write_ply(path, only_usable(cloud, lambda text: self.report({"WARNING"}, text)))
 
 
 class DIORAMA_OT_crop_splats(bpy.types.Operator):
@@ -316,11 +334,23 @@ def _sequence(name: str, moving: SplatSequence, scene: bpy.types.Scene) -> bpy.t
     return body
 
 
-def _splats_or_sequence(paths: list[Path], blending: str, frame_start: int) -> bpy.types.Object:
+def _active_collection(context: bpy.types.Context) -> bpy.types.Collection:
+    """Where new objects go: the active collection, unless it is another file's."""
+    active = context.collection
+    if active.library or active.override_library:
+        return context.scene.collection
+    return active
+
+
+def _splats_or_sequence(
+    paths: list[Path], blending: str, frame_start: int, left_out: Callable[[str], None]
+) -> bpy.types.Object:
     name = paths[0].stem
     if len(paths) > 1:
-        return sequences.sequence_object(name, [read_ply(path) for path in paths], blending, frame_start)
-    return splats.splat_object(name, splats.splat_mesh(name, read_ply(paths[0])), blending)
+        return sequences.sequence_object(
+            name, [read_ply(path, left_out) for path in paths], blending, frame_start
+        )
+    return splats.splat_object(name, splats.splat_mesh(name, read_ply(paths[0], left_out)), blending)
 
 
 def _import_entries(self: bpy.types.Menu, _context: bpy.types.Context) -> None:

@@ -22,7 +22,6 @@ GROUP_NAME = "Diorama Splats"
 
 _FREE_VIEW_K = 1.5  # standard deviations shown in free viewing: little overlap, so Solid view shows shapes
 _FREE_VIEW_MIN_OPACITY = 0.05  # Solid view knows no opacity, so what hardly shows must not hide the rest
-_NEAR = 0.01  # metres; splats nearer to the camera than this are not drawn
 _FIELD_MARGIN = 1.3  # the projection is linearised at most this far outside the picture (Kerbl et al.'s code)
 # Driver variables: name -> property of the active scene. Simple expressions need neither Python nor trust.
 _CAMERA_VARIABLES = {
@@ -34,6 +33,7 @@ _CAMERA_VARIABLES = {
     "ortho": "camera.data.ortho_scale",
     "sx": "camera.data.shift_x",
     "sy": "camera.data.shift_y",
+    "near": "camera.data.clip_start",
     "rx": "render.resolution_x",
     "ry": "render.resolution_y",
     "percent": "render.resolution_percentage",
@@ -45,6 +45,7 @@ _FALLBACKS = {
     "sw": 36.0,
     "sh": 24.0,
     "ortho": 6.0,
+    "near": 0.1,
     "rx": 1920.0,
     "ry": 1080.0,
     "percent": 100.0,
@@ -62,6 +63,7 @@ _CAMERA_VALUES = {
     "Half Height": f"0.5 * {_EXTENT} * ry * ay / ax / {_FIT_PX}",
     "Centre X": f"sx * {_EXTENT}",
     "Centre Y": f"sy * {_EXTENT}",
+    "Clip Start": "near",
 }
 
 
@@ -81,6 +83,7 @@ class _View:
     half_height: Field
     centre_x: Field  # of the picture at distance 1, where the lens is shifted
     centre_y: Field
+    near: Field  # splats nearer to the camera than this are not drawn
     camera: Node  # its Object Info, in the world
     own: Node  # the splat object's Object Info, in the world
     object_from_camera: Field
@@ -169,8 +172,8 @@ def _ellipse(f: Formulas, view: _View) -> _Ellipse:
     with f.frame("Centre of the splat, seen from the camera, which looks along -Z"):
         centre = f.node("GeometryNodeInputPosition").first
         x, y, z = f.separate(f.node("FunctionNodeTransformPoint", centre, view.camera_from_object).first)
-        in_front = -z > _NEAR
-        depth = f.maximum(-z, _NEAR)
+        in_front = -z > view.near
+        depth = f.maximum(-z, view.near)
         margin_x, margin_y = view.half_width * _FIELD_MARGIN, view.half_height * _FIELD_MARGIN
         slope_x = view.perspective * _clamp(f, x / depth, view.centre_x, margin_x)
         slope_y = view.perspective * _clamp(f, y / depth, view.centre_y, margin_y)

@@ -7,10 +7,12 @@ import numpy as np
 
 from ..backend.shared.ply import GaussianCloud
 from ..backend.shared.protocol import DioramaError
+from . import affine
 from .modifier_inputs import set_inputs
 from .splat_material import preview_material, splat_material
 from .splat_nodes import GROUP_NAME, splat_group
 
+PLACE = "splat_place"  # where the splat was when its shape was right: see carry.py
 _PROPERTY = {"FLOAT": "value", "FLOAT_VECTOR": "vector", "QUATERNION": "value"}  # as foreach_set names it
 
 
@@ -53,14 +55,12 @@ def splats_of(splats: bpy.types.Object) -> GaussianCloud:
     if not is_splats(splats):
         raise DioramaError("E_PLY", f"{splats.name} is no splat object", "Select an imported splat object.")
     harmonics = (_sh_degree(mesh) + 1) ** 2
-    means = np.empty((len(mesh.vertices), 3), np.float32)
-    mesh.vertices.foreach_get("co", means.ravel())
     return GaussianCloud(
-        means=means,
-        quats=_values(mesh, "rotation", 4),
-        scales=_values(mesh, "scale", 3),
-        opacities=_values(mesh, "opacity", 1)[:, 0],
-        sh=np.stack([_values(mesh, f"sh_{i}", 3) for i in range(harmonics)], axis=1),
+        means=positions(mesh),
+        quats=values(mesh, "rotation", 4),
+        scales=values(mesh, "scale", 3),
+        opacities=values(mesh, "opacity", 1)[:, 0],
+        sh=np.stack([values(mesh, f"sh_{i}", 3) for i in range(harmonics)], axis=1),
     )
 
 
@@ -83,10 +83,11 @@ def splat_mesh(name: str, cloud: GaussianCloud) -> bpy.types.Mesh:
         ("scale", "FLOAT_VECTOR", cloud.scales),
         ("opacity", "FLOAT", cloud.opacities),
         *((f"sh_{i}", "FLOAT_VECTOR", cloud.sh[:, i]) for i in range(cloud.sh.shape[1])),
+        (PLACE, "FLOAT_VECTOR", cloud.means),
     ]
-    for attribute_name, kind, values in columns:
-        attribute = mesh.attributes.new(attribute_name, kind, "POINT")
-        attribute.data.foreach_set(_PROPERTY[kind], np.ascontiguousarray(values, np.float32).ravel())
+    for attribute_name, kind, content in columns:
+        mesh.attributes.new(attribute_name, kind, "POINT")
+        _store(mesh, attribute_name, content)
     return mesh
 
 
@@ -98,8 +99,43 @@ def _sh_degree(mesh: bpy.types.Mesh) -> int:
     return degree
 
 
-def _values(mesh: bpy.types.Mesh, name: str, width: int) -> np.ndarray:
+def positions(mesh: bpy.types.Mesh) -> np.ndarray:  # [N, 3]
+    """Where the splats of a mesh are, in its own space."""
+    places = np.empty((len(mesh.vertices), 3), np.float32)
+    mesh.vertices.foreach_get("co", places.ravel())
+    return places
+
+
+def transform_shapes(mesh: bpy.types.Mesh, chosen: np.ndarray, linear: np.ndarray) -> None:
+    """Let shapes and harmonics of some splats follow a linear map that their places have followed already.
+
+    Args:
+        chosen: [n] numbers of splats.
+        linear: [3, 3].
+    """
+    rotation, scale = values(mesh, "rotation", 4), values(mesh, "scale", 3)
+    rotation[chosen], scale[chosen] = affine.shapes(linear, rotation[chosen], scale[chosen])
+    _store(mesh, "rotation", rotation)
+    _store(mesh, "scale", scale)
+    degree = _sh_degree(mesh)
+    if degree:
+        names = [f"sh_{i}" for i in range((degree + 1) ** 2)]
+        sh = np.stack([values(mesh, name, 3) for name in names], axis=1)
+        sh[chosen] = affine.harmonics(linear, sh[chosen])
+        for i, name in enumerate(names):
+            _store(mesh, name, sh[:, i])
+
+
+def _store(mesh: bpy.types.Mesh, name: str, content: np.ndarray) -> None:
     attribute = mesh.attributes[name]
-    values = np.empty((len(mesh.vertices), width), np.float32)
-    attribute.data.foreach_get(_PROPERTY[attribute.data_type], values.ravel())
-    return values
+    attribute.data.foreach_set(
+        _PROPERTY[attribute.data_type], np.ascontiguousarray(content, np.float32).ravel()
+    )
+
+
+def values(mesh: bpy.types.Mesh, name: str, width: int) -> np.ndarray:  # [N, width]
+    """An attribute of the splats of a mesh."""
+    attribute = mesh.attributes[name]
+    found = np.empty((len(mesh.vertices), width), np.float32)
+    attribute.data.foreach_get(_PROPERTY[attribute.data_type], found.ravel())
+    return found

@@ -12,6 +12,7 @@ from pathlib import Path
 import bpy
 
 from .. import capture, folders, host, scene
+from ..backend.shared import asset
 from ..backend.shared.progress import TerminalBar
 from ..backend.shared.protocol import DioramaError
 from ..backend.shared.request import MAX_SEED, GenerationRequest
@@ -156,7 +157,9 @@ class DIORAMA_OT_generate(bpy.types.Operator):
         if self._source(context) == "CAMERA":
             if obstacle := capture.obstacle(context, context.scene.diorama.only_selected):
                 raise DioramaError("E_REQUEST", obstacle)
-            request = dataclasses.replace(request, image=str(directory / str(request.image)))
+            asset.claim(directory, {})
+            picture = directory / asset.SOURCE / str(request.image)
+            request = dataclasses.replace(request, image=str(picture))
             for warning in capture.differences(context.scene):
                 self.report({"WARNING"}, warning)
         return request, directory

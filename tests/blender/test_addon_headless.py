@@ -200,7 +200,7 @@ def test_camera_s_picture_is_rendered_and_given_to_the_model(
     result = run_on(two_cameras, diorama, backend_python, "--camera", *name, "--out", str(out))
     # as far as it goes without the published weights
     assert (result.returncode, "E_WEIGHTS_MISSING" in result.stderr) == (3, True), result.stderr
-    pixels = diorama.headless._pixels(out / f"{(name or ['Front'])[0]}.png")
+    pixels = diorama.headless._pixels(out / "source" / f"{(name or ['Front'])[0]}.png")
     assert (pixels[..., 3].max() == 1) == seen
     assert two_cameras.read_bytes() == saved
 

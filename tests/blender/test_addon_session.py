@@ -214,16 +214,23 @@ def _alive(pid: int) -> bool:
         return False
 
 
-def test_crash_of_blender_leaves_a_failed_job(diorama: ModuleType, tmp_path: Path) -> None:
-    store = diorama.client.jobs.Store(tmp_path)
+def test_crash_of_blender_leaves_a_failed_job_at_once(diorama: ModuleType, tmp_path: Path) -> None:
+    killed, next_one = diorama.client.jobs.Store(tmp_path), diorama.client.jobs.Store(tmp_path)
+    folder = tmp_path / "asset"
+    (folder / ".partial-ab12cd34").mkdir(parents=True)
     running = dataclasses.replace(
-        diorama.client.jobs.new_job(a_request(diorama), tmp_path / "asset"), state="running"
+        diorama.client.jobs.new_job(a_request(diorama), folder),
+        state="running",
+        owner=killed.owner,
+        made_folder=True,
     )
-    store.save(running)
-    assert store.load() == []  # its Blender may still live
-    os.utime(tmp_path / f"{running.id}.json", (0, 0))
-    (job,) = store.load()
+    killed.save(running)
+    assert next_one.load() == []  # its Blender lives
+    killed._held.close()  # as the system does when a process is killed
+    (job,) = next_one.load()
     assert (job.state, job.error["code"]) == ("interrupted", "E_WORKER_DIED")
+    assert not folder.exists()
+    assert not list(tmp_path.glob("*.lock"))
 
 
 def test_damaged_record_is_skipped(diorama: ModuleType, tmp_path: Path) -> None:

@@ -101,3 +101,54 @@ def test_bomb_and_damage_and_absence(tmp_path: Path) -> None:
         with pytest.raises(DioramaError, match=words) as caught:
             read_object(tmp_path / f"{name}.png", 64, 50)
         assert caught.value.code == "E_IMAGE"
+
+
+def greys(folder: Path) -> np.ndarray:  # [H, W] of 16 bits: two rectangles on white
+    grey = np.full((160, 120), 65535, np.uint16)
+    grey[40:120, 30:60], grey[40:120, 60:90] = 22000, 17000
+    Image.fromarray(grey).save(folder / "right.png")
+    return grey
+
+
+@pytest.mark.parametrize("name", ["16.pgm", "12.pgm", "float.tif", "float255.tif", "int32.tif", "big.tif"])
+def test_deep_greys_are_as_light_as_they_are(tmp_path: Path, name: str) -> None:
+    grey = greys(tmp_path)
+    path = tmp_path / name
+    if name.endswith("pgm"):
+        bits = int(name[:2])
+        header = f"P5\n120 160\n{2**bits - 1}\n".encode()
+        path.write_bytes(header + (grey >> (16 - bits)).astype(">u2").tobytes())
+    else:
+        values = {
+            "float.tif": (grey / 65535).astype(np.float32),
+            "float255.tif": (grey / 257).astype(np.float32),
+            "int32.tif": grey.astype(np.int32),
+            "big.tif": (grey.astype(np.int64) * 32768).astype(np.int32),
+        }
+        Image.fromarray(values[name]).save(path)
+    difference = read_object(path, 64, 50) - read_object(tmp_path / "right.png", 64, 50)
+    assert difference.abs().max() < 0.02
+
+
+def test_greys_without_a_meaning_are_refused(tmp_path: Path) -> None:
+    grey = greys(tmp_path).astype(np.float32)
+    for name, values in (("nan.tif", grey * np.nan), ("negative.tif", -grey), ("light.tif", grey * 1e9)):
+        Image.fromarray(values).save(tmp_path / name)
+        with pytest.raises(DioramaError, match="holds greys"):
+            read_object(tmp_path / name, 64, 50)
+
+
+@pytest.mark.parametrize("what", ["plain", "one clear pixel", "round corners", "line around", "grey line"])
+def test_stray_pixels_and_a_line_around_are_not_the_object(tmp_path: Path, what: str) -> None:
+    pixels = np.full((160, 120, 4), 255, np.uint8)
+    pixels[60:100, 20:100, :3] = (220, 30, 20)
+    if what == "one clear pixel":
+        pixels[0, 0] = 0
+    elif what == "round corners":
+        pixels[:3, :3, 3] = pixels[-3:, -3:, 3] = 0
+    elif "line" in what:
+        line = 0 if what == "line around" else 128
+        pixels[[0, -1], :, :3] = pixels[:, [0, -1], :3] = line
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    rows, columns = np.nonzero(read_object(tmp_path / "a.png", 256, 200)[3].numpy() > 0.5)
+    assert (np.ptp(columns) + 1) / (np.ptp(rows) + 1) == pytest.approx(2, abs=0.1)

@@ -1,0 +1,175 @@
+"""Keeps the shapes of splats with their places, whatever tool of Blender has moved these.
+
+Blender's tools (Apply, Join, Edit Mode, scripts) move vertices and know nothing of the rotation, size and
+harmonics beside them. So every mesh also holds where its splats were when their shapes were last right.
+Where that differs from where they are, the map between the two is found, and shapes and harmonics follow by
+it: after every change in Blender, when a file is loaded, and before splats are exported. Files and farms need
+no add-on: what they show has been set right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import bpy
+import numpy as np
+from bpy.app.handlers import persistent
+
+from . import affine, splats
+from .splats import PLACE
+
+_NEAR = 2e-5  # of the extent: closer than this, two places are the same
+_NEIGHBOURS = 12
+_SEEDS = 12
+_MOST_PIECES = 64
+
+_Known = dict[int, tuple[np.ndarray, int]]  # of objects: matrix in the world, number of splats
+_known: _Known = {}
+
+
+def carry(mesh: bpy.types.Mesh, likely: Sequence[tuple[np.ndarray, int]] = ()) -> bool:
+    """Let shapes and harmonics follow what the vertices of a mesh have done; says whether anything changed.
+
+    Args:
+        likely: maps [4, 4] that may have been it, and how many splats each would have moved.
+    """
+    if mesh.library or mesh.is_editmode:
+        return False
+    places = splats.positions(mesh)
+    if PLACE not in mesh.attributes:  # of before
+        _remember(mesh, places)
+        return False
+    before = splats.values(mesh, PLACE, 3)
+    away = np.abs(places - before).max(axis=1)
+    extent = max(float(np.abs(places).max(initial=0)), float(np.abs(before).max(initial=0)))
+    near = max(_NEAR * extent, 1e-12)
+    moved = away > near
+    if not moved.any():
+        return False
+    source, target = before.astype(np.float64), places.astype(np.float64)
+    for matrix, chosen in _pieces(source, target, moved, near, likely):
+        if not np.allclose(matrix[:3, :3], np.eye(3), atol=1e-5):
+            splats.transform_shapes(mesh, chosen, matrix[:3, :3])
+    _remember(mesh, places)
+    mesh.update_tag()
+    return True
+
+
+def _remember(mesh: bpy.types.Mesh, places: np.ndarray) -> None:
+    attribute = mesh.attributes.get(PLACE) or mesh.attributes.new(PLACE, "FLOAT_VECTOR", "POINT")
+    attribute.data.foreach_set("vector", np.ascontiguousarray(places, np.float32).ravel())
+
+
+def _pieces(
+    source: np.ndarray,  # [N, 3]
+    target: np.ndarray,  # [N, 3]
+    moved: np.ndarray,  # [N] bool
+    near: float,
+    likely: Sequence[tuple[np.ndarray, int]],
+) -> list[tuple[np.ndarray, np.ndarray]]:  # [4, 4], and which splats it has moved
+    """The maps that have moved the splats: one for each object that was joined, or part that was edited."""
+
+    def follows(matrix: np.ndarray, index: np.ndarray) -> np.ndarray:
+        there = source[index] @ matrix[:3, :3].T + matrix[:3, 3]
+        return index[np.abs(there - target[index]).max(axis=1) <= 4 * near]
+
+    everything = np.arange(len(source))
+    found: list[tuple[np.ndarray, np.ndarray]] = []
+    for matrix, _ in likely:
+        if len(follows(matrix, everything)) == len(
+            source
+        ):  # Apply: even of a single splat, even in its middle
+            return [(matrix, everything)]
+    left = np.flatnonzero(moved)
+    while len(left) and len(found) < _MOST_PIECES:
+        best, matrix = left[:0], np.eye(4)
+        for candidate, count in likely:
+            same = follows(candidate, left)
+            if len(same) > len(best) and len(same) >= min(count, _NEIGHBOURS):
+                best, matrix = same, candidate
+        if not len(best):
+            best, matrix = _best_fit(source, target, left, follows)
+        if not len(best):
+            break
+        # What stands in the map's fixed point has not moved, but has turned, if it is among the others.
+        with_still = follows(matrix, everything)
+        if len(with_still) < len(source):
+            with_still = with_still[(with_still >= best.min()) & (with_still <= best.max())]
+            with_still = with_still[~moved[with_still] | np.isin(with_still, best)]
+        found.append((matrix, with_still))
+        left = np.setdiff1d(left, best, assume_unique=True)
+    return found
+
+
+def _best_fit(
+    source: np.ndarray, target: np.ndarray, left: np.ndarray, follows: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """The map that most of the moved splats follow, tried from neighbours in number and in place."""
+    best = left[:0]
+    both = np.concatenate([source[left], target[left]], axis=1)
+    for seed in np.unique(np.linspace(0, len(left) - 1, _SEEDS).astype(int)):
+        begin = min(max(seed - _NEIGHBOURS // 2, 0), max(len(left) - _NEIGHBOURS, 0))
+        count = min(_NEIGHBOURS, len(left))
+        nearest = np.argpartition(np.abs(both - both[seed]).max(axis=1), count - 1)[:count]
+        for some in (left[begin : begin + count], left[nearest]):
+            candidate = affine.fit(source[some], target[some])
+            same = follows(candidate, left)
+            if len(same) > len(best):
+                best = same
+        if len(best) == len(left):
+            break
+    if len(best) < min(4, len(left)):
+        return left[:0], np.eye(4)
+    return best, affine.fit(source[best], target[best])
+
+
+def sync(body: bpy.types.Object) -> None:
+    """Set the splats of an object right, if a tool has moved them."""
+    if not splats.is_splats(body):
+        return
+    now = np.array(body.matrix_world)
+    back = np.linalg.pinv(now)
+    living = {item.session_uid for item in bpy.data.objects if item.type == "MESH"}
+    own = _known.get(body.session_uid)
+    likely = [(back @ own[0], own[1])] if own else []
+    likely += [(back @ matrix, count) for uid, (matrix, count) in _known.items() if uid not in living]
+    carry(body.data, likely)
+    _known[body.session_uid] = (now, len(body.data.vertices))
+
+
+@persistent
+def _on_change(_scene: bpy.types.Scene, depsgraph: bpy.types.Depsgraph) -> None:
+    changed = [
+        update.id.original
+        for update in depsgraph.updates
+        if isinstance(update.id, bpy.types.Object)
+        and (update.is_updated_geometry or update.is_updated_transform)
+    ]
+    bodies = [item for item in changed if splats.is_splats(item) and item.mode != "EDIT"]
+    for body in bodies:
+        sync(body)
+    if bodies:
+        living = {item.session_uid for item in bpy.data.objects if item.type == "MESH"}
+        for uid in _known.keys() - living:
+            del _known[uid]
+
+
+@persistent
+def _on_load(*_: Any) -> None:
+    _known.clear()
+    for body in bpy.data.objects:
+        if body.mode != "EDIT":
+            sync(body)
+
+
+def register() -> None:
+    """Looks after every change from now on."""
+    bpy.app.handlers.depsgraph_update_post.append(_on_change)
+    bpy.app.handlers.load_post.append(_on_load)
+
+
+def unregister() -> None:
+    """Looks no more."""
+    bpy.app.handlers.load_post.remove(_on_load)
+    bpy.app.handlers.depsgraph_update_post.remove(_on_change)

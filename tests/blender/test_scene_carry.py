@@ -1,0 +1,150 @@
+"""Blender's own tools move splats: their shapes and harmonics follow, in the scene and in exports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+
+import bmesh
+import bpy
+import numpy as np
+import pytest
+from mathutils import Euler, Matrix
+
+from backend.shared.ply import GaussianCloud, read_ply, write_ply
+from tests.blender import splat_reference
+from tests.blender.scene_helpers import make_cloud
+
+TURN = Euler((0.5, 0.9, 1.1)).to_matrix().to_4x4()
+MAPS = {
+    "turned and scaled": Matrix.Translation((0.1, 0.2, -0.1)) @ TURN @ Matrix.Scale(1.3, 4),
+    "stretched": TURN @ Matrix.Diagonal((2, 0.5, 1, 1)),
+    "mirrored": TURN @ Matrix.Diagonal((-1, 1, 1, 1)),
+    "turned inside out": Matrix.Diagonal((-1.5, -1.5, -1.5, 1)),
+}
+
+
+@pytest.fixture
+def imported(extension: ModuleType, tmp_path: Path):
+    """Imports a cloud as an object."""
+
+    def put(cloud: GaussianCloud, matrix: Matrix | None = None) -> bpy.types.Object:
+        write_ply(tmp_path / "a.ply", cloud)
+        bpy.ops.diorama.import_splats(filepath=str(tmp_path / "a.ply"), blending="LINEAR")
+        body = bpy.context.view_layer.objects.active
+        body.matrix_world = matrix or Matrix()
+        bpy.context.view_layer.update()
+        return body
+
+    return put
+
+
+@pytest.fixture
+def exported(extension: ModuleType, tmp_path: Path):
+    """The active object as a file of splats has it."""
+
+    def get(**options: object) -> GaussianCloud:
+        assert bpy.ops.diorama.export_splats(filepath=str(tmp_path / "b.ply"), **options) == {"FINISHED"}
+        return read_ply(tmp_path / "b.ply")
+
+    return get
+
+
+def covariances(cloud: GaussianCloud, matrix: Matrix | None = None) -> np.ndarray:
+    linear = np.array(matrix or Matrix())[:3, :3]
+    axes = linear @ (splat_reference.rotations(cloud.quats) * cloud.scales[:, None, :].astype(np.float64))
+    return axes @ axes.transpose(0, 2, 1)
+
+
+def colours(cloud: GaussianCloud, matrix: Matrix | None = None) -> np.ndarray:
+    """From some directions, of an object with that matrix: [8, N, 3]."""
+    left, _, right = np.linalg.svd(np.array(matrix or Matrix())[:3, :3])
+    directions = np.random.default_rng(1).normal(size=(8, 3))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    basis = splat_reference.harmonics(directions @ (left @ right))[:, : cloud.sh.shape[1]]
+    return np.einsum("dk,nkc->dnc", basis, cloud.sh.astype(np.float64))
+
+
+def assert_same(cloud: GaussianCloud, shapes: np.ndarray, seen: np.ndarray) -> None:
+    found = covariances(cloud)
+    assert np.abs(found - shapes).max() < 1e-3 * np.abs(shapes).max()
+    assert np.abs(colours(cloud) - seen).max() < 1e-3
+
+
+@pytest.mark.parametrize("count", [1, 2, 40])
+@pytest.mark.parametrize("name", MAPS)
+def test_applied_transform_is_in_shapes_and_harmonics(imported, exported, name: str, count: int) -> None:
+    cloud = make_cloud(count, degree=3)
+    imported(cloud, MAPS[name])
+    bpy.ops.object.transform_apply(location=True, rotation=True, scale=True)
+    assert_same(exported(), covariances(cloud, MAPS[name]), colours(cloud, MAPS[name]))
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_export_has_the_transform_or_leaves_it_out(imported, exported, name: str) -> None:
+    cloud = make_cloud(20, degree=2)
+    imported(cloud, MAPS[name])
+    assert_same(exported(), covariances(cloud, MAPS[name]), colours(cloud, MAPS[name]))
+    assert_same(exported(apply_transform=False), covariances(cloud), colours(cloud))
+
+
+def test_joined_objects_keep_their_shapes(imported, exported) -> None:
+    clouds = [make_cloud(30, degree=1, seed=seed) for seed in range(3)] + [make_cloud(2, degree=1, seed=7)]
+    maps = [Matrix.Translation((1, 0, 0)) @ TURN, *list(MAPS.values())[:2], MAPS["mirrored"]]
+    bodies = [imported(cloud, matrix) for cloud, matrix in zip(clouds, maps, strict=True)]
+    for body in bodies:
+        body.select_set(True)
+    bpy.context.view_layer.objects.active = bodies[0]
+    bpy.ops.object.join()
+    found = exported()
+    order = np.argsort(found.means[:, 0])
+    placed = [
+        cloud.means @ np.array(matrix)[:3, :3].T + np.array(matrix)[:3, 3]
+        for cloud, matrix in zip(clouds, maps, strict=True)
+    ]
+    wanted = np.argsort(np.concatenate(placed)[:, 0])
+    shapes = np.concatenate([covariances(*pair) for pair in zip(clouds, maps, strict=True)])
+    seen = np.concatenate([colours(*pair) for pair in zip(clouds, maps, strict=True)], axis=1)
+    assert np.abs(covariances(found)[order] - shapes[wanted]).max() < 1e-3 * np.abs(shapes).max()
+    assert np.abs(colours(found)[:, order] - seen[:, wanted]).max() < 1e-3
+
+
+def test_part_that_is_turned_in_edit_mode_takes_its_shapes_along(imported, exported) -> None:
+    cloud = make_cloud(60, degree=1)
+    body = imported(cloud)
+    turned = cloud.means[:, 0] > 0
+    bpy.ops.object.mode_set(mode="EDIT")
+    edited = bmesh.from_edit_mesh(body.data)
+    chosen = [vertex for vertex, part in zip(edited.verts, turned, strict=True) if part]
+    bmesh.ops.transform(edited, matrix=MAPS["turned and scaled"], verts=chosen)
+    bmesh.update_edit_mesh(body.data)
+    bpy.ops.object.mode_set(mode="OBJECT")
+    matrix = MAPS["turned and scaled"]
+    shapes = np.where(turned[:, None, None], covariances(cloud, matrix), covariances(cloud))
+    seen = np.where(turned[None, :, None], colours(cloud, matrix), colours(cloud))
+    assert_same(exported(), shapes, seen)
+
+
+def test_moved_and_deleted_splats_keep_their_shapes(imported, exported) -> None:
+    cloud = make_cloud(60)
+    body = imported(cloud)
+    edited = bmesh.new()
+    edited.from_mesh(body.data)
+    edited.verts.ensure_lookup_table()
+    bmesh.ops.translate(edited, vec=(0.3, 0, 0.1), verts=edited.verts[10:25])
+    bmesh.ops.delete(edited, geom=edited.verts[:5], context="VERTS")
+    edited.to_mesh(body.data)
+    edited.free()
+    found = exported()
+    np.testing.assert_array_equal(found.quats, cloud.quats[5:])
+    np.testing.assert_allclose(found.scales, cloud.scales[5:], rtol=1e-6)
+
+
+def test_undone_and_saved_changes_stay_right(imported, exported, tmp_path: Path) -> None:
+    cloud = make_cloud(20)
+    imported(cloud, TURN)
+    bpy.ops.object.transform_apply(location=True, rotation=True, scale=True)
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "a.blend"))
+    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "a.blend"))
+    bpy.ops.object.transform_apply(location=True, rotation=True, scale=True)
+    assert_same(exported(), covariances(cloud, TURN), colours(cloud, TURN))
