@@ -33,7 +33,7 @@ from .offload import offload
 from .plan import Plan
 from .settings import ModelSettings, read_settings
 
-NEAR = 0.75  # how much alike a word and a known one must be, as `difflib` counts it
+NEAR = 0.84  # how much alike two words must be, as `difflib` counts it: a horse (0.8) is no house
 DENOISERS = (VideoMVUNet, VideoMVImageUNet, MultiViewMotionUNet)
 
 
