@@ -18,9 +18,9 @@ PYTHON313 ?= $(or $(shell python3.13 -c "import sys; print(sys.executable)" 2>/d
 IN_EVERY_BLENDER := tests/blender/test_addon_register.py tests/blender/test_addon_zip.py \
 	$(wildcard tests/blender/test_scene_*.py)
 
-# For test-quick: the worlds' contracts, file formats, plans, documentation, and the zip in a Blender.
+# For test-quick: the worlds' contracts, file formats, requests, errors, documentation, and the zip in a Blender.
 QUICK := tests/test_worlds.py tests/test_house.py tests/shared tests/process/test_errors.py \
-	tests/process/test_request.py tests/pipelines/test_plan.py
+	tests/process/test_request.py
 QUICK_IN_BLENDER := $(addprefix tests/blender/,test_addon_register.py test_addon_zip.py test_scene_import.py)
 
 RESOURCES := $(CURDIR)/build/blender
