@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import carry, operators, panel
+from . import carry, operators, panel, viewport
 from .assets import import_asset, orbit_camera, splat_objects, view_cameras
 from .render import prepare_render
 from .sequences import frame_objects
@@ -22,6 +22,7 @@ __all__ = [
 def register() -> None:
     """Adds operators, menu entries and the panel."""
     operators.register()
+    viewport.register()
     panel.register()
     carry.register()
 
@@ -30,4 +31,5 @@ def unregister() -> None:
     """Takes them away."""
     carry.unregister()
     panel.unregister()
+    viewport.unregister()
     operators.unregister()

@@ -70,6 +70,7 @@ class DIORAMA_OT_import_splats(bpy.types.Operator, ImportHelper):
     filename_ext = ".ply"
     filter_glob: bpy.props.StringProperty(default="*.ply;*.npz", options={"HIDDEN"})
     blending: bpy.props.EnumProperty(
+        name="Blending",
         items=[
             (
                 "DISPLAY",

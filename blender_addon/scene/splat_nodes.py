@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import bpy
 
-from .attribute_nodes import named, sample, shared, store
+from .attribute_nodes import DRAWN_BY_ADD_ON, named, sample, shared, store
 from .colour_nodes import coloured_quads
 from .node_formulas import Field, Formulas, Node
 from .splat_material import MIN_ALPHA
@@ -89,6 +89,7 @@ class _View:
     object_from_camera: Field
     camera_from_object: Field
     is_free: Field  # whether splats are to be seen from anywhere, approximately
+    is_drawn: Field  # whether the add-on draws them there
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,7 @@ class _Ellipse:
     edge_x: Field  # from the centre to two conjugate points of the rim, object space
     edge_y: Field
     k: Field  # standard deviations from the centre to the rim; 0 if not shown
+    chosen: Field  # by density and crop
     opacity: Field
 
 
@@ -150,7 +152,11 @@ def _build_group(group: bpy.types.NodeTree) -> None:
         "GeometryNodeSwitch", view.is_free, *materials, settings={"input_type": "MATERIAL"}
     ).first
     quads = f.node("GeometryNodeSetMaterial", quads, Material=material).first
-    f.node("NodeGroupOutput", quads)
+    with f.frame("For the add-on, which draws the splats in the 3D view: points"):
+        others = ellipse.chosen < 0.5
+        points = f.node("GeometryNodeDeleteGeometry", f.input("Geometry"), others).first
+        shown = f.node("GeometryNodeSwitch", view.is_drawn, quads, points, settings=either).first
+    f.node("NodeGroupOutput", shown)
 
 
 def _view(f: Formulas) -> _View:
@@ -165,7 +171,8 @@ def _view(f: Formulas) -> _View:
         object_from_camera = f.node("FunctionNodeMatrixMultiply", object_from_world, world_from_camera).first
         camera_from_object = f.node("FunctionNodeInvertMatrix", object_from_camera)["Matrix"]
         is_free = f.node("GeometryNodeIsViewport").first * f.input("Free View")
-    return _View(*values, camera, own, object_from_camera, camera_from_object, is_free)  # type: ignore[call-arg, arg-type]
+        is_drawn = is_free * (1 - f.input("Lit")) * _drawn_by_add_on(f)
+    return _View(*values, camera, own, object_from_camera, camera_from_object, is_free, is_drawn)  # type: ignore[call-arg, arg-type]
 
 
 def _ellipse(f: Formulas, view: _View) -> _Ellipse:
@@ -219,7 +226,7 @@ def _ellipse(f: Formulas, view: _View) -> _Ellipse:
                 zip(exact, (*free, free_k), strict=True), ("VECTOR", "VECTOR", "FLOAT"), strict=True
             )
         )
-    return _Ellipse(centre, z, edge_x, edge_y, k, opacity)
+    return _Ellipse(centre, z, edge_x, edge_y, k, chosen, opacity)
 
 
 def _largest_axes(f: Formulas, scale: Field) -> tuple[Field, Field]:
@@ -313,18 +320,27 @@ def _add_interface(group: bpy.types.NodeTree) -> None:
 
 def _driven_value(f: Formulas, name: str, expression: str) -> Field:
     """A Value node whose number follows the active scene's camera by a driver."""
+    return _follows_scene(f, name, expression, _CAMERA_VARIABLES)
+
+
+def _drawn_by_add_on(f: Formulas) -> Field:
+    """1 where the add-on is there and draws splats; 0, the fallback, in a Blender without it."""
+    return _follows_scene(f, "Drawn by Add-on", "drawn", {"drawn": DRAWN_BY_ADD_ON})
+
+
+def _follows_scene(f: Formulas, name: str, expression: str, paths: dict[str, str]) -> Field:
     node = f.node("ShaderNodeValue", label=name).node
     node.name = name
     driver = node.outputs[0].driver_add("default_value").driver
     driver.type = "SCRIPTED"
-    for variable_name, path in _CAMERA_VARIABLES.items():
+    for variable_name, path in paths.items():
         variable = driver.variables.new()
         variable.name = variable_name
         variable.type = "CONTEXT_PROP"
         target = variable.targets[0]
         target.context_property = "ACTIVE_SCENE"
         target.data_path = path
-        target.use_fallback_value = True  # a scene without a camera must not make the driver invalid
+        target.use_fallback_value = True  # what is not there must not make the driver invalid
         target.fallback_value = _FALLBACKS.get(variable_name, 0.0)
     driver.expression = expression
     return Field(f, node.outputs[0])

@@ -51,9 +51,13 @@ def splats_of(splats: bpy.types.Object) -> GaussianCloud:
     Raises:
         DioramaError: E_PLY if the object is not a splat object.
     """
-    mesh = splats.data
     if not is_splats(splats):
         raise DioramaError("E_PLY", f"{splats.name} is no splat object", "Select an imported splat object.")
+    return cloud_in(splats.data)
+
+
+def cloud_in(mesh: bpy.types.Mesh) -> GaussianCloud:
+    """The cloud in a mesh that has the attributes of splats."""
     harmonics = (_sh_degree(mesh) + 1) ** 2
     return GaussianCloud(
         means=positions(mesh),
@@ -66,11 +70,12 @@ def splats_of(splats: bpy.types.Object) -> GaussianCloud:
 
 def is_splats(candidate: bpy.types.Object | None) -> bool:
     """Whether an object has the attributes of splats."""
-    return (
-        candidate is not None
-        and candidate.type == "MESH"
-        and all(name in candidate.data.attributes for name in ("rotation", "scale", "opacity", "sh_0"))
-    )
+    return candidate is not None and candidate.type == "MESH" and has_splats(candidate.data)
+
+
+def has_splats(mesh: bpy.types.Mesh) -> bool:
+    """Whether a mesh has the attributes of splats."""
+    return all(name in mesh.attributes for name in ("rotation", "scale", "opacity", "sh_0"))
 
 
 def splat_mesh(name: str, cloud: GaussianCloud) -> bpy.types.Mesh:
