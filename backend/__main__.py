@@ -11,6 +11,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("KMP_BLOCKTIME", "0")
 
+from . import convert
 from .install import command
 from .shared import protocol
 from .shared.job_file import add_line_arguments
@@ -53,6 +54,9 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("serve", help="serve Blender on stdin and stdout")
     command.add_arguments(
         commands.add_parser("models", help="list, download, convert, verify or remove models", epilog=EPILOG)
+    )
+    convert.add_arguments(
+        commands.add_parser("convert", help="a file of splats into another format", epilog=EPILOG)
     )
     commands.add_parser("train", help="train a model: starter, starter-motion, videomv or vivid-zoo")
     commands.add_parser("evaluate", help="measure asset folders, or a starter")
@@ -105,7 +109,14 @@ def _engines(args: argparse.Namespace) -> int:
     return 0
 
 
-RUN = {"serve": _serve, "generate": _generate, "batch": _batch, "engines": _engines, "models": command.run}
+RUN = {
+    "serve": _serve,
+    "generate": _generate,
+    "batch": _batch,
+    "engines": _engines,
+    "models": command.run,
+    "convert": convert.run,
+}
 
 
 def _evaluate(argv: list[str]) -> int:

@@ -16,6 +16,7 @@ SH_C0 = 0.28209479177387814  # the constant spherical harmonic, 1 / (2 sqrt(pi))
 
 _DAMAGED_HINT = "The file is damaged or was written by a faulty program; export it again."
 _MAX_HEADER = 64 * 1024
+_Z_UP = "comment Z is up (Diorama)"
 _PROPERTY_TYPES = {
     "char": "i1", "uchar": "u1", "short": "<i2", "ushort": "<u2", "int": "<i4", "uint": "<u4",
     "float": "<f4", "double": "<f8", "int8": "i1", "uint8": "u1", "int16": "<i2", "uint16": "<u2",
@@ -56,14 +57,27 @@ class PlyHeader:
     offset: int  # first byte of the first splat
 
 
-def write_ply(path: Path | str, cloud: GaussianCloud) -> None:
+@dataclass(frozen=True)
+class PlyElement:
+    """One of the tables in a PLY."""
+
+    name: str
+    count: int
+    dtype: np.dtype  # one record
+    offset: int  # first byte of the first record
+
+
+def write_ply(path: Path | str, cloud: GaussianCloud, *, z_up: bool = True) -> None:
     """Write a cloud as the binary little-endian 3DGS PLY (opacity as logit, scale as logarithm).
+
+    Args:
+        z_up: note in the file that Z is up in it, which other programs do not have.
 
     Raises:
         DioramaError: E_PLY if the cloud holds no splats, values that are not finite, or impossible sizes.
         OSError: if it cannot be written; an earlier file of that name is then still there.
     """
-    _check(cloud, str(path), "Repair the splats, or leave those out.")
+    check(cloud, str(path), "Repair the splats, or leave those out.")
     rest = cloud.sh[:, 1:].transpose(0, 2, 1).reshape(len(cloud), -1)  # the format keeps all reds first
     names = [*_POSITION, *_NORMAL, *_DC, *(f"f_rest_{i}" for i in range(rest.shape[1])), "opacity", *_SCALE]
     names += _ROTATION
@@ -80,7 +94,7 @@ def write_ply(path: Path | str, cloud: GaussianCloud) -> None:
         cloud.quats,
     )
     records = np.concatenate([np.asarray(column, "<f4") for column in columns], axis=1)
-    header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(cloud)}"]
+    header = ["ply", "format binary_little_endian 1.0", *[_Z_UP] * z_up, f"element vertex {len(cloud)}"]
     header += [f"property float {name}" for name in names] + ["end_header", ""]
     with whole_file(path) as partial, open(partial, "wb") as file:
         file.write("\n".join(header).encode("ascii"))
@@ -137,7 +151,7 @@ def read_ply(path: Path | str, left_out: Callable[[str], None] | None = None) ->
         )
     if left_out is not None:
         cloud = only_usable(cloud, left_out)
-    _check(cloud, str(path))
+    check(cloud, str(path))
     return cloud
 
 
@@ -194,6 +208,41 @@ def read_header(path: Path | str) -> PlyHeader:
     return PlyHeader(count, np.dtype(fields), offset)
 
 
+def is_z_up(path: Path | str) -> bool:
+    """Whether a PLY notes that Z is up in it, as ours do."""
+    with open(path, "rb") as file:
+        return f"{_Z_UP}\n".encode() in file.read(_MAX_HEADER).partition(b"end_header")[0]
+
+
+def read_elements(path: Path | str) -> list[PlyElement]:
+    """Read which tables a binary little-endian PLY holds and how they are stored; lists are passed over.
+
+    Raises:
+        DioramaError: E_PLY
+    """
+    with open(path, "rb") as file:
+        lines, offset = _header_lines(file, path)
+    if "binary_little_endian" not in lines[1]:
+        raise _error(f"{path} is not binary_little_endian", "Save it again in SuperSplat.")
+    tables: list[tuple[str, int, list[tuple[str, str]]]] = []
+    for line in lines[2:]:
+        words = line.split()
+        try:
+            if words[:1] == ["element"]:
+                tables.append((words[1], int(words[2]), []))
+            elif words[:1] == ["property"] and words[1:2] != ["list"]:
+                tables[-1][2].append((words[2], _PROPERTY_TYPES[words[1]]))
+        except (IndexError, KeyError, ValueError):
+            raise _error(f"{path}: the header line {line!r} makes no sense", _DAMAGED_HINT) from None
+    elements = []
+    for name, count, fields in tables:
+        if len({field for field, _ in fields}) != len(fields) or count < 0:
+            raise _error(f"{path}: its header makes no sense", _DAMAGED_HINT)
+        elements.append(PlyElement(name, count, np.dtype(fields), offset))
+        offset += count * elements[-1].dtype.itemsize
+    return elements
+
+
 def _error(message: str, hint: str) -> DioramaError:
     return DioramaError("E_PLY", message, hint)
 
@@ -242,7 +291,7 @@ def _check_fields(names: list[str], has_faces: bool, path: Path | str) -> None:
         )
 
 
-def _check(cloud: GaussianCloud, name: str, hint: str = _DAMAGED_HINT) -> None:
+def check(cloud: GaussianCloud, name: str, hint: str = _DAMAGED_HINT) -> None:
     """Refuse clouds that no renderer can show, before they are written or used."""
     if len(cloud) == 0:
         raise _error(f"{name}: there are no splats", "At least one splat is needed.")
