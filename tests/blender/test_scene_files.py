@@ -284,11 +284,11 @@ def test_crop_begins_around_everything_and_is_exported(extension, tmp_path, shap
     crop = bpy.context.active_object
     bpy.context.view_layer.update()
     bpy.context.view_layer.objects.active = splats
-    bpy.ops.diorama.export_splats(filepath=str(tmp_path / "all.ply"))
+    bpy.ops.diorama.export_splats(filepath=str(tmp_path / "all.ply"), apply_transform=False)
     assert len(read_ply(tmp_path / "all.ply")) == 200
     crop.scale *= 0.4
     bpy.context.view_layer.update()
-    bpy.ops.diorama.export_splats(filepath=str(tmp_path / "few.ply"))
+    bpy.ops.diorama.export_splats(filepath=str(tmp_path / "few.ply"), apply_transform=False)
     place = np.array(
         [crop.matrix_world.inverted() @ splats.matrix_world @ v.co for v in splats.data.vertices]
     )
