@@ -54,7 +54,7 @@ def turned(world_from_camera: Tensor, angle: float) -> Tensor:  # [..., 4, 4] ->
 
 
 def at_unit_distance(world_from_camera: Tensor) -> Tensor:  # [..., 4, 4] -> [..., 4, 4]
-    """The same cameras at distance 1 from the origin, which is all MVDream is told of them."""
+    """The same cameras at distance 1 from the origin, as MVDream's camera conditioning has them."""
     moved = world_from_camera.clone()
     position = moved[..., :3, 3]
     moved[..., :3, 3] = position / position.norm(dim=-1, keepdim=True)
@@ -81,7 +81,7 @@ def project(
 ) -> tuple[Tensor, Tensor]:  # [..., P, 2], [..., P]
     """Where cameras see points, and how far ahead these are.
 
-    Places are those of `grid_sample`: x to the right and y down, -1..1 between a picture's outer edges.
+    Places are those of `grid_sample`: x to the right and y down, -1..1 between an image's outer edges.
     """
     camera_from_world = opencv_from_world(world_from_camera)
     seen = points @ camera_from_world[..., :3, :3].mT + camera_from_world[..., None, :3, 3]

@@ -171,7 +171,7 @@ MODEL_JOBS: dict[str, ModelJob] = {
 
 
 def probe() -> dict[str, Any]:
-    """What this environment can do: the versions of its packages and the devices that they can use.
+    """This environment: the versions of its packages and the devices that they can use.
 
     Raises:
         DioramaError: E_ENVIRONMENT if a package is missing or cannot be loaded.

@@ -1,4 +1,4 @@
-"""Draws Gaussian splats, and tells how the picture changes when a splat changes."""
+"""Draws Gaussian splats, and tells how the image changes when a splat changes."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -19,8 +19,10 @@ from torch import Tensor
 from .spherical_harmonics import MAX_DEGREE, view_dependent_colors
 from .stages import TILE, Camera
 
-BACKENDS = ("auto", "numba", "warp", "gsplat", "torch")
-RENDER_MODES = ("RGB", "D", "ED", "RGB+D", "RGB+ED")
+Backend = Literal["auto", "numba", "warp", "gsplat", "torch"]
+RenderMode = Literal["RGB", "D", "ED", "RGB+D", "RGB+ED"]
+RasterizeMode = Literal["classic", "antialiased"]
+CameraModel = Literal["pinhole", "ortho"]
 
 
 def rasterization(
@@ -41,14 +43,14 @@ def rasterization(
     packed: bool = False,
     tile_size: int = TILE,
     backgrounds: Tensor | None = None,  # [..., C, D]
-    render_mode: str = "RGB",
+    render_mode: RenderMode = "RGB",
     absgrad: bool = False,
-    rasterize_mode: str = "classic",
-    camera_model: str = "pinhole",
+    rasterize_mode: RasterizeMode = "classic",
+    camera_model: CameraModel = "pinhole",
     covars: Tensor | None = None,
     *,
     max_alpha: float = 0.99,
-    backend: str = "auto",
+    backend: Backend = "auto",
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
     """Renders Gaussians from C cameras; differentiable in everything but the intrinsics.
 
@@ -76,8 +78,8 @@ def rasterization(
         NotImplementedError: an option of gsplat that Diorama has no use for.
     """
     _require_supported(packed, tile_size, absgrad, camera_model, covars)
-    _require_one_of("render_mode", render_mode, RENDER_MODES)
-    _require_one_of("rasterize_mode", rasterize_mode, ("classic", "antialiased"))
+    _require_one_of("render_mode", render_mode, get_args(RenderMode))
+    _require_one_of("rasterize_mode", rasterize_mode, get_args(RasterizeMode))
     inputs = {
         "means": means, "quats": quats, "scales": scales, "opacities": opacities, "colors": colors,
         "viewmats": viewmats, "Ks": Ks,
@@ -117,7 +119,7 @@ def _render(
     inputs: dict[str, Tensor],  # the checked tensors of `rasterization`
     camera: Camera,
     sh_degree: int | None,
-    render_mode: str,
+    render_mode: RenderMode,
     antialiased: bool,
     max_alpha: float,
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
@@ -181,9 +183,9 @@ def _render(
     return per_image(images), per_image(alphas), meta
 
 
-def _choose(backend: str, device: str, dtype: torch.dtype) -> str:
+def _choose(backend: Backend, device: str, dtype: torch.dtype) -> Backend:
     """The backend that "auto" stands for, or the given one if it can take these tensors."""
-    _require_one_of("backend", backend, BACKENDS)
+    _require_one_of("backend", backend, get_args(Backend))
     single = dtype == torch.float32
     if backend == "auto":
         if device == "cpu" and single and importlib.util.find_spec("numba"):
@@ -231,7 +233,7 @@ def _warp_works() -> bool:
     return works
 
 
-def _engine(backend: str) -> ModuleType:
+def _engine(backend: Backend) -> ModuleType:
     """The module with `project` and `rasterize` of our own backends."""
     name = {"numba": "numba.engine", "warp": "warp.engine", "torch": "reference"}[backend]
     return importlib.import_module(f".{name}", __package__)
@@ -245,7 +247,7 @@ def _require_supported(
         f"tile_size={tile_size} (only {TILE})": tile_size != TILE,
         "absgrad=True": absgrad,
         f"camera_model={camera_model!r} (only 'pinhole' and 'ortho')": camera_model
-        not in ("pinhole", "ortho"),
+        not in get_args(CameraModel),
         "covars (give quats and scales)": covars is not None,
     }
     for option, wanted in given.items():

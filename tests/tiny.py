@@ -10,6 +10,10 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from backend.models.lgm import LGM
 from backend.models.multiview_motion_unet import MultiViewMotionUNet
+from backend.pipelines import schedules
+from backend.pipelines.model import ViewsModel
+from backend.pipelines.settings import ModelSettings
+from backend.pipelines.three_d_aware import SplatRendering
 
 
 def video_unet_sizes(width: int) -> dict[str, Any]:
@@ -52,7 +56,7 @@ def reconstructor(size_px: int, width: int) -> LGM:
 
 
 def image_encoder(width: int, meaning: int, size_px: int) -> CLIPVisionModelWithProjection:
-    """CLIP's, for pictures of four patches a side; what it sees has `meaning` numbers."""
+    """CLIP's, for images of four patches a side; what it sees has `meaning` numbers."""
     return CLIPVisionModelWithProjection(
         CLIPVisionConfig(
             hidden_size=width,
@@ -64,6 +68,17 @@ def image_encoder(width: int, meaning: int, size_px: int) -> CLIPVisionModelWith
             patch_size=size_px // 4,
         )
     )
+
+
+def model_around(unet: Any, **settings: Any) -> ViewsModel:
+    """A model whose other networks have nothing to do; `settings` overrides any of its settings."""
+    nobody: Any = None
+    usual = {
+        "schedule": schedules.VIVID_ZOO, "num_views": 4, "size_px": 32, "elevation_deg": 20.0, "radius": 2.0,
+        "fov_deg": 40.0, "steps": 3, "guidance": 3.0, "three_d_aware": (), "input_views": 4,
+        "rendering": SplatRendering(40.0, 32, 0.5, "linear"),
+    }  # fmt: skip
+    return ViewsModel(ModelSettings(**usual | settings), nobody, nobody, unet, nobody, nobody)
 
 
 def moving_unet(*, seed: int = 0, busy: tuple[str, ...] = (), std: float = 0.2, **config: Any) -> Any:

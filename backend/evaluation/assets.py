@@ -24,9 +24,9 @@ from . import fvd, image_quality
 from .clip_score import clip_score
 from .consistency import self_consistency
 from .flow import flow_rmse
-from .pictures import Pictures, pictures_of, with_mask
+from .images import AssetImages, images_of, with_mask
 from .sheet import write_sheet
-from .silhouettes import outlines_agree
+from .silhouettes import silhouette_consistency
 
 WEIGHTS_VARIABLE = "DIORAMA_MODELS"  # the folder of all models; those of measures are in `metrics` inside
 _MOST_FRAMES = 4  # of an animation are looked at for whether views agree, evenly spread
@@ -67,19 +67,19 @@ def main(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     weights = args.metric_weights or default_weights()
     results: dict[str, dict[str, Measure]] = {}
-    sheet: list[tuple[str, Pictures]] = []
+    sheet: list[tuple[str, AssetImages]] = []
     failure: DioramaError | None = None
     for folder in args.assets:
         try:
             asset = read_asset(folder)
-            pictures = pictures_of(asset)
+            shown = images_of(asset)
             began = time.monotonic()
-            results[str(folder)] = {line.name: line for line in measure(asset, pictures, weights)}
+            results[str(folder)] = {line.name: line for line in measure(asset, shown, weights)}
         except DioramaError as error:
             failure = failure or error
             print(f"{error.code}: {error.message}\n{error.hint}", file=sys.stderr)
             continue
-        sheet.append((f"{folder.name}  {asset.model}  {asset.prompt}", pictures))
+        sheet.append((f"{folder.name}  {asset.model}  {asset.prompt}", shown))
         print(f"\n{folder} · {asset.model} · {asset.prompt} · seed {asset.seed}")
         print(table(list(results[str(folder)].values())))
         print(f"  measured in {time.monotonic() - began:.1f} s")
@@ -87,7 +87,7 @@ def main(argv: list[str]) -> int:
         print(f"\nmean of {len(results)} assets\n{table(means(list(results.values())))}")
     together: list[Measure] = []
     try:
-        together = _fvd([pictures for _, pictures in sheet], args.reference, weights)
+        together = _fvd([shown for _, shown in sheet], args.reference, weights)
     except DioramaError as error:  # what was measured before is kept
         failure = failure or error
         print(f"{error.code}: {error.message}\n{error.hint}", file=sys.stderr)
@@ -102,26 +102,26 @@ def main(argv: list[str]) -> int:
     return failure.exit_code if failure else 0
 
 
-def measure(asset: Asset, pictures: Pictures, weights: Path | None) -> list[Measure]:
+def measure(asset: Asset, shown: AssetImages, weights: Path | None) -> list[Measure]:
     """Every measure that this asset and this computer allow, and why the others are missing."""
-    views, renders = pictures.views.flatten(0, 1), pictures.renders.flatten(0, 1)
+    views, renders = shown.views.flatten(0, 1), shown.renders.flatten(0, 1)
     lines = [
         Measure("PSNR, splats to views", image_quality.psnr(renders, views), "dB", "higher"),
         _attempt("SSIM, splats to views", "", "higher", lambda: image_quality.ssim(renders, views)),
         _lpips(renders, views, weights),
-        *_clip(asset, pictures, weights),
+        *_clip(asset, shown, weights),
     ]
-    for label, images in (("views", pictures.views), ("splats", pictures.renders)):
+    for label, images in (("views", shown.views), ("splats", shown.renders)):
         for gap in (1, 6):
             name = f"flow RMSE at gap {gap}, {label}"
-            value = flow_rmse(images[:, 0], pictures.masks[:, 0], gap, closed=True)
+            value = flow_rmse(images[:, 0], shown.masks[:, 0], gap, closed=True)
             lines.append(Measure(name, value, "", "lower", "" if value is not None else "too few views"))
-    lines += [_outlines(pictures), *_consistency(pictures)]
-    if pictures.views.shape[1] > 1:
-        for label, images in (("views", pictures.views), ("splats", pictures.renders)):
+    lines += [_outlines(shown), *_consistency(shown)]
+    if shown.views.shape[1] > 1:
+        for label, images in (("views", shown.views), ("splats", shown.renders)):
             errors = [
                 flow_rmse(clip, masks, 1, closed=False)
-                for clip, masks in zip(images, pictures.masks, strict=True)
+                for clip, masks in zip(images, shown.masks, strict=True)
             ]
             mean = sum(error for error in errors if error is not None) / len(errors)
             lines.append(Measure(f"flicker, {label}", mean, "", "lower"))
@@ -178,10 +178,10 @@ def _lpips(renders: torch.Tensor, views: torch.Tensor, weights: Path | None) -> 
     return Measure(name, value, "", "lower")
 
 
-def _clip(asset: Asset, pictures: Pictures, weights: Path | None) -> list[Measure]:
+def _clip(asset: Asset, shown: AssetImages, weights: Path | None) -> list[Measure]:
     folder = installed(weights, "clip")
     lines = []
-    for label, images in (("views", pictures.views), ("splats", pictures.renders)):
+    for label, images in (("views", shown.views), ("splats", shown.renders)):
         name = f"CLIP score, {label}"
         if folder is None:
             note = _not_installed(weights, "clip/config.json and what belongs to it")
@@ -194,7 +194,7 @@ def _clip(asset: Asset, pictures: Pictures, weights: Path | None) -> list[Measur
     return lines
 
 
-def _fvd(shown: list[Pictures], reference: Path | None, weights: Path | None) -> list[Measure]:
+def _fvd(shown: list[AssetImages], reference: Path | None, weights: Path | None) -> list[Measure]:
     """The distance of all moving assets' videos, every view one of them, from those of a folder."""
     if reference is None:
         return []
@@ -203,7 +203,7 @@ def _fvd(shown: list[Pictures], reference: Path | None, weights: Path | None) ->
     if folder is None:
         note = _not_installed(weights, f"{fvd.FOLDER}/config.json and what belongs to it")
         return [Measure(name, None, "", "lower", note) for name in names]
-    moving = [pictures for pictures in shown if pictures.views.shape[1] > 1]
+    moving = [images for images in shown if images.views.shape[1] > 1]
     if not moving:
         return [Measure(name, None, "", "lower", "none of the assets moves") for name in names]
     network = fvd.video_network(folder)
@@ -211,39 +211,35 @@ def _fvd(shown: list[Pictures], reference: Path | None, weights: Path | None) ->
     real = torch.cat([fvd.seen_by(network, videos) for videos in fvd.videos_in(reference, side)])
     lines = []
     for name, which in names.items():
-        made = torch.cat([fvd.seen_by(network, getattr(pictures, which)) for pictures in moving])
+        made = torch.cat([fvd.seen_by(network, getattr(images, which)) for images in moving])
         line = _attempt(name, "", "lower", functools.partial(fvd.frechet_distance, made, real))
         lines.append(dataclasses.replace(line, note=line.note or fvd.caveat(made, real)))
     return lines
 
 
-def _outlines(pictures: Pictures) -> Measure:
+def _outlines(shown: AssetImages) -> Measure:
     """Averaged over some of the frames; without the alpha, since our assets have theirs from the splats."""
-    masks = with_mask(pictures.views, pictures.background)[:, :, 3]
-    found = [
-        outlines_agree(masks[:, frame], pictures.cameras, pictures.fov_deg)
-        for frame in _some_frames(pictures)
-    ]
+    masks = with_mask(shown.views, shown.background)[:, :, 3]
+    frames = _some_frames(shown)
+    found = [silhouette_consistency(masks[:, frame], shown.cameras, shown.fov_deg) for frame in frames]
     whole = [value for value in found if value is not None]
     if not whole:
         return Measure("outlines agree, views", None, "", "higher", "a view is alone, or shows no outline")
     return Measure("outlines agree, views", sum(whole) / len(whole), "", "higher")
 
 
-def _some_frames(pictures: Pictures) -> list[int]:
-    frames = pictures.views.shape[1]
+def _some_frames(shown: AssetImages) -> list[int]:
+    frames = shown.views.shape[1]
     return sorted({round(i * (frames - 1) / max(1, _MOST_FRAMES - 1)) for i in range(_MOST_FRAMES)})
 
 
-def _consistency(pictures: Pictures) -> list[Measure]:
+def _consistency(shown: AssetImages) -> list[Measure]:
     """MVGBench's measures, averaged over some of the frames."""
     names = [("PSNR", "dB", "higher"), ("SSIM", "", "higher"), ("Chamfer", "", "lower")]
     try:
         found = [
-            self_consistency(
-                pictures.rgba[:, frame], pictures.cameras, pictures.fov_deg, pictures.compositing
-            )
-            for frame in _some_frames(pictures)
+            self_consistency(shown.rgba[:, frame], shown.cameras, shown.fov_deg, shown.blending)
+            for frame in _some_frames(shown)
         ]
     except ValueError as error:
         return [

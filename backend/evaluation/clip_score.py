@@ -1,4 +1,4 @@
-"""How well pictures fit their prompt, by a CLIP model on this computer."""
+"""How well images fit their prompt, by a CLIP model on this computer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..shared.protocol import DioramaError
 
 
 def clip_score(images: Tensor, prompt: str, folder: Path) -> float:  # [N, 3, H, W] sRGB 0..1
-    """100 times the cosine between pictures and prompt (0 if negative), averaged over pictures.
+    """100 times the cosine between images and prompt (0 if negative), averaged over images.
 
     Args:
         folder: a CLIP model as transformers keeps it: config.json, model.safetensors, tokenizer. Values of

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from ..gaussians import fitting
 from ..shared.ply import GaussianCloud
+from ..shared.sequence_file import Blending
 from .image_quality import psnr, ssim
-from .pictures import at_most
+from .images import at_most
 
 GAUSSIANS, STEPS, SIZE_PX = 4000, 150, 128
 _SOLID = 0.5  # Gaussians less opaque than this are not part of the surface
@@ -20,7 +21,7 @@ _SOLID = 0.5  # Gaussians less opaque than this are not part of the surface
 class SelfConsistency:
     """How alike the two reconstructions are."""
 
-    psnr_db: float  # of their pictures, from all cameras
+    psnr_db: float  # of their images, from all cameras
     ssim: float
     chamfer: float  # distance of their surfaces, in diagonals of the object
 
@@ -29,13 +30,13 @@ def self_consistency(
     rgba: Tensor,  # [V, 4, H, W] sRGB, straight alpha, 0..1
     cameras: Tensor,  # [V, 4, 4] camera-to-world, Blender's axes
     fov_deg: float,
-    compositing: fitting.Compositing,
+    blending: Blending,
     steps: int = STEPS,
     count: int = GAUSSIANS,
 ) -> SelfConsistency:
     """Fits Gaussians to every second view, and others to the rest, and compares the two.
 
-    No reference is needed and none is used. Pictures are reduced to 128 pixels.
+    No reference is needed and none is used. Images are reduced to 128 pixels.
 
     Raises:
         ValueError: there are less than four views, or a half's silhouettes have no volume in common.
@@ -47,13 +48,13 @@ def self_consistency(
     small = at_most(rgba, SIZE_PX)
     height, width = small.shape[-2:]
     clouds = [
-        _reconstruct(small[half::2], cameras[half::2], fov_deg, compositing, steps, count) for half in (0, 1)
+        _reconstruct(small[half::2], cameras[half::2], fov_deg, blending, steps, count) for half in (0, 1)
     ]
     behind = torch.full((len(cameras), 3), 0.5)
     with torch.no_grad():
         one, other = (
             fitting.render(
-                fitting.leaves_of(cloud), cameras, fov_deg, height, width, behind, compositing
+                fitting.SplatParameters.of(cloud), cameras, fov_deg, height, width, behind, blending
             ).clamp(0, 1).movedim(-1, 1)
             for cloud in clouds
         )  # fmt: skip
@@ -75,7 +76,7 @@ def chamfer(one: Tensor, other: Tensor) -> float:  # [N, 3], [M, 3]
 
 
 def _reconstruct(
-    rgba: Tensor, cameras: Tensor, fov_deg: float, compositing: fitting.Compositing, steps: int, count: int
+    rgba: Tensor, cameras: Tensor, fov_deg: float, blending: Blending, steps: int, count: int
 ) -> GaussianCloud:
     start = fitting.cloud_in_silhouettes(rgba, cameras, fov_deg, count)
-    return fitting.fit(start, rgba, cameras, fov_deg, steps, compositing)
+    return fitting.fit(start, rgba, cameras, fov_deg, steps, blending)

@@ -1,4 +1,4 @@
-"""How well one picture, moved along the optical flow, becomes another: smooth views, calm animations."""
+"""How well one image, moved along the optical flow, becomes another: smooth views, calm animations."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from skimage.registration import optical_flow_tvl1
 from skimage.transform import warp
 from torch import Tensor
 
-from .pictures import at_most
+from .images import at_most
 
-SIZE_PX = 96  # pictures are reduced to this: TV-L1 takes about a third of a second then
+SIZE_PX = 96  # images are reduced to this: TV-L1 takes about a third of a second then
 
 
 def flow_rmse(images: Tensor, masks: Tensor, gap: int, closed: bool) -> float | None:
-    """Root mean square error between pictures and those `gap` further, moved back along the optical flow.
+    """Root mean square error between images and those `gap` further, moved back along the optical flow.
 
     VideoMV's measure of consistency between views, with gaps 1 and 6 on an orbit of 24; and, with gap 1 over
     time, the warping error by which flicker is measured (Lai et al. 2018). The flow is TV-L1 (Zach et al.
-    2007, scikit-image) on grey pictures; the papers use a learnt flow, so their numbers are not comparable.
-    Only pixels of the object are counted, those of either picture. What comes into view behind an edge has
+    2007, scikit-image) on grey images; the papers use a learnt flow, so their numbers are not comparable.
+    Only pixels of the object are counted, those of either image. What comes into view behind an edge has
     no flow and counts as error, so the value is not 0 even for a perfect orbit.
 
     Args:
         images: [N, 3, H, W] sRGB 0..1.
         masks: [N, H, W] bool, where the object is.
-        closed: whether the last picture is followed by the first.
+        closed: whether the last image is followed by the first.
 
     Returns:
-        The error, 0..1, or None if there are not more pictures than the gap.
+        The error, 0..1, or None if there are not more images than the gap.
     """
     count = len(images)
     if count <= gap:
@@ -49,7 +49,7 @@ def flow_rmse(images: Tensor, masks: Tensor, gap: int, closed: bool) -> float | 
 
 
 def _where_from(one: np.ndarray, other: np.ndarray) -> np.ndarray:  # [H, W, 3] each -> [2, H, W]
-    """For every pixel of one picture, row and column of the same point in the other."""
+    """For every pixel of one image, row and column of the same point in the other."""
     down, right = optical_flow_tvl1(rgb2gray(one), rgb2gray(other))
     rows, columns = np.meshgrid(np.arange(one.shape[0]), np.arange(one.shape[1]), indexing="ij")
     return np.stack([rows + down, columns + right])

@@ -15,7 +15,7 @@ from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from ..shared.asset import read_asset
 from ..shared.protocol import DioramaError
 from ..training import objaverse
-from .pictures import GREY, seen_in
+from .images import GREY, seen_in
 
 FOLDER = "videomae"  # among the weights of measures
 
@@ -58,7 +58,7 @@ def video_network(folder: Path) -> Any:
 
 @torch.inference_mode()
 def seen_by(network: Any, videos: Tensor) -> Tensor:  # [N, F, 3, H, W] sRGB 0..1 -> [N, D]
-    """What a network from `video_network` sees in videos.
+    """Features of videos, by a network from `video_network`.
 
     It knows one number of frames and one size. Frames are repeated or left out, evenly, until they are as
     many; so only videos that show a motion as fast as each other should be compared.
@@ -94,7 +94,7 @@ def frechet_distance(generated: Tensor, real: Tensor) -> float:  # [N, D], [M, D
 
 
 def caveat(generated: Tensor, real: Tensor) -> str:
-    """What to know of a distance between so few videos; else empty."""
+    """A caveat about the distance between few videos; empty for many."""
     count, features = min(len(generated), len(real)), generated.shape[1]
     if count > features:
         return ""

@@ -1,4 +1,4 @@
-"""How alike two sets of pictures are: PSNR, SSIM and, where its weights are, LPIPS."""
+"""How alike two sets of images are: PSNR, SSIM and, where its weights are, LPIPS."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _SMALLEST_PX = 32  # below this the last block of VGG16 has less than two pixels
 
 
 def psnr(images: Tensor, targets: Tensor) -> float:  # [N, 3, H, W] each, 0..1
-    """Peak signal-to-noise ratio in dB, averaged over pictures; infinite if they are identical."""
+    """Peak signal-to-noise ratio in dB, averaged over images; infinite if they are identical."""
     value = metrics.peak_signal_noise_ratio(images, targets, data_range=1.0, dim=(1, 2, 3))
     return float(value)
 
 
 def ssim(images: Tensor, targets: Tensor) -> float:  # [N, 3, H, W] each, 0..1
-    """Structural similarity (Wang et al. 2004), 1 if they are identical. Pictures of 11 pixels or more."""
+    """Structural similarity (Wang et al. 2004), 1 if they are identical. Images of 11 pixels or more."""
     value = metrics.structural_similarity_index_measure(images, targets, data_range=1.0)
     assert isinstance(value, Tensor)
     return float(value)
@@ -38,7 +38,7 @@ def lpips_weights(folder: Path) -> Path | None:
 
 
 def lpips(images: Tensor, targets: Tensor, vgg16: nn.Sequential, linear: list[Tensor]) -> float:
-    """Learned perceptual distance with VGG16, averaged over pictures; 0 if they are identical.
+    """Learned perceptual distance with VGG16, averaged over images; 0 if they are identical.
 
     The arguments are those of `lpips_distance`.
     """
@@ -52,7 +52,7 @@ def lpips_distance(
     vgg16: nn.Sequential,
     linear: Sequence[Tensor],
 ) -> Tensor:  # [N]
-    """Learned perceptual distance of each picture; differentiable.
+    """Learned perceptual distance of each image; differentiable.
 
     torchmetrics' own needs torchvision for the network, and that loads weights as pickles; so the network is
     here, and the learnt weights of the distance are the ones that come with torchmetrics.

@@ -1,4 +1,4 @@
-"""A contact sheet of assets: the generated views above, the pictures of their splats below."""
+"""A contact sheet of assets: the generated views above, the images of their splats below."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ..shared.protocol import DioramaError
-from .pictures import Pictures, at_most
+from .images import AssetImages, at_most
 
 THUMBNAIL_PX, LABEL_PX = 128, 16
 _MOST_COLUMNS = 12  # views of an orbit that are shown, evenly spread
 
 
-def write_sheet(path: Path, assets: list[tuple[str, Pictures]]) -> None:
+def write_sheet(path: Path, assets: list[tuple[str, AssetImages]]) -> None:
     """Writes one PNG with a label, a row of views and a row of splats for each asset; first frames only.
 
     Raises:
         DioramaError: E_OUTPUT_UNWRITABLE.
     """
-    parts = [_rows(pictures) for _, pictures in assets]
+    parts = [_rows(images) for _, images in assets]
     sheet = Image.new(
         "RGB", (max(part.width for part in parts), sum(LABEL_PX + part.height for part in parts))
     )
@@ -40,11 +40,11 @@ def write_sheet(path: Path, assets: list[tuple[str, Pictures]]) -> None:
         raise DioramaError("E_OUTPUT_UNWRITABLE", f"{path} cannot be written: {error}") from error
 
 
-def _rows(pictures: Pictures) -> Image.Image:
-    count = len(pictures.views)
-    shown = [column * count // min(count, _MOST_COLUMNS) for column in range(min(count, _MOST_COLUMNS))]
+def _rows(shown: AssetImages) -> Image.Image:
+    count = len(shown.views)
+    columns = [column * count // min(count, _MOST_COLUMNS) for column in range(min(count, _MOST_COLUMNS))]
     return Image.fromarray(
-        np.concatenate([_row(images[shown, 0]) for images in (pictures.views, pictures.renders)])
+        np.concatenate([_row(images[columns, 0]) for images in (shown.views, shown.renders)])
     )
 
 

@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..cameras import plucker_rays, project
-from .pictures import at_most
+from .images import at_most
 
 SIZE_PX = 96  # silhouettes are reduced to this
 _SAMPLES = 96  # points on a ray within the ball that all cameras see
 
 
-def outlines_agree(masks: Tensor, cameras: Tensor, fov_deg: float) -> float | None:
+def silhouette_consistency(masks: Tensor, cameras: Tensor, fov_deg: float) -> float | None:
     """Which part of all outlines would be left if the views had to be of one solid object.
 
     The largest object that no view contradicts fills all points that are inside of every silhouette. A pixel

@@ -1,1 +1,1 @@
-"""Clouds of Gaussians: their colours, fitting them to pictures, and meshes made of them."""
+"""Clouds of Gaussians: their colours, fitting them to images, and meshes made of them."""

@@ -1,9 +1,11 @@
-"""Colours as they are stored (sRGB) and as light (linear), where it is right to mix them."""
+"""sRGB and linear light, and alpha blending in either."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from ..shared.sequence_file import Blending
 
 
 def srgb_to_linear(srgb: Tensor) -> Tensor:
@@ -16,3 +18,17 @@ def linear_to_srgb(linear: Tensor) -> Tensor:
     """Encodes linear light as sRGB; inverse of `srgb_to_linear`."""
     curve = 1.055 * linear.clamp_min(0.0031308) ** (1 / 2.4) - 0.055
     return torch.where(linear <= 0.0031308, linear * 12.92, curve)
+
+
+def over(
+    rgba: Tensor,  # [..., 4, H, W] sRGB, straight alpha, 0..1
+    background: float | Tensor,  # sRGB
+    blending: Blending = "display",
+    dim: int = -3,  # of the channels
+) -> Tensor:  # [..., 3, H, W] sRGB
+    """Images over a background (Porter and Duff 1984)."""
+    color, alpha = rgba.split([3, 1], dim)
+    if blending == "display":
+        return color * alpha + background * (1 - alpha)
+    behind = torch.as_tensor(background, dtype=color.dtype, device=color.device)
+    return linear_to_srgb(srgb_to_linear(color) * alpha + srgb_to_linear(behind) * (1 - alpha))

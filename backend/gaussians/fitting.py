@@ -1,10 +1,10 @@
-"""Fits a cloud of Gaussians to pictures taken by known cameras."""
+"""Fits a cloud of Gaussians to images taken by known cameras."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,36 +15,79 @@ from kernels.spherical_harmonics import view_dependent_colors
 
 from ..cameras import intrinsics, opencv_from_world, project
 from ..shared.ply import GaussianCloud
-from .color import linear_to_srgb, srgb_to_linear
-
-Compositing = Literal["linear", "display"]
+from ..shared.sequence_file import Blending
+from .color import linear_to_srgb, over, srgb_to_linear
 
 # Step sizes of Adam, falling to a tenth over the run. Means move in units of the splats' typical size.
 _RATES = {"means": 0.3, "quats": 0.03, "log_scales": 0.05, "logits": 0.1, "sh": 0.05, "sh_rest": 0.0025}
 
 
+@dataclass(frozen=True)
+class SplatParameters:
+    """Gaussians as unconstrained parameters, which Adam may move freely."""
+
+    means: Tensor  # [N, 3]
+    quats: Tensor  # [N, 4] w x y z, any length
+    log_scales: Tensor  # [N, 3]
+    logits: Tensor  # [N] of the opacities
+    sh: Tensor  # [N, 1, 3] degree 0
+    sh_rest: Tensor  # [N, K, 3] the other degrees
+
+    @classmethod
+    def of(cls, cloud: GaussianCloud, device: torch.device | str = "cpu") -> SplatParameters:
+        """A cloud's parameters, as leaves that want gradients."""
+
+        def leaf(values: Tensor) -> Tensor:
+            return values.detach().float().to(device, copy=True).requires_grad_()
+
+        return cls(
+            means=leaf(torch.from_numpy(cloud.means)),
+            quats=leaf(torch.from_numpy(cloud.quats)),
+            log_scales=leaf(torch.from_numpy(cloud.scales).clamp_min(1e-9).log()),
+            logits=leaf(torch.from_numpy(cloud.opacities).float().clamp(1e-4, 1 - 1e-4).logit()),
+            sh=leaf(torch.from_numpy(cloud.sh[:, :1])),
+            sh_rest=leaf(torch.from_numpy(cloud.sh[:, 1:])),
+        )
+
+    def to_cloud(self) -> GaussianCloud:
+        """The Gaussians for files, with unit quaternions."""
+        detached = self.map(lambda values: values.detach().cpu())
+        with torch.no_grad():
+            return GaussianCloud(
+                means=detached.means.numpy().copy(),
+                quats=torch.nn.functional.normalize(detached.quats, dim=-1).numpy(),
+                scales=detached.log_scales.exp().numpy(),
+                opacities=detached.logits.sigmoid().numpy(),
+                sh=torch.cat([detached.sh, detached.sh_rest], 1).numpy(),
+            )
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> SplatParameters:
+        """The same function of every parameter."""
+        return SplatParameters(**{name: function(values) for name, values in vars(self).items()})
+
+
 def render(
-    cloud: dict[str, Tensor],
+    splats: SplatParameters,
     cameras: Tensor,  # [V, 4, 4] camera-to-world
     fov_deg: float,
     height: int,
     width: int,
     background: Tensor,  # [V, 3] sRGB
-    compositing: Compositing,
+    blending: Blending,
 ) -> Tensor:  # [V, H, W, 3] sRGB
-    """Pictures of a cloud, composited in linear light or in display values."""
+    """Renders a cloud, blended in linear light or in display values."""
     viewmats = opencv_from_world(cameras)
-    degree = math.isqrt(1 + cloud["sh_rest"].shape[1]) - 1
-    directions = cloud["means"] - cameras[:, None, :3, 3]
-    colors = view_dependent_colors(degree, directions, torch.cat([cloud["sh"], cloud["sh_rest"]], 1))
-    if compositing == "linear":
+    degree = math.isqrt(1 + splats.sh_rest.shape[1]) - 1
+    directions = splats.means - cameras[:, None, :3, 3]
+    colors = view_dependent_colors(degree, directions, torch.cat([splats.sh, splats.sh_rest], 1))
+    if blending == "linear":
         colors, background = srgb_to_linear(colors), srgb_to_linear(background)
     image, _, _ = rasterization(
-        cloud["means"], cloud["quats"], cloud["log_scales"].exp(), cloud["logits"].sigmoid(), colors,
+        splats.means, splats.quats, splats.log_scales.exp(), splats.logits.sigmoid(), colors,
         viewmats, intrinsics(fov_deg, width, height).to(viewmats).expand(len(viewmats), 3, 3), width, height,
         backgrounds=background,
     )  # fmt: skip
-    return linear_to_srgb(image) if compositing == "linear" else image
+    return linear_to_srgb(image) if blending == "linear" else image
 
 
 def fit(
@@ -53,48 +96,47 @@ def fit(
     cameras: Tensor,  # [V, 4, 4] camera-to-world, Blender's axes
     fov_deg: float,
     steps: int = 240,
-    compositing: Compositing = "linear",
+    blending: Blending = "linear",
     seed: int = 0,
     on_step: Callable[[int, float], None] | None = None,
 ) -> GaussianCloud:
-    """Moves, turns, stretches and recolours the Gaussians until their pictures are the given ones.
+    """Optimises the Gaussians until their renders are the given images.
 
-    Every step draws one view, before a background of another colour each time, so that what is behind the
-    object cannot be faked.
+    Every step draws one view and a random background colour, so that splats cannot imitate a background.
 
     Args:
         cloud: where to begin; its number of Gaussians and its degree of spherical harmonics stay.
         fov_deg: horizontal field of view.
-        compositing: "linear" or "display", the space in which the cloud will be shown.
+        blending: "linear" or "display", the space in which the cloud will be shown.
         on_step: called with the number of steps done and the mean absolute error of the last one; may raise.
 
     Source: Kerbl et al., 3D Gaussian Splatting (2023), without densification.
     """
-    leaves = leaves_of(cloud)
-    optimizer, decay = optimizer_of(leaves, float(np.median(cloud.scales)), steps)
+    splats = SplatParameters.of(cloud)
+    optimizer, decay = optimizer_of(splats, float(np.median(cloud.scales)), steps)
     generator = torch.Generator().manual_seed(seed)
-    pictures = images.float().movedim(1, -1)  # [V, H, W, 4]
-    height, width = pictures.shape[1:3]
+    targets = images.float().movedim(1, -1)  # [V, H, W, 4]
+    height, width = targets.shape[1:3]
     order: list[int] = []
     for step in range(steps):
         if not order:
-            order = torch.randperm(len(pictures), generator=generator).tolist()
+            order = torch.randperm(len(targets), generator=generator).tolist()
         view = order.pop()
         behind = torch.rand(1, 3, generator=generator)
         camera = cameras[view : view + 1].float()
-        image = render(leaves, camera, fov_deg, height, width, behind, compositing)[0]
-        error = (image - over(pictures[view], behind, compositing)).abs().mean()
+        image = render(splats, camera, fov_deg, height, width, behind, blending)[0]
+        error = (image - over(targets[view], behind, blending, -1)).abs().mean()
         optimizer.zero_grad()
         error.backward()
         optimizer.step()
         decay.step()
         if on_step:
             on_step(step + 1, error.item())
-    return cloud_of(leaves)
+    return splats.to_cloud()
 
 
 def optimizer_of(
-    leaves: dict[str, Tensor],
+    splats: SplatParameters,
     size: float,  # of a typical splat, in metres
     steps: int,
     pace: float = 1.0,  # how much larger the step sizes are
@@ -102,74 +144,38 @@ def optimizer_of(
     """Adam for a cloud, and the decay of its step sizes, to be stepped with it."""
     rates = {name: pace * rate for name, rate in (_RATES | {"means": _RATES["means"] * size}).items()}
     optimizer = torch.optim.Adam(
-        [{"params": [leaf], "lr": rates[name]} for name, leaf in leaves.items()], betas=(0.9, 0.99), eps=1e-15
+        [{"params": [leaf], "lr": rates[name]} for name, leaf in vars(splats).items()],
+        betas=(0.9, 0.99),
+        eps=1e-15,
     )
     return optimizer, torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.1 ** (1 / max(steps, 1)))
 
 
 @torch.no_grad()
-def cut_out(
-    leaves: dict[str, Tensor],
+def render_rgba(
+    splats: SplatParameters,
     cameras: Tensor,  # [V, 4, 4] camera-to-world
     fov_deg: float,
     height: int,
     width: int,
-    compositing: Compositing,
+    blending: Blending,
 ) -> Tensor:  # [V, 4, H, W] sRGB, straight alpha
-    """Pictures of a cloud before nothing: what black and white behind it have in common."""
+    """RGBA renders; alpha is solved from renders over black and white."""
     black, white = (
-        render(
-            leaves, cameras, fov_deg, height, width, cameras.new_full((len(cameras), 3), grey), compositing
-        )
+        render(splats, cameras, fov_deg, height, width, cameras.new_full((len(cameras), 3), grey), blending)
         for grey in (0.0, 1.0)
     )
-    if compositing == "linear":
+    if blending == "linear":
         black, white = srgb_to_linear(black), srgb_to_linear(white)
     alpha = 1 - (white - black).mean(-1, keepdim=True).clamp(0, 1)
     color = black / alpha.clamp_min(1 / 255)
-    if compositing == "linear":
+    if blending == "linear":
         color = linear_to_srgb(color)
     return torch.cat([color.clamp(0, 1), alpha], -1).movedim(-1, 1)
 
 
-def over(picture: Tensor, background: Tensor, compositing: Compositing) -> Tensor:
-    """A picture with straight alpha before a background, mixed in the given space."""
-    color, alpha = picture[..., :3], picture[..., 3:]
-    if compositing == "display":
-        return color * alpha + background * (1 - alpha)
-    return linear_to_srgb(srgb_to_linear(color) * alpha + srgb_to_linear(background) * (1 - alpha))
-
-
-def leaves_of(cloud: GaussianCloud, device: torch.device | str = "cpu") -> dict[str, Tensor]:
-    """The cloud as values without bounds, which Adam may move freely."""
-    opacities = torch.from_numpy(cloud.opacities).float().clamp(1e-4, 1 - 1e-4)
-    leaves = {
-        "means": torch.from_numpy(cloud.means),
-        "quats": torch.from_numpy(cloud.quats),
-        "log_scales": torch.from_numpy(cloud.scales).clamp_min(1e-9).log(),
-        "logits": opacities.logit(),
-        "sh": torch.from_numpy(cloud.sh[:, :1]),
-        "sh_rest": torch.from_numpy(cloud.sh[:, 1:]),
-    }
-    return {
-        name: leaf.detach().float().to(device, copy=True).requires_grad_() for name, leaf in leaves.items()
-    }
-
-
-def cloud_of(leaves: dict[str, Tensor]) -> GaussianCloud:
-    leaves = {name: leaf.detach().cpu() for name, leaf in leaves.items()}
-    with torch.no_grad():
-        return GaussianCloud(
-            means=leaves["means"].numpy().copy(),
-            quats=torch.nn.functional.normalize(leaves["quats"], dim=-1).numpy(),
-            scales=leaves["log_scales"].exp().numpy(),
-            opacities=leaves["logits"].sigmoid().numpy(),
-            sh=torch.cat([leaves["sh"], leaves["sh_rest"]], 1).numpy(),
-        )
-
-
 def cloud_in_ball(count: int, radius: float, generator: torch.Generator) -> GaussianCloud:
-    """A first guess that says nothing: faint grey Gaussians everywhere in a ball around the origin."""
+    """An uninformed first guess: faint grey Gaussians everywhere in a ball around the origin."""
     direction = torch.nn.functional.normalize(torch.randn(count, 3, generator=generator), dim=-1)
     means = radius * torch.rand(count, 1, generator=generator) ** (1 / 3) * direction
     spacing = radius * (4 * math.pi / 3 / count) ** (1 / 3)
@@ -189,7 +195,7 @@ def cloud_in_silhouettes(
     count: int,
     seed: int = 0,
 ) -> GaussianCloud:
-    """A first guess: grey Gaussians on the skin of the volume that all the silhouettes leave.
+    """A first guess: grey Gaussians on the surface of the visual hull.
 
     Raises:
         ValueError: the silhouettes have nothing in common.

@@ -16,8 +16,8 @@ from torch.nn.functional import max_pool2d
 from ..shared.ply import GaussianCloud
 from ..shared.progress import Progress
 from ..shared.protocol import DioramaError
+from ..shared.sequence_file import Blending
 from . import texturing
-from .fitting import Compositing
 from .photos import Photo, all_around, given
 
 _PHOTOS = 40  # around the object, from which its surface is found
@@ -27,7 +27,7 @@ _SMALLEST_PART = 0.02  # of the largest part's area; smaller ones are floating s
 
 @dataclass(frozen=True)
 class TexturedMesh:
-    """A closed surface with a picture on it, in the world of the splats: metres, Z up."""
+    """A closed surface with an image on it, in the world of the splats: metres, Z up."""
 
     vertices: np.ndarray  # [N, 3] float32; one that lies on a seam of the texture is there several times
     normals: np.ndarray  # [N, 3] float32
@@ -41,7 +41,7 @@ def glb_from_gaussians(
     views: Tensor,  # [V, 3|4, H, W] sRGB, straight alpha, 0..1
     cameras: Tensor,  # [V, 4, 4] camera-to-world, Blender's axes
     fov_deg: float,
-    compositing: Compositing,
+    blending: Blending,
     progress: Progress,
 ) -> bytes | None:
     """The mesh of a generated object as a GLB file, for its asset folder.
@@ -50,9 +50,7 @@ def glb_from_gaussians(
     """
     progress.stage("Making the mesh")
     try:
-        mesh = mesh_from_gaussians(
-            cloud, views, cameras, fov_deg, compositing=compositing, on_step=progress.step
-        )
+        mesh = mesh_from_gaussians(cloud, views, cameras, fov_deg, blending=blending, on_step=progress.step)
     except DioramaError as error:
         if error.code != "E_MESH":
             raise
@@ -68,7 +66,7 @@ def mesh_from_gaussians(
     cameras: Tensor,  # [V, 4, 4] camera-to-world, Blender's axes
     fov_deg: float,
     *,
-    compositing: Compositing = "linear",
+    blending: Blending = "linear",
     resolution: int = 128,
     face_count: int = 10_000,
     texture_px: int = 1024,
@@ -82,7 +80,7 @@ def mesh_from_gaussians(
 
     Args:
         fov_deg: horizontal field of view of the cameras.
-        compositing: the space in which the cloud is shown.
+        blending: the space in which the cloud is shown.
         resolution: cells of the field along the object's longest side.
         face_count: what the surface is reduced to.
         on_step: called with the number of steps done and of all steps; may raise.
@@ -104,7 +102,7 @@ def mesh_from_gaussians(
     centre, radius = torch.from_numpy((low + high) / 2), float(np.linalg.norm(high - low)) / 2
     photo_px = 2 * resolution  # about a pixel for a cell, as a photo sees the box's diagonal
     renders: list[Photo] = []
-    for photo in all_around(cloud, centre, radius, _PHOTOS, photo_px, compositing):
+    for photo in all_around(cloud, centre, radius, _PHOTOS, photo_px, blending):
         renders.append(photo)
         done(len(renders))
     surface = _reduced(_large_parts(_surface(renders, low, high, voxel)), face_count)
@@ -116,7 +114,7 @@ def mesh_from_gaussians(
 
     def photos_of_views() -> Iterator[Photo]:
         for number, (view, camera) in enumerate(zip(views, cameras, strict=True), 1):
-            yield given(view, camera, fov_deg, cloud, photo_px, compositing)
+            yield given(view, camera, fov_deg, cloud, photo_px, blending)
             done(_PHOTOS + 2 + number)
 
     texture = texturing.painted(

@@ -16,8 +16,8 @@ from kernels.spherical_harmonics import view_dependent_colors
 
 from ..cameras import intrinsics, opencv_from_world
 from ..shared.ply import GaussianCloud
+from ..shared.sequence_file import Blending
 from .color import linear_to_srgb, srgb_to_linear
-from .fitting import Compositing
 
 SOLID = 0.5  # what hides at least this part of what is behind it is the object
 _LAYERS = 24  # in depth, by which the front of the object is told from what shines through it
@@ -25,7 +25,7 @@ _LAYERS = 24  # in depth, by which the front of the object is told from what shi
 
 @dataclass(frozen=True)
 class Photo:
-    """One picture, what of it is the object, and how far away that is."""
+    """One image, what of it is the object, and how far away that is."""
 
     viewmat: Tensor  # [4, 4] camera from world, OpenCV's axes
     K: Tensor  # [3, 3] pixels; of an orthographic photo, pixels per metre
@@ -53,7 +53,7 @@ class Photo:
         return -self.viewmat[:3, :3].T @ self.viewmat[:3, 3]
 
     def pixel_m(self, depth: Tensor) -> Tensor:
-        """What one pixel covers at a distance, in metres."""
+        """The side of a pixel's footprint at a distance, in metres."""
         return (depth if self.perspective else torch.ones_like(depth)) / self.K[0, 0]
 
 
@@ -72,7 +72,7 @@ def photograph(
     size_px: tuple[int, int],  # height, width
     *,
     perspective: bool,
-    compositing: Compositing,
+    blending: Blending,
 ) -> Photo:
     """Takes a photo of the Gaussians themselves."""
     means, quats, scales, opacities, sh = (
@@ -84,7 +84,7 @@ def photograph(
     colors = view_dependent_colors(
         cloud.sh_degree, means - eye if perspective else ahead.expand_as(means), sh
     )
-    if compositing == "linear":
+    if blending == "linear":
         colors = srgb_to_linear(colors)
     distances = (means - eye) @ ahead
     layers = torch.linspace(float(distances.min()), float(distances.max()) + 1e-6, _LAYERS)
@@ -97,7 +97,7 @@ def photograph(
     )  # fmt: skip
     alpha = alpha[0]
     color = image[0, ..., :3] / alpha.clamp_min(1e-6)
-    if compositing == "linear":
+    if blending == "linear":
         color = linear_to_srgb(color)
     depth = _front(image[0, ..., 3:], layers)
     depth = torch.where(alpha[..., 0] > SOLID, depth, math.inf)
@@ -125,7 +125,7 @@ def all_around(
     radius: float,  # of the ball that is seen
     count: int,
     size_px: int,
-    compositing: Compositing,
+    blending: Blending,
 ) -> Iterator[Photo]:
     """Orthographic photos from evenly spread directions, above and below too (a Fibonacci lattice)."""
     half = 0.5 * size_px
@@ -141,7 +141,7 @@ def all_around(
             [right, torch.linalg.cross(back, right), back, centre + 2 * radius * back], dim=-1
         )
         viewmat = opencv_from_world(world_from_camera)
-        yield photograph(cloud, viewmat, K, (size_px, size_px), perspective=False, compositing=compositing)
+        yield photograph(cloud, viewmat, K, (size_px, size_px), perspective=False, blending=blending)
 
 
 def given(
@@ -150,7 +150,7 @@ def given(
     fov_deg: float,
     cloud: GaussianCloud,
     least_px: int,
-    compositing: Compositing,
+    blending: Blending,
 ) -> Photo:
     """A view with the distances of the Gaussians in it, enlarged until these are fine enough.
 
@@ -159,7 +159,7 @@ def given(
     times = max(1, -(-least_px // min(view.shape[1:])))
     size = (view.shape[1] * times, view.shape[2] * times)
     viewmat, K = opencv_from_world(camera.float()), intrinsics(fov_deg, size[1], size[0])
-    own = photograph(cloud, viewmat, K, size, perspective=True, compositing=compositing)
+    own = photograph(cloud, viewmat, K, size, perspective=True, blending=blending)
     color, alpha = view[:3].float(), view[3:].float()
     rgba = torch.cat([color * alpha, alpha]) if len(alpha) else color
     rgba = torch.nn.functional.interpolate(rgba[None], size, mode="bilinear", align_corners=False)[0]

@@ -1,4 +1,4 @@
-"""What keeps moving Gaussians together: neighbours stay neighbours, and nothing jerks."""
+"""Regularisers of dynamic Gaussians: local rigidity, and smooth velocities."""
 
 from __future__ import annotations
 

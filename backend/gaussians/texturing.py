@@ -1,4 +1,4 @@
-"""Wraps a mesh in a picture: a place in the picture for every face, and colours from photos of the object."""
+"""Wraps a mesh in an image: a place in the image for every face, and colours from photos of the object."""
 
 from __future__ import annotations
 

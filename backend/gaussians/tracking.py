@@ -1,9 +1,10 @@
-"""Follows the same Gaussians through all frames of a multi-view video, so that they do not flicker."""
+"""Tracks one set of Gaussians through all frames of a multi-view video: dynamic splats."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,8 +12,8 @@ from torch import Tensor
 
 from ..cameras import project
 from ..shared.ply import GaussianCloud
-from .fitting import Compositing, cloud_of, fit, leaves_of
-from .pictures import Pictures
+from ..shared.sequence_file import Blending
+from .fitting import SplatParameters, fit
 from .rigidity import (
     Neighbours,
     Parts,
@@ -25,13 +26,20 @@ from .rigidity import (
     roughness,
     same_hemisphere,
 )
+from .targets import Targets
 
-Leaves = dict[str, Tensor]
 
-_COMPOSITING: Compositing = "linear"
+class Pose(NamedTuple):
+    """Where the Gaussians are in a frame, or in all of them."""
+
+    means: Tensor  # [..., N, 3]
+    quats: Tensor  # [..., N, 4]
+
+
+_BLENDING: Blending = "linear"
 _NEIGHBOURS = 8
 _PARTS = 48
-_RIGID, _SMOOTH = 0.02, 0.02  # weights beside the mean absolute error of the pictures
+_RIGID, _SMOOTH = 0.02, 0.02  # weights beside the mean absolute error of the images
 _APPEARANCE_RATES = {"log_scales": 0.01, "logits": 0.02, "sh": 0.01, "sh_rest": 0.0005}
 
 
@@ -86,36 +94,34 @@ def track(
         if on_step:
             on_step(done, total)
 
-    pictures = Pictures(images, cameras.float(), fov_deg, _COMPOSITING, seed)
-    key = _best_frame(pictures, start)
+    targets = Targets(images, cameras.float(), fov_deg, _BLENDING, seed)
+    key = _best_frame(targets, start)
     canonical = fit(
-        start[key], images[:, key], cameras, fov_deg, effort.canonical, _COMPOSITING, seed, step_done
+        start[key], images[:, key], cameras, fov_deg, effort.canonical, _BLENDING, seed, step_done
     )
     canonical = _located(canonical, cameras.float(), fov_deg, *images.shape[-2:])
-    rest = {name: leaf.detach() for name, leaf in leaves_of(canonical).items()}
-    near = neighbours(rest["means"], _NEIGHBOURS)
-    whole, parts = (parts_of(rest["means"], many) for many in (1, _PARTS))
+    rest = SplatParameters.of(canonical).map(Tensor.detach)
+    near = neighbours(rest.means, _NEIGHBOURS)
+    whole, parts = (parts_of(rest.means, many) for many in (1, _PARTS))
 
-    poses: dict[int, Leaves] = {key: {"means": rest["means"], "quats": rest["quats"]}}
+    poses = {key: Pose(rest.means, rest.quats)}
     for frame in [*range(key + 1, frames), *range(key - 1, -1, -1)]:
         back = 1 if frame < key else -1
         pose = _moved_on(poses[frame + back], poses.get(frame + 2 * back))
-        pose = _follow_parts(pose, rest, whole, frame, pictures, effort.whole, step_done)
-        pose = _follow_parts(pose, rest, parts, frame, pictures, effort.parts, step_done)
-        poses[frame] = _follow_each(pose, rest, near, frame, pictures, effort.each, step_done)
+        pose = _follow_parts(pose, rest, whole, frame, targets, effort.whole, step_done)
+        pose = _follow_parts(pose, rest, parts, frame, targets, effort.parts, step_done)
+        poses[frame] = _follow_each(pose, rest, near, frame, targets, effort.each, step_done)
 
-    moving = {
-        name: torch.stack([poses[frame][name] for frame in range(frames)]) for name in ("means", "quats")
-    }
-    _fit_together(moving, rest, near, pictures, effort.together, step_done)
+    moving = Pose(*(torch.stack(values) for values in zip(*(poses[i] for i in range(frames)), strict=True)))
+    _fit_together(moving, rest, near, targets, effort.together, step_done)
     return _clouds(moving, rest)
 
 
 @torch.no_grad()
-def _best_frame(pictures: Pictures, start: Sequence[GaussianCloud]) -> int:
-    views = range(len(pictures.pixels))
+def _best_frame(targets: Targets, start: Sequence[GaussianCloud]) -> int:
+    views = range(len(targets.pixels))
     errors = [
-        sum(float(pictures.error(leaves_of(cloud), frame, view)) for view in views)
+        sum(float(targets.error(SplatParameters.of(cloud), frame, view)) for view in views)
         for frame, cloud in enumerate(start)
     ]
     return int(np.argmin(errors))
@@ -135,110 +141,109 @@ def _located(
     return GaussianCloud(**{name: values[kept] for name, values in vars(cloud).items()})
 
 
-def _moved_on(last: Leaves, before: Leaves | None) -> Leaves:
+def _moved_on(last: Pose, before: Pose | None) -> Pose:
     """Where the Gaussians will be if they go on as from the frame before the last to the last."""
     if before is None:
         return last
-    turn = multiply(last["quats"], conjugate(before["quats"]))
-    return {
-        "means": 2 * last["means"] - before["means"],
-        "quats": _unit(multiply(turn, last["quats"])),
-    }
+    turn = multiply(last.quats, conjugate(before.quats))
+    return Pose(2 * last.means - before.means, _unit(multiply(turn, last.quats)))
 
 
 def _follow_parts(
-    pose: Leaves,
-    rest: Leaves,
+    pose: Pose,
+    rest: SplatParameters,
     parts: Parts,
     frame: int,
-    pictures: Pictures,
+    targets: Targets,
     steps: int,
     on_step: Callable[[], None],
-) -> Leaves:
+) -> Pose:
     """Turns and shifts parts, and all Gaussians with those they belong to: large motion moves many alike."""
-    centers = pose["means"][parts.centers]  # [P, 3]
-    size = float((pose["means"] - pose["means"].mean(0)).norm(dim=-1).mean())
+    centers = pose.means[parts.centers]  # [P, 3]
+    size = float((pose.means - pose.means.mean(0)).norm(dim=-1).mean())
     turns, shifts = (torch.zeros(len(centers), 3, requires_grad=True) for _ in range(2))
     optimizer, decay = _adam([{"params": [turns, shifts], "lr": 0.02}], steps)
 
     def part_poses() -> tuple[Tensor, Tensor]:
         return _unit(torch.cat([torch.ones(len(turns), 1), turns], -1)), centers + size * shifts
 
-    def moved() -> Leaves:
+    def moved() -> Pose:
         quats, places = part_poses()
         matrices = rotate(quats.unsqueeze(1), torch.eye(3)).mT  # [P, 3, 3]
         offsets = places - (matrices @ centers.unsqueeze(-1)).squeeze(-1)
         matrix, offset = (parts.weights @ values.flatten(1) for values in (matrices, offsets))
-        means = (matrix.unflatten(1, (3, 3)) @ pose["means"].unsqueeze(-1)).squeeze(-1) + offset
-        return {"means": means, "quats": _unit(multiply(parts.weights @ quats, pose["quats"]))}
+        means = (matrix.unflatten(1, (3, 3)) @ pose.means.unsqueeze(-1)).squeeze(-1) + offset
+        return Pose(means, _unit(multiply(parts.weights @ quats, pose.quats)))
 
     for _ in range(steps):
-        error = pictures.error(rest | moved(), frame)
+        error = targets.error(_posed(rest, moved()), frame)
         if parts.near is not None:
             quats, places = part_poses()
-            turned = _unit(multiply(quats, pose["quats"][parts.centers]))
+            turned = _unit(multiply(quats, pose.quats[parts.centers]))
             c = parts.centers
-            stiff = rigidity(places[None], turned[None], rest["means"][c], rest["quats"][c], parts.near)
+            stiff = rigidity(places[None], turned[None], rest.means[c], rest.quats[c], parts.near)
             error = error + _RIGID * stiff
         _step(error, optimizer, decay)
         on_step()
-    return {name: values.detach() for name, values in moved().items()}
+    return Pose(*(values.detach() for values in moved()))
 
 
 def _follow_each(
-    pose: Leaves,
-    rest: Leaves,
+    pose: Pose,
+    rest: SplatParameters,
     near: Neighbours,
     frame: int,
-    pictures: Pictures,
+    targets: Targets,
     steps: int,
     on_step: Callable[[], None],
-) -> Leaves:
-    """Moves and turns every Gaussian, neighbourhoods staying as rigid as the pictures let them."""
-    pose = {name: values.clone().requires_grad_() for name, values in pose.items()}
+) -> Pose:
+    """Moves and turns every Gaussian, neighbourhoods staying as rigid as the images let them."""
+    pose = Pose(*(values.clone().requires_grad_() for values in pose))
     optimizer, decay = _adam(_motion_rates(pose, rest), steps)
     for _ in range(steps):
-        stiff = rigidity(pose["means"][None], _unit(pose["quats"])[None], rest["means"], rest["quats"], near)
-        _step(pictures.error(rest | pose, frame) + _RIGID * stiff, optimizer, decay)
+        stiff = rigidity(pose.means[None], _unit(pose.quats)[None], rest.means, rest.quats, near)
+        _step(targets.error(_posed(rest, pose), frame) + _RIGID * stiff, optimizer, decay)
         on_step()
-    return {"means": pose["means"].detach(), "quats": _unit(pose["quats"].detach())}
+    return Pose(pose.means.detach(), _unit(pose.quats.detach()))
 
 
 def _fit_together(
-    moving: Leaves,  # means [F, N, 3], quats [F, N, 4]; changed in place, as is `rest`
-    rest: Leaves,
+    moving: Pose,  # means [F, N, 3], quats [F, N, 4]; changed in place, as is `rest`
+    rest: SplatParameters,
     near: Neighbours,
-    pictures: Pictures,
+    targets: Targets,
     steps: int,
     on_step: Callable[[], None],
 ) -> None:
     """Fits all frames and the appearance they share, with velocities that change little."""
-    frames = len(moving["means"])
+    frames = len(moving.means)
     for frame in range(1, frames):
-        moving["quats"][frame] = same_hemisphere(moving["quats"][frame], moving["quats"][frame - 1])
-    rest_means, rest_quats = rest["means"].clone(), rest["quats"].clone()
-    appearance = {name: rest[name].requires_grad_() for name in _APPEARANCE_RATES}
-    for values in moving.values():
+        moving.quats[frame] = same_hemisphere(moving.quats[frame], moving.quats[frame - 1])
+    rest_means, rest_quats = rest.means.clone(), rest.quats.clone()
+    for values in moving:
         values.requires_grad_()
-    rates = [{"params": [appearance[name]], "lr": rate} for name, rate in _APPEARANCE_RATES.items()]
+    rates = [
+        {"params": [getattr(rest, name).requires_grad_()], "lr": rate}
+        for name, rate in _APPEARANCE_RATES.items()
+    ]
     optimizer, decay = _adam(_motion_rates(moving, rest, 0.3) + rates, steps)
     for _ in range(steps):
-        quats = _unit(moving["quats"])
-        loss = _RIGID * rigidity(moving["means"], quats, rest_means, rest_quats, near)
-        loss = loss + _SMOOTH * roughness(moving["means"], quats, near.spacing)
+        quats = _unit(moving.quats)
+        loss = _RIGID * rigidity(moving.means, quats, rest_means, rest_quats, near)
+        loss = loss + _SMOOTH * roughness(moving.means, quats, near.spacing)
         for frame in range(frames):
-            pose = {"means": moving["means"][frame], "quats": moving["quats"][frame]}
-            loss = loss + pictures.error(appearance | pose, frame) / frames
+            pose = Pose(moving.means[frame], moving.quats[frame])
+            loss = loss + targets.error(_posed(rest, pose), frame) / frames
         _step(loss, optimizer, decay)
         on_step()
 
 
-def _motion_rates(pose: Leaves, rest: Leaves, share: float = 1.0) -> list[dict]:
+def _motion_rates(pose: Pose, rest: SplatParameters, share: float = 1.0) -> list[dict]:
     """Adam's groups for places and rotations; places move in units of the splats' typical size."""
-    size = float(rest["log_scales"].detach().exp().median())
+    size = float(rest.log_scales.detach().exp().median())
     return [
-        {"params": [pose["means"]], "lr": 0.3 * size * share},
-        {"params": [pose["quats"]], "lr": 0.03 * share},
+        {"params": [pose.means], "lr": 0.3 * size * share},
+        {"params": [pose.quats], "lr": 0.03 * share},
     ]
 
 
@@ -254,14 +259,19 @@ def _step(loss: Tensor, optimizer: torch.optim.Adam, decay: torch.optim.lr_sched
     decay.step()
 
 
+def _posed(rest: SplatParameters, pose: Pose) -> SplatParameters:
+    """The Gaussians with their appearance at rest, and their places and rotations in a frame."""
+    return replace(rest, means=pose.means, quats=pose.quats)
+
+
 def _unit(quats: Tensor) -> Tensor:
     return torch.nn.functional.normalize(quats, dim=-1)
 
 
-def _clouds(moving: Leaves, appearance: Leaves) -> list[GaussianCloud]:
+def _clouds(moving: Pose, appearance: SplatParameters) -> list[GaussianCloud]:
     """The frames as clouds; what does not move is one array in all of them."""
-    shared = cloud_of(appearance)
-    means, quats = moving["means"].detach(), _unit(moving["quats"].detach())
+    shared = appearance.to_cloud()
+    means, quats = moving.means.detach(), _unit(moving.quats.detach())
     return [
         replace(shared, means=mean.numpy().copy(), quats=quat.numpy().copy())
         for mean, quat in zip(means, quats, strict=True)

@@ -119,7 +119,7 @@ def _is_what_the_hub_has(path: Path, etag: str) -> bool:
 
 
 def _bar(progress: Progress) -> type[Any]:
-    """What the hub's client takes for a bar on the terminal, and tells our progress in MiB."""
+    """A tqdm bar for the hub's client that reports to our progress, in MiB."""
 
     class Bar(tqdm):  # type: ignore[type-arg, misc]
         def __init__(self, *_args: Any, total: int | None = None, initial: int = 0, **_more: Any) -> None:

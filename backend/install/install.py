@@ -188,7 +188,7 @@ def _convert_part(part: _Part, unfinished: Path, progress: Progress) -> dict[str
     progress.stage(f"Converting {component.folder}")
     if component.folder == TOKENIZER:
         tensors = 0
-        _write_tokenizer(part.paths, component.network, unfinished)
+        _write_tokenizer(part.paths, component.pad_token, unfinished)
     else:
         tensors = published.convert(component.network, part.paths, unfinished / component.folder)
     progress.step(1, 1)

@@ -1,6 +1,6 @@
-"""What Animate3D adds to MVDream with motion: frames that see all views, and the look of the first frame.
+"""Animate3D's additions to MVDream with motion: attention over all views, and to the first frame.
 
-Animate3D (arXiv 2407.11398) animates an object of which four clean pictures are given, one from each side.
+Animate3D (arXiv 2407.11398) animates an object of which four clean images are given, one from each side.
 They are the first frame of the four videos, and they are told as an image prompt too. `extend` puts all of it
 into a network that has neither; its parameters have the names of the published checkpoint, but for the image
 prompt's, whose names are diffusers'.
@@ -20,7 +20,7 @@ from diffusers.models.embeddings import ImageProjection, SinusoidalPositionalEmb
 from diffusers.models.resnet import AlphaBlender
 from torch import Tensor, nn
 
-IMAGE_TOKENS = 4  # that IP-Adapter makes of a picture
+IMAGE_TOKENS = 4  # that IP-Adapter makes of an image
 # The published defaults of the sine positions.
 _TEMPERATURE = 10000
 _EPS = 1e-6
@@ -30,7 +30,7 @@ def extend(unet: Any, image_embedding_dim: int) -> None:
     """Gives a `MultiViewMotionUNet` Animate3D's layers.
 
     Args:
-        image_embedding_dim: of what the image encoder makes of a picture.
+        image_embedding_dim: of what the image encoder makes of an image.
     """
     config = unet.config
     unet.image_projection = ImageProjection(image_embedding_dim, config.cross_attention_dim, IMAGE_TOKENS)
@@ -51,7 +51,7 @@ def extend(unet: Any, image_embedding_dim: int) -> None:
 
 
 class FirstFrameProcessor(nn.Module):
-    """Self-attention within a frame, which looks at the first frame besides.
+    """Self-attention within a frame, which attends to the first frame too.
 
     What is found there is added before the attention's output layer. It starts as nothing.
     """
@@ -71,7 +71,7 @@ class FirstFrameProcessor(nn.Module):
         attention_mask: None = None,
         frames: int = 0,
     ) -> Tensor:  # [B * F, V * h * w, C]
-        """Attends; `frames` is F, or 0 for pictures that have no first frame."""
+        """Attends; `frames` is F, or 0 for images that have no first frame."""
         if not frames:
             return AttnProcessor2_0()(attn, hidden_states)
         key, value = attn.to_k(hidden_states), attn.to_v(hidden_states)
@@ -87,7 +87,7 @@ class SpaceTimeProcessor(nn.Module):
     """A motion module's attention over time, blended with one over all views of each frame.
 
     The blend is learnt: sigmoid(mix_factor) of the frame, the rest of the time. Each half adds positions of
-    its own: where a pixel is in its picture, or in time.
+    its own: where a pixel is in its image, or in time.
     """
 
     def __init__(self, channels: int, max_frames: int) -> None:
@@ -127,7 +127,7 @@ class SpaceTimeProcessor(nn.Module):
 def sine_positions(
     height: int, width: int, channels: int, device: torch.device | None = None
 ) -> Tensor:  # [h * w, C]
-    """Where each pixel of a picture is: sines and cosines of its row, then those of its column.
+    """Where each pixel of an image is: sines and cosines of its row, then those of its column.
 
     Source: End-to-End Object Detection with Transformers (arXiv 2005.12872), normalised to one turn.
     """

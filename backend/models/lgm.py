@@ -81,7 +81,7 @@ class LGM(ModelMixin, ConfigMixin):  # type: ignore[misc]
         """Raw Gaussian features of every output pixel.
 
         Args:
-            images: per view the ImageNet-normalised picture (3), then `plucker_rays` (6) of its camera in the
+            images: per view the ImageNet-normalised image (3), then `plucker_rays` (6) of its camera in the
                 reconstructor's frame (`backend.cameras.reconstruction_cameras`).
         """
         num_views = images.shape[1]

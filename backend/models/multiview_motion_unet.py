@@ -18,7 +18,7 @@ from . import animate3d
 from .deepcache import DeepFeatures, through_levels
 from .videomv_unet import per_sample
 
-# GroupNorms see one frame, or all frames of a view as one picture.
+# GroupNorms see one frame, or all frames of a view as one image.
 NormFrames = Literal["per_frame", "joint"]
 
 
@@ -43,7 +43,7 @@ class MultiViewMotionUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         resnet_norm_frames: "joint" only for AnimateDiff v1.
         align: with Vivid-ZOO's alignment layers.
         mv_attention: "animate3d" for its layers, see `backend.models.animate3d`; it norms motion jointly.
-        image_embedding_dim: of what its image encoder makes of a picture.
+        image_embedding_dim: of what its image encoder makes of an image.
 
     Source: Vivid-ZOO (arXiv 2406.08659), section 3; MVDream (2308.16512); AnimateDiff (2307.04725).
     """
@@ -180,7 +180,7 @@ class MultiViewMotionUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
             motion: False leaves the motion modules out: frames do not see each other.
             image_embeddings: what Animate3D's image encoder makes of the first frame of every view; None
                 leaves the image prompt out.
-            deep: of the steps before, to skip the deep layers in this one, or to be told what they say.
+            deep: DeepCache's features: reused if there are some, else filled.
 
         Raises:
             ValueError: more frames than the motion modules know positions for.
@@ -229,7 +229,7 @@ class _Layout:
     views: int
     frames: int
     motion: bool
-    norm_frames: int  # how many frames a ResNet's norms take as one picture
+    norm_frames: int  # how many frames a ResNet's norms take as one image
     looks_back: bool  # whether every frame sees the first
 
 
@@ -267,7 +267,7 @@ class _Block(nn.Module):
 
 
 def _resnet(net: Any, hidden: Tensor, embedding: Tensor, norm_frames: int) -> Tensor:
-    """diffusers' `ResnetBlock2D`, whose norms may take several frames as one picture."""
+    """diffusers' `ResnetBlock2D`, whose norms may take several frames as one image."""
     y = net.conv1(net.nonlinearity(_group_norm(net.norm1, hidden, norm_frames)))
     y = y + net.time_emb_proj(net.nonlinearity(embedding))[:, :, None, None]
     y = net.conv2(net.nonlinearity(_group_norm(net.norm2, y, norm_frames)))
@@ -355,8 +355,8 @@ class MotionModule(nn.Module):
         y = y.unflatten(0, (-1, frames)).permute(0, 3, 4, 1, 2).flatten(0, 2)  # [B * V * h * w, F, C]
         y = self.proj_in(y) if self.align_in is None else self.proj_in(y) + self.align_in(y)
         for block in self.transformer_blocks:
-            told = {"views": views, "size": size[2:]} if block.pos_embed is None else None
-            y = block(y, cross_attention_kwargs=told)
+            layout = {"views": views, "size": size[2:]} if block.pos_embed is None else None
+            y = block(y, cross_attention_kwargs=layout)
         y = self.proj_out(y) if self.align_out is None else self.proj_out(y) + self.align_out(y)
         y = y.unflatten(0, (-1, *size[2:])).permute(0, 3, 4, 1, 2)  # [B * V, F, C, h, w]
         return hidden + y.reshape(size)

@@ -91,7 +91,7 @@ class VideoMVUNet(UNet3DConditionModel):
             encoder_hidden_states: text tokens, the same for all views.
             camera: camera-to-world (Blender's axes, scene units) of every view; None leaves the cameras out.
             mix_views: False leaves out all layers that see several views, to train on single images.
-            deep: of the steps before, to skip the deep layers in this one, or to be told what they say.
+            deep: DeepCache's features: reused if there are some, else filled.
         """
         embedding = self._per_frame(self._embed_time(timestep, sample), sample, camera)
         return self._denoise(sample, embedding, encoder_hidden_states, mix_views, deep)
@@ -221,8 +221,8 @@ class VideoMVImageUNet(VideoMVUNet):
         """Predicts v for every view.
 
         Args:
-            image_latents: the picture, as the VAE encodes it.
-            image_embeddings: the picture, as CLIP embeds it (projected, not normalised); zeros for the branch
+            image_latents: the image, as the VAE encodes it.
+            image_embeddings: the image, as CLIP embeds it (projected, not normalised); zeros for the branch
                 without guidance.
             fps: always 8 in VideoMV.
             mix_views, deep: as for the other.
@@ -240,7 +240,7 @@ class VideoMVImageUNet(VideoMVUNet):
         return self._denoise(sample_and_image, embedding, context, mix_views, deep)
 
     def _image_frames(self, image_latents: Tensor, num_frames: int) -> Tensor:  # -> [B, C, F, h, w]
-        """The picture as a video: itself, then planes that say how far the frame is from it, both encoded."""
+        """The image as a video: itself, then planes that say how far the frame is from it, both encoded."""
         batch, _, height, width = image_latents.shape
         far = torch.arange(1, num_frames).to(image_latents) / max(num_frames - 1, 1)
         planes = far.view(-1, 1, 1, 1).expand(batch, -1, *image_latents.shape[1:])

@@ -1,68 +1,86 @@
-"""What a request conditions the denoiser on: its prompt's text tokens, or its image."""
+"""Conditioning of the denoiser: text tokens of the prompt, or an image."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from ..gaussians.color import over
 from ..models.videomv_unet import VideoMVImageUNet
 from ..shared.protocol import DioramaError
+from ..shared.request import GenerationRequest
+from .image_source import read_object
 from .latents import latent_size
 from .model import ViewsModel
+
+OBJECT_PART = 200  # of 256 pixels: how large the object stands in an image that conditions
 
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What the denoiser is told, for both branches of the guidance: first the one without, then the one with.
+    """Conditioning for classifier-free guidance of B samples: unconditional rows first, then conditional.
 
     Attributes:
         context: text tokens.
-        image: further keyword arguments of an image-conditioned denoiser.
+        image: more keyword arguments of an image-conditioned denoiser.
     """
 
     context: Tensor  # [2 * B, L, D]
     image: dict[str, Tensor] = field(default_factory=dict)  # [2 * B, ...]
 
 
-def told_by_text(model: ViewsModel, prompts: list[str]) -> Conditioning:
-    """Prompts, against the model's negative prompt; a model that takes images too is given none."""
+def condition(model: ViewsModel, request: GenerationRequest) -> Conditioning:
+    """The request's image, or else its prompt.
+
+    Raises:
+        DioramaError: E_IMAGE about the image.
+    """
+    if request.image is None:
+        return condition_on_text(model, [request.prompt])
+    size = model.settings.size_px
+    return condition_on_image(model, read_object(Path(request.image), size, size * OBJECT_PART // 256))
+
+
+def condition_on_text(model: ViewsModel, prompts: list[str]) -> Conditioning:
+    """Prompts, against the model's negative prompt; an image model gets zeros in place of an image."""
     settings = model.settings
     suffixed = [with_suffix(prompt, settings.prompt_suffix) for prompt in prompts]
     context = model.encode_prompts([settings.negative_prompt] * len(prompts) + suffixed)
     if not isinstance(model.unet, VideoMVImageUNet):
         return Conditioning(context)
     size = latent_size(model.autoencoder.config, settings.size_px)
-    meaning = model.unet.config["image_embedding_dim"]
     return Conditioning(
         context,
         {
             "image_latents": context.new_zeros(len(context), *size),
-            "image_embeddings": context.new_zeros(len(context), 1, meaning),
+            "image_embeddings": context.new_zeros(len(context), 1, model.unet.config["image_embedding_dim"]),
         },
     )
 
 
-def told_by_image(model: ViewsModel, picture: Tensor) -> Conditioning:
-    """A picture of the object, [4, H, W] sRGB with straight alpha, against none.
+def condition_on_image(model: ViewsModel, image: Tensor) -> Conditioning:
+    """An image of the object, [4, H, W] sRGB with straight alpha, on the background of the model's views.
 
-    The model sees it on the background of its views. Its latents are given to both branches, its meaning to
-    one.
+    Its latents are given to both rows of the guidance, its CLIP embedding to the conditional row only.
+
+    Raises:
+        DioramaError: E_REQUEST for a model that is conditioned on text.
 
     Source: VideoMV (arXiv 2403.12010), the released image-to-view model's inference.
     """
     if model.image_encoder is None:
-        raise DioramaError("E_REQUEST", "this model is told what to make by text, not by a picture")
-    background = model.settings.rendering.background
-    image = (picture[:3] * picture[3:] + background * (1 - picture[3:]))[None].to(model.device)
-    latents = model.encode(image)
-    meaning = model.encode_image(image)  # [1, 1, D]
+        raise DioramaError("E_REQUEST", "this model is conditioned on text, not on an image")
+    rgb = over(image, model.settings.rendering.background)[None].to(model.device)
+    latents = model.encode(rgb)
+    embedding = model.encode_image(rgb)  # [1, 1, D]
     return Conditioning(
         model.encode_prompts([model.settings.negative_prompt, ""]),
         {
             "image_latents": latents.repeat(2, 1, 1, 1),
-            "image_embeddings": torch.cat([torch.zeros_like(meaning), meaning]),
+            "image_embeddings": torch.cat([torch.zeros_like(embedding), embedding]),
         },
     )
 

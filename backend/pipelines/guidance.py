@@ -1,4 +1,4 @@
-"""Classifier-free guidance and its branches: first the one without what is asked for, then the one with."""
+"""Classifier-free guidance (arXiv 2207.12598), on batches of unconditional, then conditional rows."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from torch import Tensor
 
 
-def branches(together: bool, *both: Tensor) -> Iterator[tuple[Tensor, ...]]:  # [2 * B, ...] each
-    """What to evaluate at once of what both branches are told: all of it, or one after the other."""
-    return zip(*(told.chunk(1 if together else 2) for told in both), strict=True)
+def split_cfg_batch(together: bool, *batches: Tensor) -> Iterator[tuple[Tensor, ...]]:  # [2 * B, ...] each
+    """Yields the guidance batch whole, or its unconditional and conditional halves in turn."""
+    return zip(*(batch.chunk(1 if together else 2) for batch in batches), strict=True)
 
 
-def guide(both: Tensor, guidance: float) -> Tensor:  # [2 * B, ...] -> [B, ...]
-    """Beyond what the prompt changes."""
-    without, described = both.chunk(2)
-    return without + guidance * (described - without)
+def apply_cfg(batch: Tensor, scale: float) -> Tensor:  # [2 * B, ...] -> [B, ...]
+    """Classifier-free guidance: uncond + scale * (cond - uncond)."""
+    uncond, cond = batch.chunk(2)
+    return uncond + scale * (cond - uncond)

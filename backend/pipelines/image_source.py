@@ -1,4 +1,4 @@
-"""Makes any picture of an object into what an image-conditioned model expects: cut out, centred, square."""
+"""Makes any image of an object into what an image-conditioned model expects: cut out, centred, square."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ EDGE_DISTANCE = 0.12  # and what differs more than this from it is the object
 
 
 def read_object(path: Path, size_px: int, object_px: int) -> Tensor:  # [4, H, W] sRGB, straight alpha, 0..1
-    """Reads a picture and puts its object into the middle of a square.
+    """Reads an image and puts its object into the middle of a square.
 
-    The object is what the picture's alpha says; without alpha, what differs from a background of one colour.
+    The object is what the image's alpha says; without alpha, what differs from a background of one colour.
 
     Args:
         size_px: side of the result.
         object_px: the longer side of the object in it (VideoMV: 200 of 256).
 
     Raises:
-        DioramaError: E_IMAGE, saying what is wrong with the picture and what would help.
+        DioramaError: E_IMAGE, saying what is wrong with the image and what would help.
     """
     return recentred(cut_out(_read(path), path.name), size_px, object_px)
 
@@ -45,7 +45,7 @@ def read_cut_out(path: Path) -> Image.Image:  # RGBA
 
 
 def cut_out(rgba: np.ndarray, name: str) -> np.ndarray:  # [H, W, 4] -> [H, W, 4]
-    """The picture with an alpha that leaves only the object.
+    """The image with an alpha that leaves only the object.
 
     Raises:
         DioramaError: E_IMAGE if nothing is left, or the background is not of one colour.
@@ -80,13 +80,13 @@ def _without_strays(rgba: np.ndarray) -> np.ndarray:  # [H, W, 4] -> [H, W, 4]
 
 
 def has_plain_edge(rgb: np.ndarray) -> bool:  # [H, W, 3]
-    """Whether a background of one colour surrounds whatever is in the picture."""
+    """Whether a background of one colour surrounds whatever is in the image."""
     border, color = _edge(rgb)
     return bool(np.sqrt((np.abs(border - color).max(-1) ** 2).mean()) <= EDGE_SPREAD)
 
 
-def before(rgb: np.ndarray, background: float) -> np.ndarray:  # [H, W, 3] -> [H, W, 3]
-    """The picture with a grey, sRGB 0..1, in place of the colour that surrounds the object."""
+def with_background(rgb: np.ndarray, background: float) -> np.ndarray:  # [H, W, 3] -> [H, W, 3]
+    """The image with a grey, sRGB 0..1, in place of the colour that surrounds the object."""
     _, color = _edge(rgb)
     change = (1 - _differs_from(color, rgb))[..., None] * (background - color)
     return np.clip(rgb + change, 0, 1).astype(np.float32)
@@ -122,11 +122,11 @@ def _read(path: Path) -> np.ndarray:  # [H, W, 4] sRGB 0..1
                 upright = _eight_bits(upright, path.name, image.format == "PPM")
             return np.asarray(upright.convert("RGBA"), np.float32) / 255
     except FileNotFoundError as error:
-        raise _error(f"there is no picture {path}", "Choose a file that exists.") from error
+        raise _error(f"there is no image {path}", "Choose a file that exists.") from error
     except Image.DecompressionBombError as error:
         raise _error(f"{path.name} is larger than can be opened here") from error
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        raise _error(f"{path.name} is damaged or not a picture: {error}") from error
+        raise _error(f"{path.name} is damaged or not an image: {error}") from error
 
 
 def _eight_bits(grey: Image.Image, name: str, is_16_bit: bool) -> Image.Image:
@@ -148,7 +148,7 @@ def _eight_bits(grey: Image.Image, name: str, is_16_bit: bool) -> Image.Image:
 
 
 def _edge(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # [H, W, 3] -> [N, 3], [3]
-    """The pixels along a picture's edge, and their usual colour."""
+    """The pixels along an image's edge, and their usual colour."""
     border = np.concatenate([rgb[0], rgb[-1], rgb[:, 0], rgb[:, -1]])
     return border, np.median(border, axis=0)
 

@@ -1,4 +1,4 @@
-"""Pictures to the small latents in which models work, and back."""
+"""Images to the small latents in which models work, and back."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from torch import Tensor
 
 
 def encode(autoencoder: AutoencoderKL, images: Tensor) -> Tensor:  # [N, 3, H, W] sRGB 0..1 -> [N, C, h, w]
-    """Scaled latents of pictures: the mean, so that the same pictures give the same latents."""
+    """Scaled latents of images: the mean of the posterior, so equal images have equal latents."""
     pixels = unshuffled(autoencoder, 2 * images - 1).to(autoencoder.dtype)
     return autoencoder.encode(pixels).latent_dist.mean * autoencoder.config["scaling_factor"]
 
 
 def decode(autoencoder: AutoencoderKL, latents: Tensor) -> Tensor:  # [N, C, h, w] -> [N, 3, H, W] sRGB 0..1
-    """Pictures of scaled latents."""
+    """Images of scaled latents."""
     latents = (latents / autoencoder.config["scaling_factor"]).to(autoencoder.dtype)
     return ((shuffled(autoencoder, autoencoder.decode(latents).sample.float()) + 1) / 2).clamp(0, 1)
 
 
 def latent_size(config: Mapping[str, Any], size_px: int) -> tuple[int, int, int]:
-    """Channels, height and width of the latents of square pictures, by an autoencoder of that config."""
+    """Channels, height and width of the latents of square images, by an autoencoder of that config."""
     side = size_px // _block_side(config) >> len(config["block_out_channels"]) - 1
     return config["latent_channels"], side, side
 

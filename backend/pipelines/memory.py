@@ -18,14 +18,13 @@ from .latents import latent_size
 from .plan import Plan
 from .settings import ModelSettings
 
-# The most numbers that live at once besides the weights, for every pixel and every channel of the widest
-# pictures inside (latent pixels for denoisers). Counted by `python -m tests.bench.activation_memory` on the
-# published networks at their published sizes: it runs them on tensors that have only sizes, with attention
-# that does not keep its weights, as on any GPU of today. In half precision they are 499 MiB for a branch of
-# VideoMV's 24 views, 63 for one of MVDream's 4, 1049 for one of Vivid-ZOO's 4 x 16 and 1051 of Animate3D's,
-# 96 for a picture of 256 px that is decoded and 80 for one that is encoded (381 if its gradient is wanted),
-# and 300 for LGM's 4 views.
-# What fast denoising keeps from step to step is one such number more, within what SPARE adds.
+# Peak activations, in numbers for every pixel and every channel of the widest images inside (latent pixels
+# for denoisers). Counted by `python -m tests.bench.activation_memory` on the published networks at their
+# published sizes: it runs them on tensors that have only sizes, with memory-efficient attention, as on any
+# GPU of today. In half precision they are 499 MiB for one half of the guidance batch of VideoMV's 24 views,
+# 63 for MVDream's 4, 1049 for Vivid-ZOO's 4 x 16 and 1051 for Animate3D's, 96 for an image of 256 px that
+# is decoded and 80 for one that is encoded (381 if its gradient is wanted), and 300 for LGM's 4 views.
+# What DeepCache keeps from step to step is one such number more, within what SPARE adds.
 ACTIVATIONS = {
     "VideoMVUNet": 33.3,
     "VideoMVImageUNet": 33.6,
@@ -36,8 +35,8 @@ ACTIVATIONS = {
     "LGM": 9.4,
 }
 
-# Of a picture of splats: colours, alpha and their copies, and for every splat its place in the picture and in
-# the lists of tiles. Measured as the growth of the process on a CPU: 60 bytes per pixel at 24 pictures of
+# Of an image of splats: colours, alpha and their copies, and for every splat its place in the image and in
+# the lists of tiles. Measured as the growth of the process on a CPU: 60 bytes per pixel at 24 images of
 # 512 px and 65 536 splats. Not measured on a GPU.
 RENDERING_BYTES = 60
 
@@ -46,13 +45,13 @@ RENDERING_BYTES = 60
 SPARE = 1.15
 WORKSPACE_BYTES = 300 * 2**20
 
-VIDEO_SAMPLES = 4  # frames of a video that become one object each at the same time
+OBJECTS_AT_ONCE = 4  # reconstructed together in a 3D-aware step, one for every frame and guidance row
 NETWORKS = ("text_encoder", "image_encoder", "unet", "autoencoder", "reconstructor")
 
 
 @dataclass(frozen=True)
 class Size:
-    """Of a network: how many weights it has, and how many its largest tensor."""
+    """How many weights a network has, and its largest tensor."""
 
     weights: int
     largest: int
@@ -60,14 +59,14 @@ class Size:
 
 @dataclass(frozen=True)
 class Work:
-    """A generation, as far as memory is concerned.
+    """The sizes of a generation that its memory depends on.
 
     Attributes:
         networks: by their folders' names.
         denoiser: the class of the U-Net.
         widths: channels of the finest level of the U-Net, the autoencoder and the reconstructor.
         three_d_aware: whether views are encoded and rendered while they are denoised.
-        distilled: whether pictures of splats are encoded, with gradients, and nothing is decoded.
+        distilled: whether images of splats are encoded, with gradients, and nothing is decoded.
     """
 
     networks: dict[str, Size]
@@ -106,7 +105,7 @@ def work_of(
     frames: int | None = None,
     distilled: bool = False,
 ) -> Work:
-    """What a model's files say about it, without loading them.
+    """A generation's sizes, from the headers of the model's files and the request.
 
     Args:
         views, frames: how many are asked for; None for the model's own numbers.
@@ -168,8 +167,8 @@ def network_size(folder: Path) -> tuple[Size, dict[str, Any]]:
 def needed_bytes(work: Work, plan: Plan) -> int:
     """The most memory of the plan's device that the work needs at any time: an estimate."""
     number = plan.dtype.itemsize
-    branches = 2 if plan.branches_together else 1
-    objects = VIDEO_SAMPLES if work.frames > 1 else branches  # reconstructed at once in a 3D-aware step
+    branches = 2 if plan.batch_cfg else 1
+    objects = min(OBJECTS_AT_ONCE, branches * work.frames)  # reconstructed at once in a 3D-aware step
     in_a_step = objects if work.three_d_aware else 0
     at_once = plan.images_at_once or max(work.views * work.frames, in_a_step * work.views)
     denoiser, autoencoder, reconstructor = work.widths
@@ -178,7 +177,7 @@ def needed_bytes(work: Work, plan: Plan) -> int:
     decoded = min(at_once, max(work.views * work.frames, in_a_step * work.input_views)) * work.size_px**2
     encoded = min(at_once, max(in_a_step * work.views, 1)) * work.size_px**2
     rendered = max(in_a_step, 1) * work.views * work.rendering_px**2
-    if work.distilled:  # pictures wait for their gradients, beside whatever works
+    if work.distilled:  # images wait for their gradients, beside whatever works
         coded = min(at_once, work.views) * work.size_px**2 * ACTIVATIONS["encode for gradients"]
         waiting = work.views * work.size_px**2 * RENDERING_BYTES
     else:
@@ -193,9 +192,7 @@ def needed_bytes(work: Work, plan: Plan) -> int:
     }
     everything = sum(network.weights for network in work.networks.values())
     resident = {
-        name: {"nothing": everything, "networks": network.weights, "layers": 2 * network.largest}[
-            plan.offload
-        ]
+        name: {"none": everything, "model": network.weights, "sequential": 2 * network.largest}[plan.offload]
         for name, network in work.networks.items()
     }
     most = max(number * resident[name] + activations[name] for name in work.networks)
@@ -233,7 +230,7 @@ class Choice:
 
 def plans(device: torch.device) -> list[Plan]:
     """All plans for a device, from the fastest to the leanest."""
-    lean = {"branches_together": False, "images_at_once": 4}
+    lean = {"batch_cfg": False, "images_at_once": 4}
     if device.type == "cpu":
         # Some CPUs compute in bfloat16; the others imitate it, which takes time but saves as much.
         return [Plan(device), Plan(device, **lean), Plan(device, torch.bfloat16, **lean)]  # type: ignore[arg-type]
@@ -241,8 +238,8 @@ def plans(device: torch.device) -> list[Plan]:
     return [
         Plan(device, half, images_at_once=8),  # more at once are not faster
         Plan(device, half, **lean),  # type: ignore[arg-type]
-        Plan(device, half, **lean, offload="networks"),  # type: ignore[arg-type]
-        Plan(device, half, branches_together=False, images_at_once=1, offload="layers"),
+        Plan(device, half, **lean, offload="model"),  # type: ignore[arg-type]
+        Plan(device, half, batch_cfg=False, images_at_once=1, offload="sequential"),
     ]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -28,7 +27,6 @@ from ..shared.model_store import network_folder
 from ..shared.progress import Progress
 from ..shared.protocol import DioramaError, is_out_of_memory
 from . import latents as coding
-from .guidance import branches
 from .offload import offload
 from .plan import Plan
 from .settings import ModelSettings, read_settings
@@ -39,7 +37,7 @@ DENOISERS = (VideoMVUNet, VideoMVImageUNet, MultiViewMotionUNet)
 
 @dataclass(frozen=True)
 class ViewsModel:
-    """All networks that make a prompt into views and splats."""
+    """A model in memory: the networks from prompt to views and splats, and how they are run."""
 
     settings: ModelSettings
     tokenizer: PreTrainedTokenizerBase
@@ -52,65 +50,45 @@ class ViewsModel:
 
     @property
     def device(self) -> torch.device:
-        """Where networks work; they may wait elsewhere."""
-        return self.unet.device if self.plan.offload == "nothing" else self.plan.device
+        """The device that networks run on; idle ones may be offloaded from it."""
+        return self.unet.device if self.plan.offload == "none" else self.plan.device
 
     @property
     def networks(self) -> tuple[torch.nn.Module, ...]:
-        """All that have weights."""
+        """All networks, for offloading and for counting their weights."""
         networks = self.text_encoder, self.unet, self.autoencoder, self.reconstructor, self.image_encoder
         return tuple(network for network in networks if network is not None)
 
     def predict(
         self,
-        latents: Tensor,  # [B, C, V, h, w]
+        latents: Tensor,  # [B, V, F, C, h, w]
         timestep: int,
         context: Tensor,  # [B, L, D]
         cameras: Tensor,  # [V, 4, 4] camera-to-world
-        image: dict[str, Tensor],  # what an image-conditioned denoiser is told besides
-        kept: Sequence[DeepFeatures] = (),
-    ) -> Tensor:  # [B, C, V, h, w]
-        """What the denoiser predicts for all views at once, whichever of them it is.
-
-        Of the samples, first those of one branch of the guidance and then those of the other, both halves
-        are evaluated together or one after the other, as planned.
-
-        Args:
-            kept: from step to step, for each of these evaluations; nothing if none are given.
-        """
-        parts = list(branches(self.plan.branches_together, latents, context, *image.values()))
-        return torch.cat(
-            [
-                self._predict(some, timestep, text, cameras, dict(zip(image, told, strict=True)), deep)
-                for (some, text, *told), deep in zip(parts, kept or len(parts) * (None,), strict=True)
-            ]
-        )
-
-    def _predict(
-        self,
-        latents: Tensor,
-        timestep: int,
-        context: Tensor,
-        cameras: Tensor,
-        image: dict[str, Tensor],
-        deep: DeepFeatures | None,
-    ) -> Tensor:
-        latents, cameras = latents.to(self.unet.dtype), cameras.expand(len(latents), -1, -1, -1)
-        if isinstance(self.unet, MultiViewMotionUNet):  # MVDream: one frame of every view
-            frames = latents.permute(0, 2, 1, 3, 4).unsqueeze(2)
-            frames = self.unet(frames, timestep, context, at_unit_distance(cameras), motion=False, deep=deep)
-            return frames.squeeze(2).permute(0, 2, 1, 3, 4).float()
-        return self.unet(latents, timestep, context, cameras, deep=deep, **image).float()
+        image: dict[str, Tensor],  # more keyword arguments of an image-conditioned denoiser
+        deep: DeepFeatures | None = None,
+    ) -> Tensor:  # [B, V, F, C, h, w]
+        """One evaluation of the denoiser, whichever it is: the noise (or v) of all frames of all views."""
+        dtype = self.unet.dtype
+        latents, cameras = latents.to(dtype), cameras.expand(len(latents), -1, -1, -1)
+        image = {name: value.to(dtype) for name, value in image.items()}
+        if isinstance(self.unet, MultiViewMotionUNet):
+            moves = latents.shape[2] > 1  # else it is MVDream, or Stable Diffusion
+            cameras = at_unit_distance(cameras)
+            return self.unet(latents, timestep, context, cameras, motion=moves, deep=deep, **image).float()
+        views = latents.squeeze(2).transpose(1, 2)  # [B, C, V, h, w]
+        views = self.unet(views, timestep, context, cameras, deep=deep, **image).float()
+        return views.transpose(1, 2).unsqueeze(2)
 
     def encode_prompts(self, prompts: list[str]) -> Tensor:  # [B, L, D]
-        """The text encoder's tokens."""
+        """The text encoder's hidden states of the prompts' tokens."""
         tokens = self.tokenizer(prompts, padding="max_length", truncation=True, return_tensors="pt")
         return self.text_encoder(tokens.input_ids.to(self.device)).last_hidden_state
 
     def encode_image(
         self, images: Tensor, filter: Literal["bilinear", "bicubic"] = "bilinear"
     ) -> Tensor:  # [B, 3, H, W] sRGB 0..1 -> [B, 1, D]
-        """What CLIP sees in pictures: projected, not normalised; `filter` makes them of its size."""
+        """CLIP image embeddings, projected but not normalised; `filter` resizes the images to CLIP's size."""
         assert self.image_encoder is not None
         return embed_images(self.image_encoder, images, filter)
 
@@ -134,14 +112,20 @@ class ViewsModel:
         return prompt, taken
 
     def encode(self, images: Tensor) -> Tensor:  # [N, 3, H, W] sRGB 0..1 -> [N, 4, h, w]
-        """Scaled latents of pictures: the mean, so that the same pictures give the same latents."""
+        """Scaled latents of images: the mean of the posterior, so equal images have equal latents."""
         at_once = self.plan.images_at_once or len(images)
         return torch.cat([coding.encode(self.autoencoder, some) for some in images.split(at_once)])
+
+    def decode_frames(
+        self, latents: Tensor, progress: Progress | None = None
+    ) -> Tensor:  # [V, F, C, h, w] -> [V, F, 3, H, W] sRGB 0..1
+        """Images of all frames of all views."""
+        return self.decode(latents.flatten(0, 1), progress).unflatten(0, latents.shape[:2])
 
     def decode(
         self, latents: Tensor, progress: Progress | None = None
     ) -> Tensor:  # [N, 4, h, w] -> [N, 3, H, W] sRGB 0..1
-        """Pictures of scaled latents; `progress` is told how many are done."""
+        """Images of scaled latents; `progress` counts those that are done."""
         parts: list[Tensor] = []
         for some in latents.split(self.plan.images_at_once or len(latents)):
             parts.append(coding.decode(self.autoencoder, some))
@@ -155,7 +139,7 @@ def embed_images(
     images: Tensor,  # [B, 3, H, W] sRGB 0..1
     filter: Literal["bilinear", "bicubic"] = "bilinear",
 ) -> Tensor:  # [B, 1, D]
-    """What CLIP sees in pictures: projected, not normalised; `filter` makes them of its size."""
+    """CLIP image embeddings, projected but not normalised; `filter` resizes the images to CLIP's size."""
     side: Any = image_encoder.config.image_size
     small = F.interpolate(images, (side, side), mode=filter, antialias=True).clamp(0, 1)
     mean, std = (small.new_tensor(v).view(3, 1, 1) for v in (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD))
@@ -164,7 +148,7 @@ def embed_images(
 
 
 def load(folder: Path, plan: Plan = Plan()) -> ViewsModel:
-    """Reads a model's folder, as planned: settings, and one sub-folder per network.
+    """Reads a model's folder: settings, and one sub-folder per network; `plan` decides dtype and device.
 
     Raises:
         DioramaError: E_WEIGHTS_MISSING naming the file that is not there, E_WEIGHTS_CORRUPT naming the
@@ -189,7 +173,7 @@ def load(folder: Path, plan: Plan = Plan()) -> ViewsModel:
         for part, network in networks.items():
             loaded[part] = network.from_pretrained(
                 network_folder(folder, part), local_files_only=True, torch_dtype=plan.dtype
-            ).to(plan.device if plan.offload == "nothing" else "cpu")
+            ).to(plan.device if plan.offload == "none" else "cpu")
             loaded[part].eval().requires_grad_(False)
         offload(loaded, plan)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, StopIteration, SafetensorError) as error:

@@ -1,4 +1,4 @@
-"""Keeps networks in main memory until they are needed on the GPU."""
+"""Offloads idle networks, or idle layers, to main memory."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from .plan import Plan
 
 
 def offload(networks: Mapping[str, Any], plan: Plan) -> None:
-    """Makes networks that are in main memory come to the plan's device when they are called.
+    """Moves networks in main memory to the plan's device when they are called.
 
-    Of whole networks, one is on the device at any time: it stays there, through any number of calls, until
-    another is called. Of layers, each goes back at once.
+    With "model", one network is on the device at a time, and stays there until another is called. With
+    "sequential", every layer goes back after its call.
     """
-    if plan.offload == "layers":
+    if plan.offload == "sequential":
         for network in networks.values():
             cpu_offload(network, plan.device)
-    elif plan.offload == "networks":
+    elif plan.offload == "model":
         hooks = [custom_offload_with_hook(name, network, plan.device) for name, network in networks.items()]
         for hook in hooks:
             for other in hooks:

@@ -25,7 +25,7 @@ def view_cameras(
 
 
 def unusual_orbit(settings: ModelSettings, elevation_deg: float | None, radius: float | None) -> str:
-    """What to expect of cameras unlike those the model was trained with, in words; else empty."""
+    """A warning about cameras unlike those the model was trained with; empty for usual ones."""
     unusual = []
     if elevation_deg is not None and abs(elevation_deg - settings.elevation_deg) > USUAL_DEG:
         unusual.append(f"elevation {elevation_deg:g}° (trained: {settings.elevation_deg:g}°)")

@@ -1,4 +1,4 @@
-"""How a model is run: on which device, in which precision, and how much of the work at once."""
+"""How a model is run: device, precision, batching and offloading."""
 
 from __future__ import annotations
 
@@ -12,32 +12,33 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Plan:
-    """How a model is run; what comes out is the same but for rounding.
+    """How a model is run; results differ between plans by rounding only.
 
     Attributes:
         dtype: of the weights and activations.
-        branches_together: whether both branches of the guidance are evaluated at once.
-        images_at_once: how many pictures the autoencoder sees at once; None for all.
-        offload: what waits in main memory until it is needed: nothing; all networks but the one that works;
-            or all layers but the one that works.
+        batch_cfg: evaluate the guidance batch whole; else its unconditional and conditional halves in turn.
+        images_at_once: batch size of the autoencoder; None for all images.
+        offload: "model" keeps idle networks in main memory, "sequential" idle layers, as diffusers'
+            enable_model_cpu_offload and enable_sequential_cpu_offload do.
     """
 
     device: torch.device = CPU
     dtype: torch.dtype = torch.float32
-    branches_together: bool = True
+    batch_cfg: bool = True
     images_at_once: int | None = None
-    offload: Literal["nothing", "networks", "layers"] = "nothing"
+    offload: Literal["none", "model", "sequential"] = "none"
 
     def __str__(self) -> str:
-        """What it does to save memory, in words."""
+        """Its memory savings, in words for the user."""
         savings = []
         if self.images_at_once:
-            savings.append(f"pictures pass the autoencoder {self.images_at_once} at a time")
-        if not self.branches_together:
-            savings.append("the guidance's branches run one after the other")
+            savings.append(f"images are encoded and decoded {self.images_at_once} at a time")
+        if not self.batch_cfg:
+            savings.append("the two halves of guidance run one after the other")
         if self.dtype == torch.bfloat16:
-            savings.append("numbers have half their size (bfloat16)")
-        if self.offload != "nothing":
-            waiting = "networks" if self.offload == "networks" else "layers (this is slow)"
-            savings.append(f"{waiting} wait in main memory until they are needed")
+            savings.append("weights are bfloat16, half their size")
+        if self.offload != "none":
+            idle = "networks" if self.offload == "model" else "layers"
+            slow = " (this is slow)" if self.offload == "sequential" else ""
+            savings.append(f"idle {idle} are kept in main memory{slow}")
         return ", ".join(savings) or "everything at once"

@@ -23,23 +23,23 @@ def views_to_gaussians(model: ViewsModel, images: Tensor, cameras: Tensor) -> Ga
     return in_world(local, cameras)
 
 
-def cloud_of(gaussians: Gaussians) -> GaussianCloud:
-    """One object's Gaussians, without those that nobody would see, as a cloud for files and fitting."""
+def to_cloud(gaussians: Gaussians) -> GaussianCloud:
+    """One object's Gaussians as a cloud for files and fitting, without the nearly transparent ones."""
     kept = gaussians.opacities[0] > FAINTEST
     means, opacities, scales, quats, rgb = (field[0][kept].cpu().numpy() for field in gaussians)
     return GaussianCloud(means, quats, scales, opacities, sh=((rgb - 0.5) / SH_C0)[:, None])
 
 
-def cut_out(
+def matte(
     model: ViewsModel,
     images: Tensor,  # [V, 3, H, W] sRGB
     gaussians: Gaussians,
     cameras: Tensor,  # [V, 4, 4]
 ) -> Tensor:  # [V, 4, H, W], straight alpha
-    """The views without the grey that they were generated on.
+    """The views with the grey that they were generated on matted out.
 
-    Opaque is what the splats say is inside; near their edge, which is softer than the views', it is what
-    differs from the grey.
+    Alpha is 1 where the splats cover a pixel; near their edge, which is softer than the views', it follows
+    the difference from the grey.
     """
     grey = model.settings.rendering.background
     _, covered = render(gaussians, cameras.to(images), model.settings.rendering)
@@ -52,6 +52,6 @@ def cut_out(
 
 
 def input_views(model: ViewsModel, num_views: int) -> tuple[int, ...]:
-    """Which of the views the reconstructor sees: evenly spaced, from the first."""
+    """Indices of the views that are reconstructed from: evenly spaced, from the first."""
     count = min(model.settings.input_views, num_views)
     return tuple(i * num_views // count for i in range(count))

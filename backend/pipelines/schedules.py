@@ -1,4 +1,4 @@
-"""How noise leaves the views: the published schedules, and the clean latents behind a prediction."""
+"""The published noise schedules, and conversions between predictions and clean latents."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ANIMATE3D = VIVID_ZOO | {"set_alpha_to_one": True}
 
 
 def x0_from_prediction(scheduler: DDIMScheduler, prediction: Tensor, timestep: int, noisy: Tensor) -> Tensor:
-    """The clean latents that a prediction (noise, v or x0, as the scheduler is configured) amounts to."""
+    """Clean latents from a prediction (noise, v or x0, as the scheduler is configured)."""
     signal, noise = _amplitudes(scheduler, timestep)
     match scheduler.config["prediction_type"]:
         case "epsilon":
@@ -62,7 +62,7 @@ def prediction_from_x0(scheduler: DDIMScheduler, x0: Tensor, timestep: int, nois
 
 
 def wanted_prediction(scheduler: DDIMScheduler, x0: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-    """What a network should predict (noise or v, as the scheduler is configured) where `noise` was added."""
+    """The training target (noise or v, as the scheduler is configured) where `noise` was added to `x0`."""
     if scheduler.config["prediction_type"] == "v_prediction":
         return scheduler.get_velocity(x0, noise, timesteps)  # type: ignore[arg-type]
     return noise

@@ -10,29 +10,29 @@ from typing import Any
 
 from ..shared.model_store import SETTINGS
 from ..shared.protocol import DioramaError
-from .fast import FastDenoising
+from .deepcache import DeepCacheConfig
 from .three_d_aware import SplatRendering
 
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """What a model was trained for, and how it is used; kept beside its weights, never in the panel.
+    """The settings a model was trained with and is sampled with; kept beside its weights.
 
     Attributes:
         schedule: keyword arguments of `DDIMScheduler`.
         num_views: of an orbit that begins in front of the object, on +X.
         elevation_deg, radius, fov_deg: of the orbit's cameras; radius in metres.
-        steps, guidance: of the sampling.
-        three_d_aware: when the views are made to agree, as fractions of the steps.
+        steps, guidance: of DDIM and of classifier-free guidance.
+        three_d_aware: the 3D-aware steps, as fractions of all steps.
         input_views: how many views the reconstructor sees, evenly spaced.
-        rendering: of the reconstructor's splats, inside the sampling.
-        words: all that the model knows, if these are few.
+        rendering: of the reconstructor's splats in 3D-aware steps.
+        words: the vocabulary of a model that knows few words; else empty.
         num_frames: of every view; 1 for models of objects that stand still.
-        shared_noise: the part of the noise's variance that all frames of a view have in common.
-        fast: how it is denoised if that is to be fast.
-        rounds: how often a video is made, each time from the coarse motion of the one before.
-        first_frame: for models that animate given views: what is set otherwise while the same network makes
-            these, without its motion.
+        shared_noise: the fraction of the noise's variance that all frames of a view share.
+        fast: DeepCache's configuration, for requests that are to be fast.
+        rounds: of FreeInit: a video is denoised again from the low frequencies of the one before.
+        first_frame: of models that animate given views (Animate3D): settings to replace while the same
+            network makes these views, without its motion modules.
     """
 
     schedule: dict[str, Any]
@@ -51,7 +51,7 @@ class ModelSettings:
     words: tuple[str, ...] = ()
     num_frames: int = 1
     shared_noise: float = 0.0
-    fast: FastDenoising = field(default_factory=FastDenoising)
+    fast: DeepCacheConfig = field(default_factory=DeepCacheConfig)
     rounds: int = 1
     first_frame: dict[str, Any] | None = None
 
@@ -69,7 +69,7 @@ class ModelSettings:
     def from_dict(cls, data: dict[str, Any]) -> ModelSettings:
         """The settings as they are in a file."""
         lists = {name: tuple(data[name]) for name in ("three_d_aware", "words")}
-        rendering, fast = SplatRendering(**data["rendering"]), FastDenoising(**data.get("fast", {}))
+        rendering, fast = SplatRendering(**data["rendering"]), DeepCacheConfig(**data.get("fast", {}))
         return cls(**{**data, **lists, "rendering": rendering, "fast": fast})
 
     def of_first_frame(self) -> ModelSettings:

@@ -1,7 +1,7 @@
-"""Makes half-denoised views agree on one object: reconstructs it, and continues from its pictures.
+"""3D-aware denoising: half-denoised views are reconstructed, and continue as renders of one object.
 
 The 3D-aware denoising step of VideoMV (arXiv 2403.12010, section 3.3), one implementation for every pipeline.
-A pipeline passes its network's estimate of the clean latents (x0), one sample per branch of the guidance;
+A pipeline passes its network's estimate of the clean latents (x0), one sample per row of the guidance batch;
 guidance is applied by the caller, to the latents that come back.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +26,7 @@ from ..cameras import (
 )
 from ..gaussians.color import linear_to_srgb, srgb_to_linear
 from ..models.lgm import LGM, Gaussians
+from ..shared.sequence_file import Blending
 
 # The reconstructor sees images normalised like ImageNet's.
 _MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
@@ -41,11 +42,11 @@ class SplatRendering:
     fov_deg: float
     size_px: int
     background: float  # grey, sRGB 0..1
-    blending: Literal["linear", "display"]  # the space in which colours are composited
+    blending: Blending  # the space in which colours are composited
 
 
 class Refined(NamedTuple):
-    """What a 3D-aware step gives: latents to go on from, and the object they show."""
+    """The result of a 3D-aware step: latents to go on from, and the object they show."""
 
     latents: Tensor  # [B, 4, F, h, w]
     gaussians: Gaussians  # in the reconstructor's frame; see `in_world`
@@ -79,9 +80,9 @@ def three_d_aware_step(
     gaussians = reconstruct(images, world_from_camera, input_views, reconstructor, rendering.fov_deg)
     renders, _ = render(gaussians, reconstruction_cameras(world_from_camera), rendering)
     # Plain nearest neighbour, as the published renders were resized: it takes every other pixel of 512.
-    pictures = F.interpolate(renders.flatten(0, 1), size=images.shape[-2:], mode="nearest")
-    latents = encode(pictures.to(x0.dtype)).unflatten(0, (batch, num_views))
-    return Refined(latents.transpose(1, 2), gaussians, pictures.unflatten(0, (batch, num_views)))
+    small = F.interpolate(renders.flatten(0, 1), size=images.shape[-2:], mode="nearest")
+    latents = encode(small.to(x0.dtype)).unflatten(0, (batch, num_views))
+    return Refined(latents.transpose(1, 2), gaussians, small.unflatten(0, (batch, num_views)))
 
 
 def reconstruct(
@@ -108,7 +109,7 @@ def reconstruction_features(
     cameras: Tensor,  # [V, 4, 4] or [B, V, 4, 4], in the reconstructor's frame
     fov_deg: float,
 ) -> Tensor:  # [B, V, 14, h, w]
-    """What the reconstructor makes of images and the cameras that saw them, before activation."""
+    """The reconstructor's output for images and their cameras, before activation."""
     rays = plucker_rays(cameras, fov_deg, *images.shape[-2:]).to(images)
     normalised = (images - _MEAN.to(images)) / _STD.to(images)
     inputs = torch.cat([normalised, rays.expand(*images.shape[:2], -1, -1, -1)], dim=2)
@@ -120,7 +121,7 @@ def render(
     world_from_camera: Tensor,  # [V, 4, 4] or [B, V, 4, 4], in the frame of the Gaussians
     rendering: SplatRendering,
 ) -> tuple[Tensor, Tensor]:
-    """Pictures of the Gaussians, [B, V, 3, H, W] sRGB 0..1, and their alpha, [B, V, 1, H, W]."""
+    """Images of the Gaussians, [B, V, 3, H, W] sRGB 0..1, and their alpha, [B, V, 1, H, W]."""
     batch = gaussians.means.shape[0]
     size = rendering.size_px
     viewmats = opencv_from_world(world_from_camera).to(gaussians.means)

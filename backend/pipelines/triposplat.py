@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..cameras import orbit
-from ..gaussians.fitting import cut_out, leaves_of
+from ..gaussians.fitting import SplatParameters, render_rgba
 from ..gaussians.meshing import glb_from_gaussians
 from ..gaussians.rigidity import multiply, rotate
 from ..models.lgm import Gaussians
@@ -145,10 +145,10 @@ def generate(model: TripoSplatModel, request: GenerationRequest, directory: Path
         camera.elevation_deg if request.elevation_deg is None else request.elevation_deg,
         camera.radius if request.radius is None else request.radius,
     )
-    leaves, views = leaves_of(cloud), []
+    splats, views = SplatParameters.of(cloud), []
     for i, one in enumerate(cameras):
         views.append(
-            cut_out(leaves, one[None], camera.fov_deg, settings.view_px, settings.view_px, "display")
+            render_rgba(splats, one[None], camera.fov_deg, settings.view_px, settings.view_px, "display")
         )
         progress.step(i + 1, len(cameras))
     images = torch.cat(views)  # [V, 4, H, W]

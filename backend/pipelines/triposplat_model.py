@@ -114,7 +114,7 @@ class TripoSplatWork:
         }
         everything = sum(size.weights for size in self.networks.values())
         resident = {
-            name: {"nothing": everything, "networks": size.weights, "layers": 2 * size.largest}[plan.offload]
+            name: {"none": everything, "model": size.weights, "sequential": 2 * size.largest}[plan.offload]
             for name, size in self.networks.items()
         }
         most = max(number * resident[name] + activations[name] for name in self.networks)
@@ -164,6 +164,6 @@ def load(folder: Path, plan: Plan) -> TripoSplatModel:
             code = "E_WEIGHTS_MISSING" if missing else "E_WEIGHTS_CORRUPT"
             what = "has no weights" if missing else "cannot be read"
             raise DioramaError(code, f"{folder / part} {what}", detail=str(error)) from error
-        loaded[part].to(plan.device if plan.offload == "nothing" else "cpu").eval().requires_grad_(False)
+        loaded[part].to(plan.device if plan.offload == "none" else "cpu").eval().requires_grad_(False)
     offload(loaded, plan)
     return TripoSplatModel(settings, **loaded, plan=plan)

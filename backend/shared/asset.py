@@ -29,7 +29,7 @@ from . import output_folder
 from .manifests import is_inside, sha256
 from .ply import GaussianCloud, read_ply, write_ply
 from .protocol import DioramaError
-from .sequence_file import BLENDINGS, write_sequence
+from .sequence_file import BLENDINGS, Blending, write_sequence
 
 __all__ = ["Asset", "GaussianCloud", "read_asset", "read_ply", "write_asset", "write_ply"]
 
@@ -52,7 +52,7 @@ class Asset:
     request: dict[str, Any]
     model: str
     seed: int
-    blending: str  # the space its splats are composited in: "linear" | "display"
+    blending: Blending  # the space that its splats are blended in
     front: str  # the axis the object faces: "+X" | "-Y"
     splats: tuple[Path, ...]  # one per animation frame
     tracked: bool  # the frames have the same splats in the same order, so that there is something between
@@ -80,7 +80,7 @@ def write_asset(
     views: np.ndarray,  # [V, F, H, W, 3|4] sRGB, straight alpha, 0..1
     cameras: np.ndarray,  # [V, 4, 4] camera-to-world
     fov_deg: float,  # horizontal
-    blending: str,
+    blending: Blending,
     timings: dict[str, float],
     preview: np.ndarray | None = None,  # [h, w, 3] sRGB; a contact sheet of the views if None
     mesh: bytes | Path | None = None,  # a GLB file, in the splats' world
@@ -301,7 +301,7 @@ def _write_files(
 
 
 def write_png(path: Path, image: np.ndarray) -> None:  # [H, W, 3|4]
-    """A picture of sRGB values 0..1, with straight alpha if it has any."""
+    """An image of sRGB values 0..1, with straight alpha if it has any."""
     from PIL import Image  # the backend has it; Blender, which only reads assets, does not
 
     Image.fromarray(np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)).save(path)

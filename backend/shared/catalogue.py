@@ -1,11 +1,12 @@
 """The models that Diorama knows: what each needs, where its files come from, and what its licence allows.
 
-Only facts, so that Blender can show them too; `model_folders` looks at the disk, `model_install` fills it.
+Only facts, so that Blender can show them too; `model_store` looks at the disk, `install` fills it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -54,13 +55,15 @@ class SourceFile:
 class Component:
     """One folder of a model, for example `unet`, and the published files that it is made of.
 
-    `network` is a name in `models.published.NETWORKS`; for the folder `tokenizer`, it is the token that fills
-    up short prompts.
+    Attributes:
+        network: its name in `install.published.NETWORKS`; empty for the tokenizer.
+        pad_token: fills up short prompts; of the tokenizer only.
     """
 
     folder: str
     network: str
     files: tuple[SourceFile, ...]
+    pad_token: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,9 +73,9 @@ class Model:
     Attributes:
         licence: in words, with what it follows from.
         commercial: whether results may be used commercially, as far as the licences say.
-        told_by: what tells it what to make: "text" or "picture".
+        conditioned_on: "text" or "image".
         moves: whether its objects can move.
-        memory_gib: of the GPU: as fast as can be, and with the networks in main memory that do not work.
+        memory_gib: of the GPU: as fast as can be, and with idle networks offloaded to the CPU.
             Estimates of `pipelines.memory`; no GPU has been measured yet.
         warning: what the user should know before using it.
         pipeline: how it works: "views" that splats are reconstructed from, or "triposplat".
@@ -84,7 +87,7 @@ class Model:
     licence: str
     commercial: bool
     components: tuple[Component, ...] = ()
-    told_by: str = "text"
+    conditioned_on: Literal["text", "image"] = "text"
     moves: bool = False
     memory_gib: tuple[float, float] = (0.0, 0.0)
     warning: str = ""
@@ -116,7 +119,7 @@ class Model:
     def memory(self) -> str:
         """In words: how much memory of a GPU it needs."""
         full, low = self.memory_gib
-        slower = f", {low:g} GiB with networks waiting in main memory" if low < full else ""
+        slower = f", {low:g} GiB with idle networks in main memory" if low < full else ""
         return f"about {full:g} GiB{slower} (estimated)"
 
 
@@ -146,8 +149,8 @@ _WORDS = (
     SourceFile(_MVDREAM_DIFFUSERS, "tokenizer/vocab.json", 0.001, ("vocab.json",)),
     SourceFile(_MVDREAM_DIFFUSERS, "tokenizer/merges.txt", 0.001, ("merges.txt",)),
 )
-_TOKENIZER_SD1 = Component("tokenizer", "<|endoftext|>", _WORDS)
-_TOKENIZER_SD2 = Component("tokenizer", "!", _WORDS)
+_TOKENIZER_SD1 = Component("tokenizer", "", _WORDS, pad_token="<|endoftext|>")
+_TOKENIZER_SD2 = Component("tokenizer", "", _WORDS, pad_token="!")
 
 # Weights from before LGM's rotation fix have the same names and shapes: only the file tells them apart.
 _LGM_FIXROT = Component(
@@ -200,7 +203,7 @@ _VIDEOMV_IMAGE_MODEL = Model(
     "VideoMV: an image to 24 views at 256 px, then splats.",
     "No licence is stated; the model derives from I2VGen-XL, whose authors allow research only",
     commercial=False,
-    told_by="picture",
+    conditioned_on="image",
     memory_gib=(7.6, 3.9),  # as above, and 632 M image encoder
     components=(
         Component("unet", "videomv-i2v-unet", (_VIDEOMV_I2V,)),
@@ -348,7 +351,7 @@ _TRIPOSPLAT_MODEL = Model(
     "TripoSplat: MIT; FLUX.2's autoencoder: Apache-2.0; DINOv3: DINOv3 License, which allows commercial use "
     "with restrictions that go with its weights (https://ai.meta.com/resources/models-and-libraries/dinov3-license)",
     commercial=True,
-    told_by="picture",
+    conditioned_on="image",
     memory_gib=(5.0, 2.1),  # 841 M DINOv3, 371 M flow, 288 M decoder, 34 M image encoder parameters
     components=(
         _triposplat(

@@ -39,7 +39,7 @@ _NOT_ARCHIVES = {file.source.folder for file in _FILES} | {
 
 @dataclass(frozen=True)
 class State:
-    """What the disk holds of a model.
+    """A model's files on the disk.
 
     Attributes:
         folder: where it is, or will be.
@@ -339,7 +339,7 @@ def checked_mark(target: Path) -> Path:
 
 
 def downloaded_files(model: Model, root: Path) -> list[Path]:
-    """What was downloaded for a model, completely or in part; not what somebody put there."""
+    """Files that were downloaded for a model, complete or not; none that a person put there."""
     found: list[Path] = []
     for file in model.files:
         for name in file.names:

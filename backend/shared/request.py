@@ -1,4 +1,4 @@
-"""What the user asks for: the settings of one generation, checked as soon as they exist."""
+"""The settings of one generation, validated on construction."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class GenerationRequest:
         if any("\ud800" <= c <= "\udfff" for c in self.prompt):
             raise DioramaError("E_REQUEST", f"the prompt holds half a character: {self.prompt!a}")
         if self.image is not None and (not isinstance(self.image, str) or not self.image):
-            raise DioramaError("E_REQUEST", f"image is {self.image!r}; expected the path of a picture")
+            raise DioramaError("E_REQUEST", f"image is {self.image!r}; expected the path of an image")
         if not self.prompt.strip() and self.image is None:
             raise DioramaError("E_PROMPT_EMPTY", "the prompt is empty")
         if len(self.prompt) > MAX_PROMPT_CHARACTERS:
@@ -183,19 +183,19 @@ def _check_orbit(elevation_deg: float | None, radius: float | None) -> None:
 
 
 def _check_source(model: str, image: str | None) -> None:
-    needs_picture = catalogue.MODELS[model].told_by == "picture"
-    if needs_picture and image is None:
+    needs_image = catalogue.MODELS[model].conditioned_on == "image"
+    if needs_image and image is None:
         raise DioramaError(
             "E_REQUEST",
-            f"{model} needs a picture of what to make",
-            hint="Give it an image file, or let the active camera make the picture.",
+            f"{model} needs an image of what to make",
+            hint="Give it an image file, or let the active camera render it.",
         )
-    if image is not None and not needs_picture:
-        others = ", ".join(name for name, each in catalogue.MODELS.items() if each.told_by == "picture")
+    if image is not None and not needs_image:
+        others = ", ".join(name for name, each in catalogue.MODELS.items() if each.conditioned_on == "image")
         raise DioramaError(
             "E_REQUEST",
-            f"{model} is told by text what to make, not by a picture",
-            hint=f"Give it a prompt. Models that are told by a picture: {others}.",
+            f"{model} is conditioned on text, not on an image",
+            hint=f"Give it a prompt. Image-conditioned models: {others}.",
         )
 
 

@@ -17,6 +17,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, cast, get_args
 
 import numpy as np
 
@@ -26,7 +27,8 @@ from .protocol import DioramaError
 
 SUFFIX = ".npz"
 VERSION = 1
-BLENDINGS = ("linear", "display")
+Blending = Literal["linear", "display"]  # the space in which splats are blended: light, or sRGB values
+BLENDINGS: tuple[Blending, ...] = get_args(Blending)
 
 _DAMAGED = "The file is damaged or is no sequence of splats; export it again."
 _STEPS = 2**16 - 1
@@ -42,11 +44,11 @@ class SplatSequence:
 
     clouds: list[GaussianCloud]
     fps: float
-    blending: str  # the space they are composited in: "linear" | "display"
+    blending: Blending
 
 
 def write_sequence(
-    path: Path | str, clouds: Sequence[GaussianCloud], fps: float, blending: str = "linear"
+    path: Path | str, clouds: Sequence[GaussianCloud], fps: float, blending: Blending = "linear"
 ) -> None:
     """Write clouds that differ in places and rotations only.
 
@@ -117,7 +119,7 @@ def read_sequence(path: Path | str) -> SplatSequence:
         replace(shared, means=mean.astype(np.float32), quats=quat.astype(np.float32))
         for mean, quat in zip(means, quats, strict=True)
     ]
-    return SplatSequence(clouds, fps, blending)
+    return SplatSequence(clouds, fps, cast(Blending, blending))
 
 
 def sequence_size(path: Path | str) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Trains the autoencoder that turns pictures into the small latents in which views are denoised."""
+"""Trains the autoencoder that turns images into the small latents in which views are denoised."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor, nn
 
+from ..gaussians.color import over
 from ..pipelines.latents import decode, encode
-from ..training.image_grid import write_sheet
-from ..training.images import over
+from ..training.image_grid import write_image_grid
 from ..training.loop import Batch
 from .dataset import GREY, WorldViews
 
@@ -23,7 +23,7 @@ LEAST_STRENGTH = 0.8  # of what latents differ from those of plain grey by
 
 
 class AutoencoderObjective(nn.Module):
-    """Pictures come back as they were, and so do their edges; latents stay near a normal distribution."""
+    """Images come back as they were, and so do their edges; latents stay near a normal distribution."""
 
     def __init__(self, autoencoder: AutoencoderKL) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class DecoderObjective(nn.Module):
 
 
 def _difference(autoencoder: AutoencoderKL, latents: Tensor, images: Tensor) -> Tensor:
-    """How much of the pictures, and of their edges, does not come back."""
+    """How much of the images, and of their edges, does not come back."""
     error = (autoencoder.decode(latents).sample.float() + 1) / 2 - images
     across = (error[..., 1:] - error[..., :-1]).abs().mean()
     down = (error[..., 1:, :] - error[..., :-1, :]).abs().mean()
@@ -68,14 +68,14 @@ def _difference(autoencoder: AutoencoderKL, latents: Tensor, images: Tensor) -> 
 
 
 def batch_of(
-    pictures: Sequence[Tensor],  # each [N, 4, H, W] uint8, sRGB, straight alpha
+    images: Sequence[Tensor],  # each [N, 4, H, W] uint8, sRGB, straight alpha
     generator: torch.Generator,
     size: int,
 ) -> Batch:
-    """Random parts of random pictures, of each set about as many."""
+    """Random parts of random images, of each set about as many."""
     crops = []
     for _ in range(size):
-        some = pictures[int(torch.randint(len(pictures), (1,), generator=generator))]
+        some = images[int(torch.randint(len(images), (1,), generator=generator))]
         count, _, height, width = some.shape
         i = int(torch.randint(count, (1,), generator=generator))
         y, x = (int(torch.randint(side - CROP_PX + 1, (1,), generator=generator)) for side in (height, width))
@@ -84,10 +84,10 @@ def batch_of(
 
 
 def show(autoencoder: AutoencoderKL, world: WorldViews, path: Path) -> float:
-    """Writes held-out pictures above what comes back; returns the mean PSNR over all of `world`, in dB."""
-    pictures = over(world.rgba[:, ::4].flatten(0, 1).float() / 255, GREY)
-    back = torch.cat([decode(autoencoder, encode(autoencoder, part)) for part in pictures.split(32)])
-    psnr = -10 * (back - pictures).square().mean((1, 2, 3)).log10()
-    rows = torch.stack([pictures[:12], back[:12]])
-    write_sheet(path, rows)
+    """Writes held-out images above what comes back; returns the mean PSNR over all of `world`, in dB."""
+    images = over(world.rgba[:, ::4].flatten(0, 1).float() / 255, GREY)
+    back = torch.cat([decode(autoencoder, encode(autoencoder, part)) for part in images.split(32)])
+    psnr = -10 * (back - images).square().mean((1, 2, 3)).log10()
+    rows = torch.stack([images[:12], back[:12]])
+    write_image_grid(path, rows)
     return psnr.mean().item()

@@ -14,7 +14,7 @@ from .dataset import ELEVATION_DEG, FOV_DEG, RADIUS, SIZE_PX, VIEWS, read_shards
 from .motions import make_clip
 from .sdf import render
 
-SIDES = 4  # views of each clip, a quarter turn apart, from one of the first VIEWS / SIDES of the orbit on
+NUM_VIEWS = 4  # views of each clip, a quarter turn apart, from one of the first VIEWS / SIDES of the orbit on
 FRAMES = 8
 SHARD = 20  # clips in a file
 
@@ -41,8 +41,8 @@ def load(folder: Path, seeds: Iterable[int]) -> WorldClips:
 
 
 def cameras_of(seed: int) -> Tensor:  # [V, 4, 4]
-    """What the clip of that number is seen by."""
-    apart = VIEWS // SIDES
+    """The cameras of the clip with that number."""
+    apart = VIEWS // NUM_VIEWS
     return orbit(VIEWS, ELEVATION_DEG, RADIUS)[seed % apart :: apart]
 
 

@@ -9,7 +9,7 @@ from transformers import CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithPro
 
 from ..models.videomv_unet import VideoMVImageUNet
 from ..pipelines.model import embed_images
-from ..training.denoiser import DenoiserObjective, Stage
+from ..training.denoiser import DenoiserObjective, ViewsStage
 from .objects.encoded import PHOTO_PX
 
 
@@ -22,7 +22,7 @@ class ConditionedObjective(nn.Module):
         text_encoder: CLIPTextModel,
         image_encoder: CLIPVisionModelWithProjection,
         schedule: dict[str, Any],
-        stage: Stage,
+        stage: ViewsStage,
     ) -> None:
         super().__init__()
         self.denoiser = DenoiserObjective(unet, text_encoder, schedule, stage)

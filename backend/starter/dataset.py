@@ -1,4 +1,4 @@
-"""Pictures of the small world to train on: rendered once, kept as files, read back whole."""
+"""Images of the small world to train on: rendered once, kept as files, read back whole."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .world import make_object
 VIEWS = 16  # of each object, so that half of them are an orbit too
 SIZE_PX = 96
 ELEVATION_DEG, RADIUS, FOV_DEG = 15.0, 1.9, 39.6  # VideoMV's orbit, nearer: few pixels must show much
-GREY = 0.5  # behind every picture that a network sees
+GREY = 0.5  # behind every image that a network sees
 SHARD = 50  # objects in a file
 FIRST_HELD_OUT_SEED = 1_000_000  # objects from here on are never trained on
 
@@ -42,8 +42,8 @@ class WorldViews:
     def cameras(self) -> Tensor:  # [V, 4, 4] camera-to-world
         return orbit(self.rgba.shape[1], ELEVATION_DEG, RADIUS)
 
-    def pictures(self, objects: Tensor, views: Tensor) -> Tensor:  # [B], [B, V] -> [B, V, 4, H, W]
-        """Pictures of some objects from some cameras: sRGB 0..1, straight alpha."""
+    def images(self, objects: Tensor, views: Tensor) -> Tensor:  # [B], [B, V] -> [B, V, 4, H, W]
+        """Images of some objects from some cameras: sRGB 0..1, straight alpha."""
         return self.rgba[objects[:, None], views].float() / 255
 
 
@@ -56,25 +56,25 @@ def load(folder: Path, seeds: Iterable[int]) -> WorldViews:
 
 def _draw(seed: int) -> tuple[Tensor, tuple[str, ...]]:
     item = make_object(seed)
-    pictures, _ = render(item.shape, orbit(VIEWS, ELEVATION_DEG, RADIUS), FOV_DEG, SIZE_PX)
-    return pictures, (item.caption, item.category, item.color)
+    images, _ = render(item.shape, orbit(VIEWS, ELEVATION_DEG, RADIUS), FOV_DEG, SIZE_PX)
+    return images, (item.caption, item.category, item.color)
 
 
 def read_shards(
     folder: Path,
     numbers: list[int],
     shard: int,
-    draw: Callable[[int], tuple[Tensor, tuple[str, ...]]],  # number -> pictures [..., 4, H, W], labels
+    draw: Callable[[int], tuple[Tensor, tuple[str, ...]]],  # number -> images [..., 4, H, W], labels
 ) -> tuple[Tensor, list[list[str]]]:
-    """Pictures [N, ...] as bytes, and their labels, of all numbers: from files of `shard`, or drawn anew."""
+    """Images [N, ...] as bytes, and their labels, of all numbers: from files of `shard`, or drawn anew."""
     rgba, labels = [], []
-    for start in tqdm(range(0, len(numbers), shard), desc=f"pictures in {folder.name}", unit="shard"):
+    for start in tqdm(range(0, len(numbers), shard), desc=f"images in {folder.name}", unit="shard"):
         path, wanted = folder / f"objects-{numbers[start]}.safetensors", numbers[start : start + shard]
-        pictures, names = _read_shard(path) if path.exists() else (None, [])
-        if pictures is None or len(names) != len(wanted):  # it was the last one of fewer
+        images, names = _read_shard(path) if path.exists() else (None, [])
+        if images is None or len(names) != len(wanted):  # it was the last one of fewer
             _write_shard(path, [draw(number) for number in wanted])
-            pictures, names = _read_shard(path)
-        rgba.append(pictures)
+            images, names = _read_shard(path)
+        rgba.append(images)
         labels += names
     return torch.cat(rgba), labels
 
@@ -85,7 +85,7 @@ def _read_shard(path: Path) -> tuple[Tensor, list[list[str]]]:
 
 
 def _write_shard(path: Path, drawn: list[tuple[Tensor, tuple[str, ...]]]) -> None:
-    rgba = torch.stack([(pictures * 255).round().to(torch.uint8) for pictures, _ in drawn]).contiguous()
+    rgba = torch.stack([(images * 255).round().to(torch.uint8) for images, _ in drawn]).contiguous()
     labels = json.dumps([labels for _, labels in drawn])
     path.parent.mkdir(parents=True, exist_ok=True)
     save_whole({"rgba": rgba}, path, {"labels": labels})

@@ -23,16 +23,17 @@ from tqdm import tqdm
 from ..evaluation import fvd
 from ..evaluation.assets import default_weights, installed
 from ..evaluation.clip_score import clip_score
-from ..evaluation.pictures import GREY, with_mask
-from ..evaluation.silhouettes import outlines_agree
+from ..evaluation.images import GREY, with_mask
+from ..evaluation.silhouettes import silhouette_consistency
+from ..gaussians.color import over
 from ..models.multiview_motion_unet import MultiViewMotionUNet
-from ..pipelines import conditioning, orbits
+from ..pipelines import orbits
+from ..pipelines.conditioning import condition_on_text
+from ..pipelines.denoise import Sampling, denoise
 from ..pipelines.model import ViewsModel, load
-from ..pipelines.moving import consistency_of, pictures_of
-from ..pipelines.multiview_video import video_noise, video_of
+from ..pipelines.noise import video_noise
 from ..shared.model_store import MOTION, STARTER
-from ..training.image_grid import write_sheet
-from ..training.images import over
+from ..training.image_grid import write_image_grid
 from . import clips
 from .dataset import FIRST_HELD_OUT_SEED, FOV_DEG, SIZE_PX
 from .judges import WorldClassifier, load_judge
@@ -72,7 +73,7 @@ class Judges:
 
 
 def main(argv: list[str]) -> int:
-    """Prints the table, and writes it with pictures of what it was counted from. Returns the exit code."""
+    """Prints the table, and writes it with images of what it was counted from. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m backend evaluate starter-motion", description=__doc__)
     parser.add_argument("--weights", type=Path, default=STARTER / MOTION)
     parser.add_argument(
@@ -166,18 +167,18 @@ def _generate(
     model: ViewsModel, name: str, prompt: str, i: int, cameras: Tensor
 ) -> Tensor:  # [V, F, 3, H, W]
     settings = model.settings
-    told = conditioning.told_by_text(model, [prompt])
+    conditioning = condition_on_text(model, [prompt])
     noise = video_noise(model, len(cameras), settings.num_frames, FIRST_SEED + i)
     together = 1 if name == NO_SIDES else len(cameras)
-    consistency = consistency_of(model, len(cameras)) if name == AWARE else None
+    sampling = Sampling(settings.steps, settings.guidance, settings.three_d_aware if name == AWARE else ())
     latents = torch.cat(
         [
-            video_of(model, told, some, seen, settings.steps, settings.guidance, consistency=consistency)
+            denoise(model, conditioning, some, seen, sampling)
             for some, seen in zip(noise.split(together, 1), cameras.split(together), strict=True)
         ],
         dim=1,
     )
-    return pictures_of(model, latents[0])
+    return model.decode_frames(latents[0])
 
 
 def _true_clip(i: int, category: str, color: str, motion: str) -> Tensor:  # [V, F, 3, H, W]
@@ -207,7 +208,7 @@ def measure(
         right.append((names[0] == category, names[1] == color, judges.motions.name(clip[None])[0] == motion))
         masks = with_mask(clip, torch.full((3,), GREY))[:, :, 3]
         agreeing = [
-            outlines_agree(masks[:, frame], cameras, FOV_DEG) or 0.0 for frame in range(clip.shape[1])
+            silhouette_consistency(masks[:, frame], cameras, FOV_DEG) or 0.0 for frame in range(clip.shape[1])
         ]
         turn = clip - clip.roll(1, 1)
         numbers.append(
@@ -222,7 +223,7 @@ def measure(
         if judges.clip:
             prompt = moving_prompt_for(category, color, motion)
             scores.append(clip_score(clip.flatten(0, 1), prompt, judges.clip))
-    write_sheet(sheet, torch.stack(rows[:: max(len(rows) // 12, 1)]))
+    write_image_grid(sheet, torch.stack(rows[:: max(len(rows) // 12, 1)]))
     parts = torch.tensor(right).float()
     means = torch.tensor(numbers).mean(0).tolist()
     return {

@@ -12,14 +12,17 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..gaussians.fitting import fit, leaves_of
+from ..gaussians.color import over
+from ..gaussians.fitting import SplatParameters, fit
 from ..gaussians.fitting import render as render_cloud
-from ..pipelines import conditioning, orbits, reconstruction, views
-from ..pipelines.generate import REFINING_STEPS
+from ..pipelines import orbits, reconstruction
+from ..pipelines.conditioning import condition_on_text
+from ..pipelines.denoise import Sampling, denoise
 from ..pipelines.model import ViewsModel, load
+from ..pipelines.noise import initial_noise
+from ..pipelines.views import REFINING_STEPS
 from ..shared.model_store import STARTER
-from ..training.image_grid import write_sheet
-from ..training.images import over
+from ..training.image_grid import write_image_grid
 from .dataset import FIRST_HELD_OUT_SEED, FOV_DEG, GREY, SIZE_PX
 from .judges import WorldClassifier, load_judge
 from .sdf import render
@@ -30,7 +33,7 @@ AT_ONCE = 4
 
 
 def main(argv: list[str]) -> int:
-    """Prints the table, and writes it with the pictures it was counted from. Returns the exit code."""
+    """Prints the table, and writes it with the images it was counted from. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m backend evaluate starter", description=__doc__)
     parser.add_argument("--weights", type=Path, default=STARTER)
     parser.add_argument("--seeds", type=int, default=2, help="objects for each of the category–colour pairs")
@@ -51,7 +54,7 @@ def evaluate(weights: Path, seeds: int, three_d_aware: tuple[float, ...] | None,
     """Generates `seeds` objects for every category and colour, and judges them.
 
     Returns:
-        Parts of 1 for the names, dB for the pictures (of the first object in every batch, to save time), and
+        Parts of 1 for the names, dB for the images (of the first object in every batch, to save time), and
         the mistakes by category and colour.
     """
     model = load(weights)
@@ -63,12 +66,12 @@ def evaluate(weights: Path, seeds: int, three_d_aware: tuple[float, ...] | None,
     quality: list[tuple[float, float]] = []
     for start in tqdm(range(0, len(asked), AT_ONCE), "generating", unit="batch"):
         prompts = [prompt_for(*pair) for pair in asked[start : start + AT_ONCE]]
-        pictures = _generate(model, prompts, FIRST_SEED + start, cameras, three_d_aware)
-        named += judge.name(pictures)
-        quality.append(_splat_quality(model, pictures[0], cameras))
-        write_sheet(out / f"{start:04d}.png", pictures)
+        images = _generate(model, prompts, FIRST_SEED + start, cameras, three_d_aware)
+        named += judge.name(images)
+        quality.append(_splat_quality(model, images[0], cameras))
+        write_image_grid(out / f"{start:04d}.png", images)
     reconstructed, refined = torch.tensor(quality).mean(0).tolist()
-    true_pictures = torch.cat([_true_pictures(cameras, i, *pair) for i, pair in enumerate(pairs)])
+    true_images = torch.cat([_true_images(cameras, i, *pair) for i, pair in enumerate(pairs)])
     wrong = Counter(
         f"{wanted} → {got}"
         for pair, name in zip(asked, named, strict=True)
@@ -78,7 +81,7 @@ def evaluate(weights: Path, seeds: int, three_d_aware: tuple[float, ...] | None,
     return {
         "prompts": len(asked),
         **{f"generated: {key}": value for key, value in _right(asked, named).items()},
-        **{f"true pictures: {key}": value for key, value in _right(pairs, judge.name(true_pictures)).items()},
+        **{f"true pictures: {key}": value for key, value in _right(pairs, judge.name(true_images)).items()},
         "reconstructed splats against views, dB": round(reconstructed, 2),
         "refined splats against views, dB": round(refined, 2),
         "mistakes": dict(wrong.most_common()),
@@ -95,7 +98,7 @@ def _right(asked: list[tuple[str, str]], named: list[tuple[str, str]]) -> dict[s
     return {name: round(part.float().mean().item(), 3) for name, part in zip(names, parts, strict=True)}
 
 
-def _true_pictures(cameras: Tensor, i: int, category: str, color: str) -> Tensor:  # [1, V, 3, H, W]
+def _true_images(cameras: Tensor, i: int, category: str, color: str) -> Tensor:  # [1, V, 3, H, W]
     item = make_object(FIRST_HELD_OUT_SEED + FIRST_SEED + i, category, color)
     return over(render(item.shape, cameras, FOV_DEG, SIZE_PX)[0], GREY)[None]
 
@@ -109,38 +112,28 @@ def _generate(
 ) -> Tensor:  # [B, V, 3, H, W]
     settings = model.settings
     noise = torch.cat(
-        [
-            views.starting_noise(model, len(cameras), seed)
-            for seed in range(first_seed, first_seed + len(prompts))
-        ]
+        [initial_noise(model, len(cameras), seed) for seed in range(first_seed, first_seed + len(prompts))]
     )
     aware = settings.three_d_aware if three_d_aware is None else three_d_aware
-    latents = views.denoise(
-        model,
-        conditioning.told_by_text(model, prompts),
-        noise,
-        cameras,
-        settings.steps,
-        settings.guidance,
-        aware,
-    )
-    return model.decode(latents.transpose(1, 2).flatten(0, 1)).unflatten(0, (len(prompts), -1))
+    sampling = Sampling(settings.steps, settings.guidance, aware)
+    latents = denoise(model, condition_on_text(model, prompts), noise, cameras, sampling)
+    return model.decode_frames(latents[:, :, 0])
 
 
 def _splat_quality(model: ViewsModel, images: Tensor, cameras: Tensor) -> tuple[float, float]:
     """PSNR over all views, in dB, of the reconstructor's splats and of the refined ones."""
     settings = model.settings
     gaussians = reconstruction.views_to_gaussians(model, images[None], cameras)
-    cloud = reconstruction.cloud_of(gaussians)
+    cloud = reconstruction.to_cloud(gaussians)
     with torch.enable_grad():
-        pictures = reconstruction.cut_out(model, images, gaussians, cameras)
-        better = fit(cloud, pictures, cameras, settings.fov_deg, steps=REFINING_STEPS)
+        rgba = reconstruction.matte(model, images, gaussians, cameras)
+        better = fit(cloud, rgba, cameras, settings.fov_deg, steps=REFINING_STEPS)
     grey = torch.full((len(cameras), 3), settings.rendering.background)
     height, width = images.shape[-2:]
     found = []
     for each in (cloud, better):
         rendered = render_cloud(
-            leaves_of(each), cameras, settings.fov_deg, height, width, grey, "linear"
+            SplatParameters.of(each), cameras, settings.fov_deg, height, width, grey, "linear"
         ).movedim(-1, 1)
         found.append(-10 * (rendered - images).square().mean().log10().item())
     return found[0], found[1]

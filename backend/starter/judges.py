@@ -1,4 +1,4 @@
-"""Says what a picture of the small world shows: a judge of the starter that has never seen its pictures."""
+"""Says what an image of the small world shows: a judge of the starter that has never seen its images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Judge = TypeVar("Judge", bound=ModelMixin)
 
 
 class WorldClassifier(ModelMixin, ConfigMixin):  # type: ignore[misc]
-    """Category and colour of the object in a picture; several pictures of one object are taken together."""
+    """Category and colour of the object in an image; several images of one object are taken together."""
 
     @register_to_config
     def __init__(self, categories: tuple[str, ...], colors: tuple[str, ...]) -> None:

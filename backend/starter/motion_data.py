@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..gaussians.color import over
 from ..pipelines.schedules import mixed_noise
 from ..training.denoiser import CAPTION_DROPOUT
-from ..training.image_grid import write_sheet
-from ..training.images import over
+from ..training.image_grid import write_image_grid
 from ..training.loop import Batch
-from ..training.moving import Stage
+from ..training.multiview_motion import MotionStage
 from .clips import WorldClips
 from .dataset import GREY
 from .motion_judge import MotionClassifier
@@ -27,7 +27,7 @@ def batch_of(
     cameras: Tensor,  # [N, V, 4, 4]
     tokens: Tensor,  # [N, L] of the captions
     no_tokens: Tensor,  # [L] of no caption
-    stage: Stage,
+    stage: MotionStage,
     generator: torch.Generator,
     size: int,
 ) -> Batch:
@@ -40,7 +40,7 @@ def batch_of(
         return torch.randint(limit, (size, 1), generator=generator)
 
     clips = torch.randint(count, (size,), generator=generator)
-    seen, shown = drawn(views, stage.sides), drawn(frames, stage.moving)
+    seen, shown = drawn(views, stage.multiview), drawn(frames, stage.motion)
     chosen = latents[clips[:, None, None], seen[:, :, None], shown[:, None]].float()
     dropped = torch.rand(size, 1, generator=generator) < CAPTION_DROPOUT
     return {
@@ -52,7 +52,7 @@ def batch_of(
             torch.randn(chosen.shape, generator=generator),
             SHARED_NOISE,
         ),
-        "timesteps": _timesteps(size, stage.moving, generator),
+        "timesteps": _timesteps(size, stage.motion, generator),
     }
 
 
@@ -102,5 +102,5 @@ def show_classifier(judge: MotionClassifier, world: WorldClips, path: Path) -> f
             if name != motion:
                 wrong.append(clip)
     if wrong:
-        write_sheet(path, torch.stack(wrong[:12]))
+        write_image_grid(path, torch.stack(wrong[:12]))
     return right / (world.rgba.shape[0] * world.rgba.shape[1])

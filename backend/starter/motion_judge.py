@@ -1,4 +1,4 @@
-"""Says how an object of the small world moves: a judge that has never seen a generated picture."""
+"""Says how an object of the small world moves: a judge that has never seen a generated image."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class MotionClassifier(ModelMixin, ConfigMixin):  # type: ignore[misc]
         return self.motion(self.seen(clips))
 
     def seen(self, clips: Tensor) -> Tensor:  # [N, F, 3, H, W] sRGB 0..1 -> [N, D]
-        """What it sees of a motion before it names it; nothing of what the object is."""
+        """Features of the motion, before it is named; the object itself is subtracted."""
         grey = clips.mean(2)  # [N, F, H, W]
         small = F.interpolate(grey, (self.SIDE_PX, self.SIDE_PX), mode="area")
         moving = small - small.mean(1, keepdim=True)

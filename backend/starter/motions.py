@@ -80,10 +80,10 @@ def make_clip(
 
 
 def moving_prompt_for(category: str, color: str, motion: str) -> str:
-    """What a person would type to get it."""
+    """A prompt for it, in a person's words."""
     return prompt_for(category, color) + (f" {motion}" if motion != STILL else "")
 
 
 def motion_vocabulary() -> list[str]:
-    """The words that captions of clips have besides those of `world.vocabulary`, sorted."""
+    """The words that captions of clips have in addition to those of `world.vocabulary`, sorted."""
     return sorted(words_of(MOTION_SYNONYMS))

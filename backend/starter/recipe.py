@@ -1,4 +1,4 @@
-"""What recipes have in common: a command line, the share of one process in a stage, a record."""
+"""Shared by the recipes: the command line, one process's share of a stage, the record of a training."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from torch import nn
 
 from ..shared.protocol import DioramaError
 from ..training.full_size import processes
-from ..training.loop import Batch, Plan, train
+from ..training.loop import Batch, TrainingPlan, train
 
-Plans = Mapping[str, tuple[int, Plan]]  # of each stage: the batch, shared by all processes, and the rest
+Plans = Mapping[str, tuple[int, TrainingPlan]]  # of each stage: the batch of all processes, and the rest
 
 
 class Recipe(Protocol):

@@ -20,13 +20,16 @@ from torch import Tensor, nn
 
 from ..models.lgm import LGM
 from ..models.videomv_unet import VideoMVImageUNet
-from ..pipelines import conditioning, schedules, views
+from ..pipelines import schedules
+from ..pipelines.conditioning import condition_on_image, condition_on_text
+from ..pipelines.denoise import Sampling, denoise
 from ..pipelines.model import ViewsModel
+from ..pipelines.noise import initial_noise
 from ..pipelines.settings import ModelSettings
 from ..pipelines.three_d_aware import SplatRendering
 from ..training import denoiser, reconstructor
-from ..training.image_grid import write_sheet
-from ..training.loop import Batch, Plan
+from ..training.image_grid import write_image_grid
+from ..training.loop import Batch, TrainingPlan
 from ..training.text import make_text_encoder, make_tokenizer, tokens_of
 from . import recipe, reconstructor_192, smooth_autoencoder
 from .conditioned import ConditionedObjective, make_image_encoder
@@ -51,11 +54,11 @@ PROMPTS = (
 )
 
 PLANS = {  # batch, shared by all processes, and the rest
-    "autoencoder": (8, Plan(16_000, 1e-3, ema_decay=0.998, keep_every=250)),
-    "images": (32, Plan(10_000, 1e-3, ema_decay=0.998, keep_every=500)),
-    "views": (8, Plan(4000, 8e-4, ema_decay=0.998, keep_every=200)),
-    "reconstructor": (2, Plan(5000, 1e-3, ema_decay=0.997, keep_every=250)),
-    "reconstructor on half-denoised views": (2, Plan(1000, 3e-4, ema_decay=0.99, keep_every=250)),
+    "autoencoder": (8, TrainingPlan(16_000, 1e-3, ema_decay=0.998, keep_every=250)),
+    "images": (32, TrainingPlan(10_000, 1e-3, ema_decay=0.998, keep_every=500)),
+    "views": (8, TrainingPlan(4000, 8e-4, ema_decay=0.998, keep_every=200)),
+    "reconstructor": (2, TrainingPlan(5000, 1e-3, ema_decay=0.997, keep_every=250)),
+    "reconstructor on half-denoised views": (2, TrainingPlan(1000, 3e-4, ema_decay=0.99, keep_every=250)),
 }
 
 SETTINGS = ModelSettings(
@@ -174,7 +177,7 @@ class Recipe:
         else:
             self._train_reconstructor(stage)
 
-    def _train_denoiser(self, stage: str, kind: denoiser.Stage) -> None:
+    def _train_denoiser(self, stage: str, kind: denoiser.ViewsStage) -> None:
         self._train(
             stage,
             ConditionedObjective(self.unet, self.text_encoder, self.image_encoder, SETTINGS.schedule, kind),
@@ -182,7 +185,7 @@ class Recipe:
             self._show_views if kind.cameras else None,
         )
 
-    def _denoiser_batch(self, kind: denoiser.Stage, generator: torch.Generator, size: int) -> Batch:
+    def _denoiser_batch(self, kind: denoiser.ViewsStage, generator: torch.Generator, size: int) -> Batch:
         nothing = tokens_of(self.tokenizer, [""])[0]
         return encoded.batch_of(self.encoded, self.world.cameras, self.tokens, nothing, kind, generator, size)
 
@@ -217,16 +220,17 @@ class Recipe:
         scale = self.autoencoder.config["scaling_factor"]
         latents = scale * self.encoded.latents[objects, : pictures.VIEWS].float()
         noise = torch.randn(latents.shape, generator=generator).transpose(1, 2)
-        told = conditioning.told_by_text(self.model, [self.world.items[i].caption for i in objects.tolist()])
+        captions = [self.world.items[i].caption for i in objects.tolist()]
+        conditioning = condition_on_text(self.model, captions)
         x0 = reconstructor.half_denoised(
             self.unet,
             DDIMScheduler(**SETTINGS.schedule),
             latents.transpose(1, 2),
             noise,
             torch.randint(1000, (count,), generator=generator),
-            told.context[count:],
+            conditioning.context[count:],
             self.world.cameras.expand(count, -1, -1, -1),
-            **{name: value[count:] for name, value in told.image.items()},
+            **{name: value[count:] for name, value in conditioning.image.items()},
         )
         chosen = x0.transpose(1, 2)[torch.arange(count)[:, None], inputs]
         return self.model.decode(chosen.flatten(0, 1)).unflatten(0, inputs.shape)
@@ -239,18 +243,18 @@ class Recipe:
         true = torch.stack(
             [self.held_out.image(0, (photo.view + i) % pictures.VIEWS) for i in range(pictures.VIEWS)]
         )
-        told = [
-            conditioning.told_by_text(model, list(PROMPTS)),
-            conditioning.told_by_image(model, self.held_out.image(0, pictures.VIEWS).float() / 255),
+        given = [
+            condition_on_text(model, list(PROMPTS)),
+            condition_on_image(model, self.held_out.image(0, pictures.VIEWS).float() / 255),
         ]
         rows = []
-        for told_what, seeds in zip(told, (range(len(PROMPTS)), range(1)), strict=True):
-            noise = torch.cat([views.starting_noise(model, len(cameras), seed) for seed in seeds])
-            latents = views.denoise(model, told_what, noise, cameras, SETTINGS.steps, SETTINGS.guidance, ())
-            images = model.decode(latents.transpose(1, 2).flatten(0, 1))
-            rows.append(images.unflatten(0, (len(seeds), -1)))
+        sampling = Sampling(SETTINGS.steps, SETTINGS.guidance)
+        for conditioning, seeds in zip(given, (range(len(PROMPTS)), range(1)), strict=True):
+            noise = torch.cat([initial_noise(model, len(cameras), seed) for seed in seeds])
+            latents = denoise(model, conditioning, noise, cameras, sampling)
+            rows.append(model.decode_frames(latents[:, :, 0]))
         truth = reconstructor_192.on_grey(true)
-        write_sheet(path, torch.cat([*rows, truth[None]]))
+        write_image_grid(path, torch.cat([*rows, truth[None]]))
         return -10 * (rows[1][0] - truth).square().mean().log10().item()
 
     def write(self, folder: Path) -> None:

@@ -3,7 +3,7 @@
 Vivid-ZOO in the small, in the papers' order. The starter's layers within a view learn single frames and the
 words for motions; this model of images becomes one of four sides that still knows single images (as MVDream
 from Stable Diffusion); with it frozen, motion modules learn from clips of one side (as AnimateDiff); and with
-both frozen, the alignment layers learn from clips of four. Pictures are encoded and splats made by the
+both frozen, the alignment layers learn from clips of four. Images are encoded and splats made by the
 starter's own networks, which are not trained here.
 """
 
@@ -23,24 +23,24 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import CLIPTextModel, PreTrainedTokenizerFast
 
+from ..gaussians.color import over
 from ..models.multiview_motion_unet import MultiViewMotionUNet
-from ..pipelines.conditioning import told_by_text
+from ..pipelines.conditioning import condition_on_text
+from ..pipelines.denoise import Sampling, denoise
 from ..pipelines.model import load
-from ..pipelines.moving import pictures_of
-from ..pipelines.multiview_video import video_noise, video_of
+from ..pipelines.noise import video_noise
 from ..pipelines.orbits import view_cameras
 from ..shared.model_store import MOTION, STARTER
-from ..training import moving
-from ..training.image_grid import write_sheet
-from ..training.images import over
-from ..training.loop import Batch, Plan
+from ..training import multiview_motion
+from ..training.image_grid import write_image_grid
+from ..training.loop import Batch, TrainingPlan
 from ..training.text import make_text_encoder, make_tokenizer, tokens_of
 from . import clips, dataset, motion_data, recipe
 from .motion_judge import MotionClassifier
 from .motions import MOTION_SYNONYMS, motion_vocabulary
 from .world import vocabulary
 
-CLIPS, HELD_OUT, UNSEEN = 3200, 60, 240
+NUM_CLIPS, HELD_OUT, UNSEEN = 3200, 60, 240
 SEED = 1
 PROMPTS = (
     "a green fish swimming",
@@ -52,17 +52,17 @@ PROMPTS = (
 )
 
 PLANS = {  # batch, shared by all processes, and the rest
-    "motion judge": (16, Plan(500, 2e-3, ema_decay=0.98, keep_every=250)),
-    "images": (32, Plan(2400, 6e-4, ema_decay=0.995, keep_every=600)),
-    "sides": (8, Plan(14300, 6e-4, ema_decay=0.997, keep_every=500)),
-    "clips": (8, Plan(10700, 1e-3, ema_decay=0.995, keep_every=400)),
-    "alignment": (2, Plan(3500, 1e-3, ema_decay=0.995, keep_every=500)),
+    "motion judge": (16, TrainingPlan(500, 2e-3, ema_decay=0.98, keep_every=250)),
+    "images": (32, TrainingPlan(2400, 6e-4, ema_decay=0.995, keep_every=600)),
+    "sides": (8, TrainingPlan(14300, 6e-4, ema_decay=0.997, keep_every=500)),
+    "clips": (8, TrainingPlan(10700, 1e-3, ema_decay=0.995, keep_every=400)),
+    "alignment": (2, TrainingPlan(3500, 1e-3, ema_decay=0.995, keep_every=500)),
 }
 STAGES = {
-    "images": moving.IMAGES,
-    "sides": moving.SIDES,
-    "clips": moving.CLIPS,
-    "alignment": moving.ALIGNMENT,
+    "images": multiview_motion.IMAGES,
+    "sides": multiview_motion.MULTIVIEW,
+    "clips": multiview_motion.MOTION,
+    "alignment": multiview_motion.ALIGNMENT,
 }
 
 
@@ -106,7 +106,7 @@ class Recipe:
         self.judge = MotionClassifier(tuple(MOTION_SYNONYMS))
         self.settings = dataclasses.replace(
             self.starter.settings,
-            num_views=clips.SIDES,
+            num_views=clips.NUM_VIEWS,
             num_frames=clips.FRAMES,
             shared_noise=motion_data.SHARED_NOISE,
             words=tuple(sorted({*self.starter.settings.words, *motion_vocabulary()})),
@@ -120,7 +120,7 @@ class Recipe:
         """All clips encoded, [N, V, F, C, h, w] in half precision; their cameras; their captions."""
         path = self.work / "clips-latents.safetensors"
         if not path.exists():
-            world = self._clips(0, CLIPS)
+            world = self._clips(0, NUM_CLIPS)
             parts = []
             with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
                 for rgba in tqdm(world.rgba.flatten(0, 2).split(64), "encoding", unit="batch"):
@@ -154,11 +154,13 @@ class Recipe:
         nothing = tokens_of(self.tokenizer, [""])[0]
         self._train(
             stage,
-            moving.MovingObjective(self.network, self.text_encoder, self.settings.schedule, kind),
+            multiview_motion.MultiViewMotionObjective(
+                self.network, self.text_encoder, self.settings.schedule, kind
+            ),
             lambda generator, size: motion_data.batch_of(
                 latents, cameras, tokens, nothing, kind, generator, size
             ),
-            (lambda path: self._show(path, clips.FRAMES if kind.moving else 1)) if kind.sides else None,
+            (lambda path: self._show(path, clips.FRAMES if kind.motion else 1)) if kind.multiview else None,
         )
 
     def _train(
@@ -184,11 +186,11 @@ class Recipe:
         rows = []
         for seed, prompt in enumerate(PROMPTS):
             noise = video_noise(model, len(cameras), frames, seed)
-            told = told_by_text(model, [prompt])
-            latents = video_of(model, told, noise, cameras, 20, self.settings.guidance)
-            rows.append(pictures_of(model, latents[0])[::2].flatten(0, 1))  # two sides
+            conditioning = condition_on_text(model, [prompt])
+            latents = denoise(model, conditioning, noise, cameras, Sampling(20, self.settings.guidance))
+            rows.append(model.decode_frames(latents[0])[::2].flatten(0, 1))  # two sides
         sheet = torch.stack(rows)
-        write_sheet(path, sheet)
+        write_image_grid(path, sheet)
         return (sheet - sheet.mean(1, keepdim=True)).square().mean().sqrt().item()
 
     def write(self, folder: Path) -> None:
@@ -202,7 +204,7 @@ class Recipe:
             ("motion_judge", self.judge),
         ):
             copy.deepcopy(network).half().save_pretrained(folder / part)
-        recipe.write_record(folder, "starter-motion", SEED, PLANS, clips=CLIPS)
+        recipe.write_record(folder, "starter-motion", SEED, PLANS, clips=NUM_CLIPS)
 
 
 def _with_more_words(encoder: CLIPTextModel, tokenizer: PreTrainedTokenizerFast) -> CLIPTextModel:

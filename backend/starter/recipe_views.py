@@ -2,7 +2,7 @@
 
 Everything is learnt from the small world of `world.py`, which is drawn while it is needed. The stages are
 those of the papers, in the small: an autoencoder; single images, then videos of an orbit, then views with
-cameras (VideoMV); a reconstructor on true pictures, then on half-denoised ones, with the denoiser frozen.
+cameras (VideoMV); a reconstructor on true images, then on half-denoised ones, with the denoiser frozen.
 The decoder learns on after the denoiser, since only the encoder must stay as it is, also from what moves.
 Each stage is kept in the work folder, and an interrupted recipe goes on where it was.
 """
@@ -21,24 +21,27 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from ..gaussians.color import over
 from ..models.lgm import LGM
 from ..models.videomv_unet import VideoMVUNet
-from ..pipelines import conditioning, orbits, reconstruction, schedules, views
+from ..pipelines import orbits, reconstruction, schedules
+from ..pipelines.conditioning import condition_on_text
+from ..pipelines.denoise import Sampling, denoise
 from ..pipelines.model import ViewsModel
+from ..pipelines.noise import initial_noise
 from ..pipelines.settings import ModelSettings
 from ..pipelines.three_d_aware import SplatRendering, render
 from ..shared.model_store import STARTER
 from ..training import denoiser, reconstructor
-from ..training.image_grid import write_sheet
-from ..training.images import over
-from ..training.loop import Batch, Plan
+from ..training.image_grid import write_image_grid
+from ..training.loop import Batch, TrainingPlan
 from ..training.text import make_text_encoder, make_tokenizer, tokens_of
 from . import autoencoder, clips, dataset, recipe, reconstructor_data, train_judge
 from .judges import WorldClassifier
 from .world import CATEGORIES, COLOR_SYNONYMS, COLORS, SYNONYMS, vocabulary, words_of
 
 OBJECTS, HELD_OUT, UNSEEN = 3200, 50, 600
-CLIPS = 600  # of objects that move, for the decoder: they are smaller, and seen off the middle
+NUM_CLIPS = 600  # of objects that move, for the decoder: they are smaller, and seen off the middle
 SEED = 0
 WIDTH = 128  # of a text token
 LATENT_CHANNELS = 8  # twice the large models': an eye of a snowman is half a latent pixel
@@ -52,14 +55,14 @@ PROMPTS = (
 )
 
 PLANS = {  # batch, shared by all processes, and the rest
-    "autoencoder": (16, Plan(2600, 1.5e-3, ema_decay=0.995, keep_every=400)),
-    "images": (32, Plan(4000, 1e-3, ema_decay=0.995, keep_every=500)),
-    "video": (8, Plan(200, 6e-4, ema_decay=0.99, keep_every=200)),
-    "views": (8, Plan(1300, 8e-4, ema_decay=0.998, keep_every=300)),
-    "decoder": (16, Plan(6000, 1e-3, ema_decay=0.997, keep_every=500)),
-    "reconstructor": (4, Plan(1300, 1e-3, ema_decay=0.995, keep_every=300)),
-    "reconstructor on half-denoised views": (4, Plan(400, 3e-4, ema_decay=0.99, keep_every=200)),
-    "judge": (64, Plan(1000, 2e-3, ema_decay=0.99, keep_every=250)),
+    "autoencoder": (16, TrainingPlan(2600, 1.5e-3, ema_decay=0.995, keep_every=400)),
+    "images": (32, TrainingPlan(4000, 1e-3, ema_decay=0.995, keep_every=500)),
+    "video": (8, TrainingPlan(200, 6e-4, ema_decay=0.99, keep_every=200)),
+    "views": (8, TrainingPlan(1300, 8e-4, ema_decay=0.998, keep_every=300)),
+    "decoder": (16, TrainingPlan(6000, 1e-3, ema_decay=0.997, keep_every=500)),
+    "reconstructor": (4, TrainingPlan(1300, 1e-3, ema_decay=0.995, keep_every=300)),
+    "reconstructor on half-denoised views": (4, TrainingPlan(400, 3e-4, ema_decay=0.99, keep_every=200)),
+    "judge": (64, TrainingPlan(1000, 2e-3, ema_decay=0.99, keep_every=250)),
 }
 
 SETTINGS = ModelSettings(
@@ -84,7 +87,7 @@ def main(argv: list[str]) -> None:
 
 
 class Recipe:
-    """The networks while they are trained, and the pictures that they learn from."""
+    """The networks while they are trained, and the images that they learn from."""
 
     def __init__(self, work: Path) -> None:
         self.work = work
@@ -144,7 +147,7 @@ class Recipe:
 
     @cached_property
     def latents(self) -> Tensor:  # [N, V, C, h, w]
-        """All pictures of the world, encoded; also sets the autoencoder's scale, so that they vary by 1."""
+        """All images of the world, encoded; also sets the autoencoder's scale, so that they vary by 1."""
         path = self.work / "latents.safetensors"
         if not path.exists():
             parts = []
@@ -179,7 +182,7 @@ class Recipe:
                 lambda path: autoencoder.show(self.autoencoder, self.held_out, path),
             )
         elif stage == "decoder":
-            moving = clips.load(self.work / "clips", range(CLIPS)).rgba.flatten(0, 2)
+            moving = clips.load(self.work / "clips", range(NUM_CLIPS)).rgba.flatten(0, 2)
             self._train(
                 stage,
                 autoencoder.DecoderObjective(self.autoencoder),
@@ -198,7 +201,7 @@ class Recipe:
         else:
             self._train_reconstructor(stage)
 
-    def _train_denoiser(self, stage: str, kind: denoiser.Stage) -> None:
+    def _train_denoiser(self, stage: str, kind: denoiser.ViewsStage) -> None:
         tokens = tokens_of(self.tokenizer, self.world.captions)
         nothing = tokens_of(self.tokenizer, [""])[0]
         self._train(
@@ -236,7 +239,7 @@ class Recipe:
 
     @torch.no_grad()
     def _half_denoised(self, objects: Tensor, inputs: Tensor, generator: torch.Generator) -> Tensor:
-        """What a 3D-aware step would see: input views as the denoiser believes them to be, at any noise."""
+        """Input views as a 3D-aware step sees them: decoded estimates of the clean latents, at any noise."""
         views = self.latents.shape[1]
         parity = inputs[:, :1] % 2
         seen = parity + torch.arange(0, views, 2)  # the orbit of 8 that has the input views
@@ -255,23 +258,27 @@ class Recipe:
             self.world.cameras[seen],
         )
         chosen = x0.transpose(1, 2)[torch.arange(len(objects))[:, None], (inputs - parity) // 2]
-        pictures = self.model.decode(chosen.flatten(0, 1))
-        return pictures.unflatten(0, inputs.shape)
+        images = self.model.decode(chosen.flatten(0, 1))
+        return images.unflatten(0, inputs.shape)
 
     def _show_views(self, path: Path) -> float:
         """Writes generated views of some prompts; returns the PSNR of their reconstruction, in dB."""
         model = self.model
         cameras = orbits.view_cameras(model.settings, SETTINGS.num_views)
-        noise = torch.cat([views.starting_noise(model, len(cameras), seed) for seed in range(len(PROMPTS))])
-        latents = views.denoise(
-            model, conditioning.told_by_text(model, list(PROMPTS)), noise, cameras, 20, SETTINGS.guidance, ()
+        noise = torch.cat([initial_noise(model, len(cameras), seed) for seed in range(len(PROMPTS))])
+        latents = denoise(
+            model,
+            condition_on_text(model, list(PROMPTS)),
+            noise,
+            cameras,
+            Sampling(20, SETTINGS.guidance),
         )
-        pictures = model.decode(latents.transpose(1, 2).flatten(0, 1)).unflatten(0, (len(PROMPTS), -1))
-        write_sheet(path, pictures)
+        images = model.decode_frames(latents[:, :, 0])
+        write_image_grid(path, images)
         rendered, _ = render(
-            reconstruction.views_to_gaussians(model, pictures, cameras), cameras, SETTINGS.rendering
+            reconstruction.views_to_gaussians(model, images, cameras), cameras, SETTINGS.rendering
         )
-        return -10 * (rendered - pictures).square().mean().log10().item()
+        return -10 * (rendered - images).square().mean().log10().item()
 
     def write(self, folder: Path) -> None:
         """Writes the shipped weights: half precision, and what they were made by."""

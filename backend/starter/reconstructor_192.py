@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..training.images import over
+from ..gaussians.color import over
 from ..training.loop import Batch
 from .dataset import GREY
 from .objects.pictures import VIEWS, Pictures

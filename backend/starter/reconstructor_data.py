@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..training.images import over
+from ..gaussians.color import over
 from ..training.loop import Batch
 from .dataset import GREY, WorldViews
 
@@ -24,7 +24,7 @@ def batch_of(
     """Random objects, from four cameras a quarter turn apart and from others to compare.
 
     Args:
-        seen: what the reconstructor sees of objects [B] from views [B, 4], [B, 4, 3, H, W]; true pictures
+        seen: what the reconstructor sees of objects [B] from views [B, 4], [B, 4, 3, H, W]; true images
             if not given.
     """
     count, views = world.rgba.shape[:2]
@@ -33,8 +33,8 @@ def batch_of(
     inputs = (first + torch.arange(0, views, views // len(INPUT_VIEWS))) % views
     compared = torch.rand(size, views, generator=generator).argsort(1)[:, :COMPARED_VIEWS]
     return {
-        "images": seen(objects, inputs, generator) if seen else over(world.pictures(objects, inputs), GREY),
-        "targets": world.pictures(objects, compared),
+        "images": seen(objects, inputs, generator) if seen else over(world.images(objects, inputs), GREY),
+        "targets": world.images(objects, compared),
         "cameras": world.cameras[torch.cat([inputs, compared], 1)],
         "background": torch.rand((), generator=generator),
     }

@@ -8,9 +8,9 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor, nn
 
+from ..gaussians.color import over
 from ..pipelines.latents import decode, encode, shuffled, unshuffled
-from ..training.image_grid import write_sheet
-from ..training.images import over
+from ..training.image_grid import write_image_grid
 from ..training.loop import Batch
 from .dataset import GREY
 from .objects.pictures import PHOTOS, VIEWS, Pictures
@@ -87,7 +87,7 @@ def show(autoencoder: AutoencoderKL, pictures: Pictures, path: Path) -> float:
     """Writes held-out images above what comes back; returns their PSNR in dB, prints the sharpness."""
     images = held_out_images(pictures)
     back = torch.cat([decode(autoencoder, encode(autoencoder, part)) for part in images.split(8)])
-    write_sheet(path, torch.stack([images[:10], back[:10]]))
+    write_image_grid(path, torch.stack([images[:10], back[:10]]))
     psnr, sharpness = quality(back, images)
     print(f"held out: {psnr:.2f} dB, sharpness {sharpness:.3f}", flush=True)
     return psnr

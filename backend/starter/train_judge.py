@@ -1,4 +1,4 @@
-"""Trains the judge of the starter, on true pictures of objects that the starter has never seen."""
+"""Trains the judge of the starter, on true images of objects that the starter has never seen."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..training.image_grid import write_sheet
-from ..training.images import over
+from ..gaussians.color import over
+from ..training.image_grid import write_image_grid
 from ..training.loop import Batch
 from .dataset import GREY, WorldViews
 from .judges import WorldClassifier
 
 
 class ClassifierObjective(nn.Module):
-    """Both names are right, also in pictures that are a little soft or noisy."""
+    """Both names are right, also in images that are a little soft or noisy."""
 
     def __init__(self, classifier: WorldClassifier) -> None:
         super().__init__()
@@ -28,10 +28,10 @@ class ClassifierObjective(nn.Module):
 
 
 def batch_of(world: WorldViews, judge: WorldClassifier, generator: torch.Generator, size: int) -> Batch:
-    """Random pictures; half of them blurred, all of them noisy, so that details alone decide nothing."""
+    """Random images; half of them blurred, all of them noisy, so that details alone decide nothing."""
     count, views = world.rgba.shape[:2]
     objects = torch.randint(count, (size,), generator=generator)
-    images = over(world.pictures(objects, torch.randint(views, (size, 1), generator=generator)), GREY)[:, 0]
+    images = over(world.images(objects, torch.randint(views, (size, 1), generator=generator)), GREY)[:, 0]
     small = F.interpolate(images[: size // 2], scale_factor=0.5, mode="area")
     images[: size // 2] = F.interpolate(small, images.shape[-2:], mode="bilinear")
     images = images + 0.04 * torch.rand((), generator=generator) * torch.randn(
@@ -45,7 +45,7 @@ def batch_of(world: WorldViews, judge: WorldClassifier, generator: torch.Generat
 
 
 def show(judge: WorldClassifier, world: WorldViews, path: Path) -> float:
-    """Writes the pictures that it got wrong; returns the part of single views it names right in full."""
+    """Writes the images that it got wrong; returns the part of single views it names right in full."""
     images = over(world.rgba[:, ::4].float() / 255, GREY)
     truth = [
         pair for pair in zip(world.categories, world.colors, strict=True) for _ in range(images.shape[1])
@@ -54,5 +54,5 @@ def show(judge: WorldClassifier, world: WorldViews, path: Path) -> float:
     names = [name for part in single.split(64) for name in judge.name(part)]
     right = torch.tensor([name == true for name, true in zip(names, truth, strict=True)])
     if (~right).any():
-        write_sheet(path, single[~right][:12].transpose(0, 1))
+        write_image_grid(path, single[~right][:12].transpose(0, 1))
     return right.float().mean().item()

@@ -349,7 +349,7 @@ def make_object(
 
 
 def prompt_for(category: str, color: str) -> str:
-    """What a person would type to get it."""
+    """A prompt for it, in a person's words."""
     return _mend_article(f"a {color} {category}")
 
 

@@ -19,7 +19,7 @@ _BETWEEN_VIEWS = ("transformer_in", "temp_", "camera_embedding")
 
 
 @dataclass(frozen=True)
-class Stage:
+class ViewsStage:
     """One of the three things that the network learns, one after another.
 
     Source: VideoMV (arXiv 2403.12010): a video model, which began as an image model, learns cameras.
@@ -29,7 +29,7 @@ class Stage:
     cameras: bool  # False: a video of somebody walking around the object, from anywhere
 
 
-IMAGES, VIDEO, VIEWS = Stage(1, False), Stage(8, False), Stage(8, True)
+IMAGES, VIDEO, VIEWS = ViewsStage(1, False), ViewsStage(8, False), ViewsStage(8, True)
 
 
 class DenoiserObjective(nn.Module):
@@ -39,7 +39,7 @@ class DenoiserObjective(nn.Module):
     """
 
     def __init__(
-        self, unet: VideoMVUNet, text_encoder: CLIPTextModel, schedule: dict[str, Any], stage: Stage
+        self, unet: VideoMVUNet, text_encoder: CLIPTextModel, schedule: dict[str, Any], stage: ViewsStage
     ) -> None:
         super().__init__()
         self.unet = unet
@@ -58,7 +58,7 @@ class DenoiserObjective(nn.Module):
         cameras: Tensor,  # [B, V, 4, 4] camera-to-world
         noise: Tensor,  # [B, C, V, h, w]
         timesteps: Tensor,  # [B]
-        **image: Tensor,  # what an image-conditioned network is told besides
+        **image: Tensor,  # more arguments of an image-conditioned network
     ) -> Tensor:
         noisy = self.scheduler.add_noise(latents, noise, timesteps)
         wanted = wanted_prediction(self.scheduler, latents, noise, timesteps)
@@ -78,11 +78,11 @@ def batch_of(
     latents: Tensor,  # [N, V, C, h, w] of every object's views
     tokens: Tensor,  # [N, L] of the captions
     no_tokens: Tensor,  # [L] of no caption
-    stage: Stage,
+    stage: ViewsStage,
     generator: torch.Generator,
     size: int,
 ) -> Batch:
-    """Random objects: evenly spaced views of an orbit, from the front where cameras are told."""
+    """Random objects: evenly spaced views of an orbit, from the front where cameras condition."""
     count, views = latents.shape[:2]
     objects = torch.randint(count, (size,), generator=generator)
     step = views // stage.views

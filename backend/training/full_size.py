@@ -27,11 +27,11 @@ from ..pipelines.model import ViewsModel, load
 from ..shared import manifests, model_store
 from ..shared.manifests import sha256
 from ..shared.protocol import DioramaError
-from .loop import Batch, Plan, train
+from .loop import Batch, TrainingPlan, train
 
 MADE = "training.json"  # what a result was made by; in the work folder, what a run is
 SEED = 0
-IMAGES_AT_ONCE = 8  # through the autoencoder, which needs more memory for a picture than all else
+IMAGES_AT_ONCE = 8  # through the autoencoder, which needs more memory for an image than all else
 _NOT_COPIED = (manifests.MANIFEST, MADE, "evaluation.json")  # true of the model that was begun with only
 
 
@@ -47,7 +47,7 @@ class Run:
     batch: int  # of all processes together
     at_once: int  # of one process
     workers: int
-    plan: Plan
+    plan: TrainingPlan
 
     @property
     def parts(self) -> int:
@@ -82,11 +82,11 @@ def parser_of(command: str, description: str | None) -> argparse.ArgumentParser:
     add("--at-once", type=int, default=1, help="objects in a GPU's memory; the rest of a batch follows")
     add("--learning-rate", type=float, help="default: the paper's")
     add("--keep-every", type=int, help="steps between saved states and sample sheets; default: 1000")
-    add("--workers", type=int, default=min(4, os.cpu_count() or 1), help="processes that read pictures")
+    add("--workers", type=int, default=min(4, os.cpu_count() or 1), help="processes that read images")
     return parser
 
 
-def run_of(args: argparse.Namespace, recipe: str, batch: int, plan: Plan) -> Run:
+def run_of(args: argparse.Namespace, recipe: str, batch: int, plan: TrainingPlan) -> Run:
     """The run that a command line asks for, with the paper's plan where it says nothing.
 
     Raises:

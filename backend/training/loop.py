@@ -29,7 +29,7 @@ LOSSES, STATE = "losses.jsonl", "state.safetensors"
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """How long and how fast one network learns.
 
     Attributes:
@@ -55,7 +55,7 @@ def train(
     name: str,
     objective: nn.Module,  # forward(**batch) -> loss
     batch_of: Callable[[torch.Generator], Batch],
-    plan: Plan,
+    plan: TrainingPlan,
     folder: Path,
     show: Callable[[Path], float] | None = None,
     *,
@@ -164,7 +164,7 @@ def _accumulate(
     return total
 
 
-def _rate(step: int, plan: Plan) -> float:
+def _rate(step: int, plan: TrainingPlan) -> float:
     fallen = 1.0 if plan.constant else 0.5 * (1 + math.cos(math.pi * step / plan.steps))
     return min(1.0, (step + 1) / plan.warmup) * fallen
 
@@ -183,7 +183,7 @@ class _Numbered(Dataset[Any]):
         return self.batch_of(torch.Generator().manual_seed(self.numbers[index]))
 
 
-class _Told(_Numbered):
+class _ErrorsAsValues(_Numbered):
     """The same in another process, whose errors come as values: an exception would lose its code there."""
 
     def __getitem__(self, index: int) -> Any:
@@ -199,10 +199,10 @@ def _drawn(batch_of: Callable[[torch.Generator], Batch], numbers: list[int], wor
         here = _Numbered(batch_of, numbers)
         yield from (here[index] for index in range(len(here)))
         return
-    told = _Told(batch_of, numbers)
+    batches = _ErrorsAsValues(batch_of, numbers)
     # With a generator of its own, for it draws a number that would otherwise be missing from a step's.
     loader: DataLoader[Any] = DataLoader(
-        told, batch_size=None, num_workers=workers, generator=torch.Generator()
+        batches, batch_size=None, num_workers=workers, generator=torch.Generator()
     )
     for batch in loader:
         if "code" in batch:

@@ -37,16 +37,16 @@ class Rendered:
     name: str  # "<group>/<object>"
     folder: Path
     caption: str  # empty if there is none
-    pictures: tuple[tuple[Path, ...], ...]  # [V][F]
+    images: tuple[tuple[Path, ...], ...]  # [V][F]
     cameras: Tensor  # [V, 4, 4] camera-to-world, Blender's axes
     fov_deg: float  # horizontal
     background: float | None  # the grey that a clip is meant to have
-    step: int = 1  # frames of the animation from one picture of a clip to the next
+    step: int = 1  # frames of the animation from one image of a clip to the next
 
 
 @dataclass(frozen=True)
 class Scan:
-    """What was found under a root."""
+    """The objects found under a data set's root."""
 
     objects: tuple[Rendered, ...]
     skipped: dict[str, str]  # name -> why
@@ -91,13 +91,13 @@ class ObjectViews:
         return self.rgba[:, :, 3:].float() / 255
 
     def over(self, background: float | Tensor = GREY) -> Tensor:  # [V, F, 3, H, W] sRGB 0..1
-        """The pictures before a background, mixed as display values, as both papers do."""
+        """The images before a background, mixed as display values, as both papers do."""
         return self.rgba[:, :, :3].float() / 255 * self.masks + background * (1 - self.masks)
 
     def starting_at(self, view: int) -> ObjectViews:
         """The same orbit begun at another view, so that any side can be the one in a reference image.
 
-        Pictures, masks and cameras move together, and the world is turned about Z until the new view 0 stands
+        Images, masks and cameras move together, and the world is turned about Z until the new view 0 stands
         at the azimuth of the old one. The released VideoMV code rolls the target frames alone: its reference
         image, cameras and reconstruction targets then belong to other frames.
         """
@@ -112,7 +112,7 @@ class ObjectViews:
 def scan(root: Path, kind: str = "orbit", views: int | None = ORBIT_VIEWS) -> Scan:
     """Finds the complete objects under a root; those that are incomplete or damaged are listed, not used.
 
-    Pictures are not decoded: only the beginning and the end are looked at, which finds truncated ones.
+    Images are not decoded: only the beginning and the end are looked at, which finds truncated ones.
 
     Args:
         kind: "orbit" or "clip".
@@ -147,25 +147,22 @@ def load(
     views: Sequence[int] | None = None,
     frames: Sequence[int] | None = None,
 ) -> ObjectViews:
-    """Decodes an object's pictures, or some of them.
+    """Decodes an object's images, or some of them.
 
     Args:
-        size_px: side of the pictures in memory; others are resampled.
+        size_px: side of the images in memory; others are resampled.
         views: numbers of the wanted views; all if None.
         frames: numbers of the wanted frames; all if None.
 
     Raises:
-        DioramaError: E_DATA naming the picture that cannot be read.
+        DioramaError: E_DATA naming the image that cannot be read.
     """
-    chosen = list(range(len(item.pictures)) if views is None else views)
+    chosen = list(range(len(item.images)) if views is None else views)
     paths = [
-        [
-            item.pictures[view][frame]
-            for frame in (range(len(item.pictures[view])) if frames is None else frames)
-        ]
+        [item.images[view][frame] for frame in (range(len(item.images[view])) if frames is None else frames)]
         for view in chosen
     ]
-    rgba = np.stack([np.stack([_picture(path, size_px) for path in row]) for row in paths])
+    rgba = np.stack([np.stack([_read_rgba(path, size_px) for path in row]) for row in paths])
     return ObjectViews(
         torch.from_numpy(rgba).permute(0, 1, 4, 2, 3).contiguous(),
         item.cameras[chosen],
@@ -198,7 +195,7 @@ def _open(name: str, folder: Path, kind: str, views: int | None, caption: str) -
         raise ValueError(f"sorted out when it was rendered: {done.get('reason')}")
     clip = _read_json(folder / "clip.json") if kind == "clip" else {}
     frames = len(clip["frames"]) if kind == "clip" else 1
-    pictures, cameras, fovs = [], [], set()
+    images, cameras, fovs = [], [], set()
     for view in range(len(list(folder.glob("[0-9]" * 5))) if views is None else views):
         place = folder / f"{view:05d}"
         if kind == "orbit":
@@ -213,14 +210,12 @@ def _open(name: str, folder: Path, kind: str, views: int | None, caption: str) -
         except ValueError as error:
             raise ValueError(f"{camera_file}: {error}") from error
         fovs.add(round(math.degrees(float(data.get("x_fov", math.radians(_FOV_DEG)))), 3))
-        pictures.append(tuple(row))
+        images.append(tuple(row))
     if len(fovs) != 1:
         raise ValueError(f"its views have different fields of view: {sorted(fovs)} degrees")
     background = float(clip["background"]) if kind == "clip" else None
     step = int(clip.get("step", 1))
-    return Rendered(
-        name, folder, caption, tuple(pictures), torch.stack(cameras), fovs.pop(), background, step
-    )
+    return Rendered(name, folder, caption, tuple(images), torch.stack(cameras), fovs.pop(), background, step)
 
 
 def _require_whole(path: Path) -> None:
@@ -234,17 +229,17 @@ def _require_whole(path: Path) -> None:
             raise ValueError(f"{path} is truncated or no PNG")
 
 
-def _picture(path: Path, size_px: int) -> np.ndarray:  # [H, W, 4] uint8
+def _read_rgba(path: Path, size_px: int) -> np.ndarray:  # [H, W, 4] uint8
     try:
         with Image.open(path) as image:
             if image.mode not in ("RGBA", "LA", "PA"):
                 raise ValueError(f"its mode is {image.mode}, expected RGBA: without alpha there is no mask")
-            picture = image.convert("RGBA")
+            rgba = image.convert("RGBA")
     except (OSError, ValueError, SyntaxError) as error:  # PIL's words for a damaged file
         raise DioramaError("E_DATA", f"{path} cannot be read: {error}") from error
-    if picture.size != (size_px, size_px):  # PIL weighs colours with alpha here
-        picture = picture.resize((size_px, size_px), Image.Resampling.LANCZOS)
-    return np.asarray(picture)
+    if rgba.size != (size_px, size_px):  # PIL weighs colours with alpha here
+        rgba = rgba.resize((size_px, size_px), Image.Resampling.LANCZOS)
+    return np.asarray(rgba)
 
 
 def _names(root: Path) -> Iterator[str]:

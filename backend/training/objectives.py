@@ -1,6 +1,6 @@
-"""What full-size models learn, from pictures and words: frozen networks encode these on the way.
+"""Training objectives of the full-size models; frozen networks encode images and captions on the way.
 
-Nothing is encoded beforehand, so a data set of any size needs no more disk than its pictures.
+Nothing is encoded beforehand, so a data set of any size needs no more disk than its images.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ import torch.nn.functional as F
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor, nn
 
+from ..gaussians.color import over
 from ..models.checkpoints import read_checkpoint
 from ..models.multiview_motion_unet import MultiViewMotionUNet
 from ..models.videomv_unet import VideoMVImageUNet
 from ..pipelines.model import ViewsModel
-from .denoiser import DenoiserObjective, Stage
-from .images import over
+from .denoiser import DenoiserObjective, ViewsStage
 from .loop import Batch
-from .moving import ALIGNMENT, MovingObjective
+from .multiview_motion import ALIGNMENT, MultiViewMotionObjective
 from .objaverse import GREY, WHITE
 from .reconstructor import ReconstructorObjective, half_denoised
 
 PERCEPTUAL_PX = 256
 
 
-class PictureObjective(nn.Module):
+class ImageObjective(nn.Module):
     """Holds all networks of a model, of which some learn: the others never drop anything out, nor round.
 
     Frozen weights are kept in half precision where there is a GPU.
@@ -43,7 +43,7 @@ class PictureObjective(nn.Module):
         self.networks = nn.ModuleDict({part: net for part in sorted(parts) if (net := getattr(model, part))})
         self.networks.requires_grad_(False)
 
-    def train(self, mode: bool = True) -> PictureObjective:
+    def train(self, mode: bool = True) -> ImageObjective:
         """Only what learns is put into training mode."""
         super().train(mode)
         for network in self.networks.values():
@@ -62,33 +62,33 @@ class PictureObjective(nn.Module):
                     if not parameter.requires_grad and part != "text_encoder":
                         parameter.data = parameter.data.half()
 
-    def encode(self, pictures: Tensor) -> Tensor:  # [..., 3, H, W] sRGB 0..1 -> [..., C, h, w]
-        """Scaled latents of pictures, in the autoencoder's own precision."""
-        flat = pictures.flatten(0, -4)
+    def encode(self, images: Tensor) -> Tensor:  # [..., 3, H, W] sRGB 0..1 -> [..., C, h, w]
+        """Scaled latents of images, in the autoencoder's own precision."""
+        flat = images.flatten(0, -4)
         with torch.no_grad(), torch.autocast(flat.device.type, enabled=False):
-            return self.model.encode(flat).float().unflatten(0, pictures.shape[:-3])
+            return self.model.encode(flat).float().unflatten(0, images.shape[:-3])
 
     def decode(self, latents: Tensor) -> Tensor:  # [..., C, h, w] -> [..., 3, H, W] sRGB 0..1
-        """Pictures of scaled latents."""
+        """Images of scaled latents."""
         flat = latents.flatten(0, -4)
         with torch.no_grad(), torch.autocast(flat.device.type, enabled=False):
             return self.model.decode(flat).unflatten(0, latents.shape[:-3])
 
-    def told(self, pictures: Tensor) -> dict[str, Tensor]:  # [B, V, 3, H, W], view 0 on white
-        """What an image-conditioned denoiser is told besides the text; nothing for the others."""
+    def image_conditioning(self, images: Tensor) -> dict[str, Tensor]:  # [B, V, 3, H, W], view 0 on white
+        """Keyword arguments of an image-conditioned denoiser, in addition to the text; else none."""
         if not isinstance(self.model.unet, VideoMVImageUNet):
             return {}
-        with torch.no_grad(), torch.autocast(pictures.device.type, enabled=False):
-            meaning = self.model.encode_image(pictures[:, 0])
-        return {"image_latents": self.encode(pictures[:, 0]), "image_embeddings": meaning.float()}
+        with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
+            meaning = self.model.encode_image(images[:, 0])
+        return {"image_latents": self.encode(images[:, 0]), "image_embeddings": meaning.float()}
 
     @property
     def background(self) -> float:
-        """Behind all pictures, as VideoMV has it: white for what is told by an image, else grey."""
+        """Behind all images, as VideoMV has it: white for image-conditioned models, else grey."""
         return WHITE if isinstance(self.model.unet, VideoMVImageUNet) else GREY
 
 
-class ViewsObjective(PictureObjective):
+class ViewsObjective(ImageObjective):
     """Views under known cameras are denoised well; all of the denoiser learns.
 
     Source: VideoMV (arXiv 2403.12010), section 3.1. Its code halves the gradients of the layers that see one
@@ -98,7 +98,7 @@ class ViewsObjective(PictureObjective):
     def __init__(self, model: ViewsModel) -> None:
         super().__init__(model)
         unet: Any = model.unet
-        stage = Stage(model.settings.num_views, cameras=True)
+        stage = ViewsStage(model.settings.num_views, cameras=True)
         self.denoiser = DenoiserObjective(unet, model.text_encoder, model.settings.schedule, stage)
         unet.enable_gradient_checkpointing()
         self.shrink_frozen()
@@ -111,12 +111,12 @@ class ViewsObjective(PictureObjective):
         noise: Tensor,  # [B, C, V, h, w]
         timesteps: Tensor,  # [B]
     ) -> Tensor:
-        pictures = over(rgba.float() / 255, self.background)
-        latents = self.encode(pictures).transpose(1, 2)
-        return self.denoiser(latents, tokens, cameras, noise, timesteps, **self.told(pictures))
+        images = over(rgba.float() / 255, self.background)
+        latents = self.encode(images).transpose(1, 2)
+        return self.denoiser(latents, tokens, cameras, noise, timesteps, **self.image_conditioning(images))
 
 
-class HalfDenoisedObjective(PictureObjective):
+class HalfDenoisedObjective(ImageObjective):
     """Gaussians of half-denoised views look right from everywhere; only the reconstructor learns.
 
     Source: VideoMV (arXiv 2403.12010), section 3.2.
@@ -153,15 +153,16 @@ class HalfDenoisedObjective(PictureObjective):
         targets: Tensor,  # [B, T, 4, H', W'] uint8, of these
         background: Tensor,  # [3] behind the Gaussians
     ) -> Batch:
-        """What the reconstructor is given, as its own objective has it."""
-        pictures = over(rgba.float() / 255, self.background)
+        """The batch of `ReconstructorObjective`, from half-denoised views."""
+        images = over(rgba.float() / 255, self.background)
         unet = self.model.unet
-        told = {name: value.to(unet.dtype) for name, value in self.told(pictures).items()}
-        latents = self.encode(pictures).transpose(1, 2).to(unet.dtype)
+        image = self.image_conditioning(images)
+        image = {name: value.to(unet.dtype) for name, value in image.items()}
+        latents = self.encode(images).transpose(1, 2).to(unet.dtype)
         with torch.autocast(rgba.device.type, enabled=False):
             context = self.model.text_encoder(tokens).last_hidden_state.to(unet.dtype)
             x0 = half_denoised(
-                unet, self.scheduler, latents, noise.to(unet.dtype), timesteps, context, cameras, **told
+                unet, self.scheduler, latents, noise.to(unet.dtype), timesteps, context, cameras, **image
             )
         samples = torch.arange(len(seen), device=seen.device)[:, None]
         chosen = torch.cat([torch.zeros_like(seen[:, :1]), seen, compared], 1)
@@ -173,7 +174,7 @@ class HalfDenoisedObjective(PictureObjective):
         }
 
 
-class MotionObjective(PictureObjective):
+class MotionObjective(ImageObjective):
     """Videos from several views are denoised well; only Vivid-ZOO's alignment learns.
 
     Source: Vivid-ZOO (arXiv 2406.08659), section 3.3.
@@ -182,7 +183,7 @@ class MotionObjective(PictureObjective):
     def __init__(self, model: ViewsModel) -> None:
         super().__init__(model, unused=("reconstructor",))
         assert isinstance(model.unet, MultiViewMotionUNet)
-        self.denoiser = MovingObjective(
+        self.denoiser = MultiViewMotionObjective(
             model.unet, model.text_encoder, model.settings.schedule, ALIGNMENT, checkpointing=True
         )
         self.shrink_frozen()
@@ -196,12 +197,12 @@ class MotionObjective(PictureObjective):
         noise: Tensor,  # [B, V, F, C, h, w]
         timesteps: Tensor,  # [B]
     ) -> Tensor:
-        pictures = over(rgba.float() / 255, background.view(-1, 1, 1, 1, 1, 1))
-        return self.denoiser(self.encode(pictures), tokens, cameras, noise, timesteps)
+        images = over(rgba.float() / 255, background.view(-1, 1, 1, 1, 1, 1))
+        return self.denoiser(self.encode(images), tokens, cameras, noise, timesteps)
 
 
 class Perceptual(nn.Module):
-    """LPIPS of pictures, made as small as it was trained on."""
+    """LPIPS of images, made as small as it was trained on."""
 
     def __init__(self, vgg16_file: Path) -> None:
         super().__init__()

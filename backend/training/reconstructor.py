@@ -1,33 +1,33 @@
-"""Trains the reconstructor: a few pictures of an object in, Gaussians out that look right from everywhere."""
+"""Trains the reconstructor: a few images of an object in, Gaussians out that look right from everywhere."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor, nn
 
 from ..cameras import reconstruction_cameras
-from ..gaussians.color import linear_to_srgb, srgb_to_linear
+from ..gaussians.color import linear_to_srgb, over, srgb_to_linear
 from ..models.lgm import LGM
 from ..pipelines.schedules import x0_from_prediction
 from ..pipelines.three_d_aware import SplatRendering, reconstruct, render
-from .image_grid import write_sheet
-from .images import over
+from ..shared.sequence_file import Blending
+from .image_grid import write_image_grid
 from .loop import Batch
 
 
 class ReconstructorObjective(nn.Module):
-    """Pictures of the Gaussians are the object's own, and so are its silhouettes.
+    """Images of the Gaussians are the object's own, and so are its silhouettes.
 
     Args:
         fov_deg: of all cameras.
         blending: the space in which the Gaussians are composited; "linear" as Blender will do it.
         input_views: which of a batch's cameras saw the images; those that follow them are compared.
-        likeness: a perceptual distance of pictures, [N, 3, H, W] sRGB each to [N], to be small too.
+        likeness: a perceptual distance of images, [N, 3, H, W] sRGB each to [N], to be small too.
 
     Source: LGM (arXiv 2402.05054), equation 4.
     """
@@ -36,7 +36,7 @@ class ReconstructorObjective(nn.Module):
         self,
         reconstructor: LGM,
         fov_deg: float,
-        blending: Literal["linear", "display"],
+        blending: Blending,
         input_views: tuple[int, ...],
         likeness: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> None:
@@ -84,7 +84,7 @@ def half_denoised(
     timesteps: Any,  # [B], which diffusers annotates as of a class of its own
     context: Tensor,  # [B, L, D]
     cameras: Tensor,  # [B, V, 4, 4] camera-to-world
-    **image: Tensor,  # what an image-conditioned denoiser is told besides
+    **image: Tensor,  # more arguments of an image-conditioned denoiser
 ) -> Tensor:  # [B, C, V, h, w]
     """Clean latents as the denoiser believes them to be, from one look at noisy ones, without guidance.
 
@@ -103,7 +103,7 @@ def show(
     rendering: SplatRendering,
     input_views: tuple[int, ...],
 ) -> float:
-    """Writes true pictures above those of the Gaussians; returns the PSNR over all of the batch, in dB.
+    """Writes true images above those of the Gaussians; returns the PSNR over all of the batch, in dB.
 
     Args:
         input_views: which of the batch's cameras saw the images; those that follow them are compared.
@@ -112,5 +112,5 @@ def show(
     cameras = reconstruction_cameras(batch["cameras"])[:, max(input_views) + 1 :]
     colors, _ = render(gaussians, cameras, rendering)
     truth = over(batch["targets"], rendering.background)
-    write_sheet(path, torch.stack([truth[:, 0], colors[:, 0], truth[:, 1], colors[:, 1]]))
+    write_image_grid(path, torch.stack([truth[:, 0], colors[:, 0], truth[:, 1], colors[:, 1]]))
     return -10 * (colors - truth).square().mean().log10().item()

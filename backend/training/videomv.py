@@ -1,9 +1,9 @@
-"""Trains VideoMV on pictures of objects: `python -m backend train videomv`, at any size of its networks.
+"""Trains VideoMV on images of objects: `python -m backend train videomv`, at any size of its networks.
 
 Two stages, as in the paper: `--stage views` teaches a video model's U-Net to denoise views under known
 cameras; `--stage reconstructor` teaches the reconstructor to make Gaussians of half-denoised views, with the
-U-Net frozen. A model that is told by an image learns on white, from any side; one that is told by text learns
-on grey, and forgets the caption now and then.
+U-Net frozen. Image-conditioned models learn on white, from any side; text-conditioned ones on grey, and
+without the caption now and then.
 
 Source: VideoMV (arXiv 2403.12010) and its released code.
 """
@@ -23,41 +23,43 @@ from torch import Tensor, nn
 from ..install.converters import videomv_unet
 from ..models.checkpoints import load_strictly, read_checkpoint
 from ..models.videomv_unet import VideoMVImageUNet, VideoMVUNet
-from ..pipelines import conditioning, reconstruction, views
-from ..pipelines.conditioning import with_suffix
+from ..pipelines import reconstruction
+from ..pipelines.conditioning import condition_on_image, condition_on_text, with_suffix
+from ..pipelines.denoise import Sampling, denoise
 from ..pipelines.latents import latent_size
 from ..pipelines.model import ViewsModel
+from ..pipelines.noise import initial_noise
 from ..pipelines.settings import ModelSettings
 from ..pipelines.three_d_aware import render
 from ..shared.protocol import DioramaError
 from . import full_size, image_grid, objaverse, reconstructor
 from .denoiser import CAPTION_DROPOUT
-from .loop import Batch, Plan
+from .loop import Batch, TrainingPlan
 from .objectives import HalfDenoisedObjective, Perceptual, ViewsObjective
 from .text import tokens_of
 
-COMPARED = 4  # random views to compare, besides those that the reconstructor sees
-OFFSET_NOISE = 0.1  # of one value for a view and channel, where the model is told by an image
+COMPARED = 4  # random views to compare, in addition to those that the reconstructor sees
+OFFSET_NOISE = 0.1  # of one value for a view and channel, of image-conditioned models
 SHOWN, STEPS_SHOWN = 2, 20  # objects in a sample sheet, and how they are sampled
 FOV_TOLERANCE_DEG = 0.5  # G-Objaverse writes 39.6 in some of its digits
 
 # 8 objects a GPU; learning rate and averaging of the image model; so nearly constant a rate that it is here.
 # The steps are those of the text model (the image model: 27 500). The reconstructor's are not stated: ours.
-_VIDEOMV = Plan(66_000, 3e-5, 10, True, (0.9, 0.999), 0.0, None, ema_decay=0.9999, keep_every=1000)
+_VIDEOMV = TrainingPlan(66_000, 3e-5, 10, True, (0.9, 0.999), 0.0, None, ema_decay=0.9999, keep_every=1000)
 PLANS = {"views": _VIDEOMV, "reconstructor": dataclasses.replace(_VIDEOMV, steps=20_000)}
 OBJECTS_PER_PROCESS = 8
 
 
 @dataclass(frozen=True)
 class Objects:
-    """What batches are drawn from: plain data, for processes that know no networks."""
+    """The data set that batches are drawn from: plain data, which worker processes load without networks."""
 
     items: tuple[objaverse.Rendered, ...]
     tokens: Tensor  # [N, L] of their captions
     no_tokens: Tensor  # [L] instead, now and then
     settings: ModelSettings
     latent: tuple[int, int, int]
-    told_by_image: bool
+    by_image: bool
 
 
 def main(argv: list[str]) -> None:
@@ -118,7 +120,7 @@ def read_objects(root: Path, model: ViewsModel) -> tuple[Objects, dict[str, Any]
     def unfit(item: objaverse.Rendered) -> str | None:
         if abs(item.fov_deg - settings.fov_deg) > FOV_TOLERANCE_DEG:
             return f"its cameras have {item.fov_deg:g} degrees, the model's {settings.fov_deg:g}"
-        return None if item.caption or by_image else "it has no caption, and this model is told by text"
+        return None if item.caption or by_image else "it has no caption, which conditions this model"
 
     found = found.without(unfit)
     if full_size.is_first():
@@ -165,7 +167,7 @@ def views_batch(objects: Objects, size: int, generator: torch.Generator) -> Batc
 def reconstruction_batch(objects: Objects, size: int, generator: torch.Generator) -> Batch:
     """The same, with views to reconstruct from and others to compare, larger.
 
-    Source: VideoMV's released training: any four views are seen, and compared again besides four others.
+    Source: VideoMV's released training: any four views are seen, and compared again, with four others.
     """
     settings, rows = objects.settings, []
     for _ in range(size):
@@ -187,13 +189,13 @@ def _views_of_one(objects: Objects, generator: torch.Generator) -> tuple[Batch, 
 
     number = below(len(objects.items))
     item = objects.items[number]
-    first = below(len(item.cameras)) if objects.told_by_image else 0
+    first = below(len(item.cameras)) if objects.by_image else 0
     seen = objaverse.load(item, objects.settings.size_px).starting_at(first)
     channels, *size = objects.latent
     noise = torch.randn(channels, len(item.cameras), *size, generator=generator)
-    if objects.told_by_image:
+    if objects.by_image:
         noise += OFFSET_NOISE * torch.randn(channels, len(item.cameras), 1, 1, generator=generator)
-    dropped = float(torch.rand((), generator=generator)) < CAPTION_DROPOUT and not objects.told_by_image
+    dropped = float(torch.rand((), generator=generator)) < CAPTION_DROPOUT and not objects.by_image
     row = {
         "rgba": seen.rgba[:, 0],
         "tokens": objects.no_tokens if dropped else objects.tokens[number],
@@ -213,26 +215,26 @@ def show_views(model: ViewsModel, objects: Objects, path: Path) -> float:
     settings, rows, rendered = model.settings, [], []
     with torch.autocast(model.device.type, torch.bfloat16):
         for number, item in enumerate(objects.items[:SHOWN]):
-            if objects.told_by_image:
-                picture = objaverse.load(item, settings.size_px, [0]).rgba[0, 0].float() / 255
-                told = conditioning.told_by_image(model, picture)
+            if objects.by_image:
+                image = objaverse.load(item, settings.size_px, [0]).rgba[0, 0].float() / 255
+                conditioning = condition_on_image(model, image)
             else:
-                told = conditioning.told_by_text(model, [item.caption])
-            noise = views.starting_noise(model, len(item.cameras), number)
-            steps = min(STEPS_SHOWN, settings.steps)
+                conditioning = condition_on_text(model, [item.caption])
+            noise = initial_noise(model, len(item.cameras), number)
             cameras = item.cameras.to(model.device)
-            latents = views.denoise(model, told, noise, cameras, steps, settings.guidance, ())[0]
-            pictures = model.decode(latents.transpose(0, 1))[None]
-            gaussians = reconstruction.views_to_gaussians(model, pictures, cameras)
+            sampling = Sampling(min(STEPS_SHOWN, settings.steps), settings.guidance)
+            latents = denoise(model, conditioning, noise, cameras, sampling)
+            images = model.decode_frames(latents[:, :, 0])
+            gaussians = reconstruction.views_to_gaussians(model, images, cameras)
             small = dataclasses.replace(settings.rendering, size_px=settings.size_px)
-            rows.append(pictures[0])
+            rows.append(images[0])
             rendered.append(render(gaussians, cameras, small)[0][0])
-    image_grid.write_sheet(path, torch.stack(rows))
+    image_grid.write_image_grid(path, torch.stack(rows))
     return -10 * (torch.stack(rendered) - torch.stack(rows)).square().mean().log10().item()
 
 
 def show_reconstructions(objective: HalfDenoisedObjective, objects: Objects, path: Path) -> float:
-    """Writes true pictures above those of the Gaussians of half-denoised views; returns the PSNR, in dB."""
+    """Writes true images above those of the Gaussians of half-denoised views; returns the PSNR, in dB."""
     model = objective.model
     batch = reconstruction_batch(objects, SHOWN, torch.Generator().manual_seed(1))
     given = objective.given(**{name: value.to(model.device) for name, value in batch.items()})

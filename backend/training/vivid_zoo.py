@@ -18,33 +18,32 @@ from torch import Tensor
 
 from ..models.alignment import save_alignment
 from ..models.multiview_motion_unet import MultiViewMotionUNet
-from ..pipelines.conditioning import told_by_text, with_suffix
+from ..pipelines.conditioning import condition_on_text, with_suffix
+from ..pipelines.denoise import Sampling, denoise
 from ..pipelines.latents import latent_size
 from ..pipelines.model import ViewsModel
-from ..pipelines.moving import pictures_of
-from ..pipelines.multiview_video import video_of
 from ..pipelines.settings import ModelSettings
 from ..shared.protocol import DioramaError
 from . import full_size, objaverse
 from .denoiser import CAPTION_DROPOUT
-from .image_grid import write_sheet
-from .loop import Batch, Plan
+from .image_grid import write_image_grid
+from .loop import Batch, TrainingPlan
 from .objectives import MotionObjective
 from .text import tokens_of
 
-STRIDE = 3  # frames of the animation from one picture of a sample to the next
+STRIDE = 3  # frames of the animation from one image of a sample to the next
 BATCH = 16
 FRAMES_SHOWN, STEPS_SHOWN = 4, 20
 
 # Weight decay and clipping are of AnimateDiff's recipe, on whose code it was built; the averaging is ours.
-PLAN = Plan(
+PLAN = TrainingPlan(
     100_000, 1e-4, constant=True, betas=(0.9, 0.999), ema_decay=0.9999, keep_every=1000, weight_decay=0.01
 )
 
 
 @dataclass(frozen=True)
 class Clips:
-    """What batches are drawn from: plain data, for processes that know no networks."""
+    """The data set that batches are drawn from: plain data, which worker processes load without networks."""
 
     items: tuple[objaverse.Rendered, ...]
     tokens: Tensor  # [N, L] of their captions
@@ -96,7 +95,7 @@ def read_clips(root: Path, model: ViewsModel) -> tuple[Clips, dict[str, Any]]:
         ) from error
 
     def unfit(item: objaverse.Rendered) -> str | None:
-        views, frames = len(item.pictures), len(item.pictures[0])
+        views, frames = len(item.images), len(item.images[0])
         if views % settings.num_views:
             return f"it has {views} views, of which {settings.num_views} cannot be evenly spread"
         if STRIDE % item.step:
@@ -130,8 +129,8 @@ def clips_batch(clips: Clips, size: int, generator: torch.Generator) -> Batch:
     for _ in range(size):
         number = below(len(clips.items))
         item = clips.items[number]
-        views, stride = len(item.pictures), STRIDE // item.step
-        first, begin = below(views), below(len(item.pictures[0]) - _span(item, settings) + 1)
+        views, stride = len(item.images), STRIDE // item.step
+        first, begin = below(views), below(len(item.images[0]) - _span(item, settings) + 1)
         seen = [(first + i * views // settings.num_views) % views for i in range(settings.num_views)]
         frames = [begin + stride * i for i in range(settings.num_frames)]
         clip = objaverse.load(item, settings.size_px, seen, frames)
@@ -158,17 +157,16 @@ def show_video(objective: MotionObjective, clips: Clips, path: Path) -> float:
     shape = (1, settings.num_views, settings.num_frames, *clips.latent)
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(1)).to(model.device)
     with torch.autocast(model.device.type, torch.bfloat16):
-        latents = video_of(
+        latents = denoise(
             model,
-            told_by_text(model, [item.caption]),
+            condition_on_text(model, [item.caption]),
             noise,
             item.cameras[list(order)].to(model.device),
-            min(STEPS_SHOWN, settings.steps),
-            settings.guidance,
+            Sampling(min(STEPS_SHOWN, settings.steps), settings.guidance),
         )
-        video = pictures_of(model, latents[0])  # [V, F, 3, H, W]
+        video = model.decode_frames(latents[0])  # [V, F, 3, H, W]
     shown = [i * settings.num_frames // FRAMES_SHOWN for i in range(FRAMES_SHOWN)]
-    write_sheet(path, video[:, shown])
+    write_image_grid(path, video[:, shown])
     batch = clips_batch(clips, 1, torch.Generator().manual_seed(1))
     given = {name: value.to(model.device) for name, value in batch.items()}
     losses = []
@@ -180,5 +178,5 @@ def show_video(objective: MotionObjective, clips: Clips, path: Path) -> float:
 
 
 def _span(item: objaverse.Rendered, settings: ModelSettings) -> int:
-    """How many pictures of a clip a sample reaches over."""
+    """How many images of a clip a sample reaches over."""
     return STRIDE // item.step * (settings.num_frames - 1) + 1

@@ -39,7 +39,7 @@ METHODS = [
 ]
 # Paths that begin with // are understood; Blender before 4.5 never asks.
 BLEND_RELATIVE = {"PATH_SUPPORTS_BLEND_RELATIVE"} if bpy.app.version >= (4, 5, 0) else set()
-IMAGE_MODELS = [name for name, model in MODELS.items() if model.told_by == "picture"]
+IMAGE_MODELS = [name for name, model in MODELS.items() if model.conditioned_on == "image"]
 
 
 def titled(model: str) -> str:
@@ -182,11 +182,11 @@ class DIORAMA_PG_settings(bpy.types.PropertyGroup):
             return f"{name} makes objects that stand still: set Frames to 1"
         if self.frames > 1 and self.method == "distill":
             return "Distilled objects stand still: set Frames to 1, or Method to From Views"
-        needs_picture = MODELS[self.model_name].told_by == "picture"
-        if needs_picture and self.source == "PROMPT":
+        needs_image = MODELS[self.model_name].conditioned_on == "image"
+        if needs_image and self.source == "PROMPT":
             return f"{name} needs an image: set Source to Image or Camera"
-        if not needs_picture and self.source != "PROMPT":
-            others = [each for each in host.get().usable_models if MODELS[each].told_by == "picture"]
+        if not needs_image and self.source != "PROMPT":
+            others = [each for each in host.get().usable_models if MODELS[each].conditioned_on == "image"]
             if others:
                 return f"{name} works from a prompt: choose {' or '.join(map(titled, others))} for an image"
             return (

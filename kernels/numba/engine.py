@@ -106,7 +106,7 @@ def project(
 
 @dataclass(frozen=True)
 class _Lists:
-    """What `reference.intersect` returns, and what the rasteriser and its adjoint need besides."""
+    """`reference.intersect`'s result, and more that the rasteriser and its adjoint need."""
 
     splats: Array  # [I * N, FIELDS]
     starts: Array  # [tiles + 1] int64, where each tile's list starts, over all images

@@ -218,7 +218,7 @@ def rasterize_adjoint(  # noqa: PLR0915
         origin_x, origin_y = tile % tiles_x * TILE, tile // tiles_x % tiles_y * TILE
         corner = _F(origin_x), _F(origin_y)
         palette = colors[number // images_per_color]
-        light[:] = -_ONE  # pixels outside the picture are closed
+        light[:] = -_ONE  # pixels outside the image are closed
         behind[:] = _ZERO
         v_color[:] = _ZERO
         for py in range(min(TILE, height - origin_y)):

@@ -1,4 +1,4 @@
-"""Shares the work of a picture among processor threads without changing a single bit of it."""
+"""Shares the work of an image among processor threads without changing a single bit of it."""
 
 from __future__ import annotations
 

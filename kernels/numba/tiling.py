@@ -1,4 +1,4 @@
-"""Which splats touch which 16-pixel tile of the picture, nearest first."""
+"""Which splats touch which 16-pixel tile of the image, nearest first."""
 
 # (numba gives these functions their types)
 from __future__ import annotations

@@ -19,7 +19,7 @@ _ALPHA_MIN, _CLOSED = wp.constant(wp.float32(ALPHA_MIN)), wp.constant(wp.float32
 
 @wp.struct
 class Grid:
-    """The pictures and their tiles; splats and colours are counted over all of them."""
+    """The images and their tiles; splats and colours are counted over all of them."""
 
     width: int
     height: int

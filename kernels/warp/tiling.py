@@ -1,4 +1,4 @@
-"""Which splats touch which 16-pixel tile of the picture, nearest first, on the graphics card."""
+"""Which splats touch which 16-pixel tile of the image, nearest first, on the graphics card."""
 
 # mypy: ignore-errors
 # Warp gives these functions their types; float(1.0) is how it declares a variable.

@@ -100,26 +100,26 @@ def denoising(net: Any, branches: int, views: int, frames: int = 1) -> int:  # b
 
 
 def decoding(net: AutoencoderKL, images: int) -> int:  # bytes
-    """Of latents to pictures."""
+    """Of latents to images."""
     coded = torch.ones(images, 4, LATENT_PX, LATENT_PX)
     return peak(net, lambda: net.decode(coded).sample)
 
 
 def encoding(net: AutoencoderKL, images: int) -> int:  # bytes
-    """Of pictures to latents."""
-    pictures = torch.ones(images, 3, SIZE_PX, SIZE_PX)
-    return peak(net, lambda: net.encode(pictures).latent_dist.mean)
+    """Of images to latents."""
+    given = torch.ones(images, 3, SIZE_PX, SIZE_PX)
+    return peak(net, lambda: net.encode(given).latent_dist.mean)
 
 
 def encoding_for_gradients(net: AutoencoderKL, images: int, at_once: int) -> int:  # bytes
-    """Of pictures to latents and of the gradient back, as a distillation has it: some pictures at once."""
+    """Of images to latents and of the gradient back, as a distillation has it: some images at once."""
     with torch.inference_mode(False), torch.enable_grad():
         net = type(net).from_config(net.config).eval().requires_grad_(False)  # one that can have gradients
         model = SimpleNamespace(
             plan=Plan(images_at_once=at_once), encode=lambda some: latents.encode(net, some)
         )
-        pictures = torch.ones(images, 3, SIZE_PX, SIZE_PX, requires_grad=True)
-        return peak(net, lambda: distill.encode(model, pictures).sum().backward())  # type: ignore[arg-type]
+        given = torch.ones(images, 3, SIZE_PX, SIZE_PX, requires_grad=True)
+        return peak(net, lambda: distill.encode(model, given).sum().backward())  # type: ignore[arg-type]
 
 
 def reconstructing(net: LGM, samples: int, views: int) -> int:  # bytes

@@ -24,7 +24,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from backend.models.multiview_motion_unet import MultiViewMotionUNet
 from backend.pipelines.schedules import VIVID_ZOO
-from backend.training.moving import ALIGNMENT, MovingObjective
+from backend.training.multiview_motion import ALIGNMENT, MultiViewMotionObjective
 
 VIEWS, FRAMES, LATENT = 4, 16, 32
 
@@ -46,7 +46,9 @@ def peak_gib(checkpointing: bool) -> float:
         words = CLIPTextModel(
             CLIPTextConfig(vocab_size=1, hidden_size=768, num_hidden_layers=0, eos_token_id=0)
         )
-        objective = MovingObjective(MultiViewMotionUNet(), words, VIVID_ZOO, ALIGNMENT, checkpointing)
+        objective = MultiViewMotionObjective(
+            MultiViewMotionUNet(), words, VIVID_ZOO, ALIGNMENT, checkpointing
+        )
         for parameter in objective.parameters():
             if not parameter.requires_grad:
                 parameter.data = parameter.data.half()

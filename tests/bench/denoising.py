@@ -13,7 +13,6 @@ import json
 import statistics
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,14 +29,17 @@ from backend.install.published_settings import SETTINGS
 from backend.models.deepcache import DeepFeatures
 from backend.models.multiview_motion_unet import MultiViewMotionUNet
 from backend.models.videomv_unet import VideoMVUNet
-from backend.pipelines import conditioning, multiview_video, orbits, reconstruction, views
-from backend.pipelines.fast import FastDenoising, whole_steps
+from backend.pipelines import denoise as denoising
+from backend.pipelines import orbits, reconstruction
+from backend.pipelines.conditioning import Conditioning, condition_on_text
+from backend.pipelines.deepcache import DeepCacheConfig, whole_steps
+from backend.pipelines.denoise import Sampling, denoise
 from backend.pipelines.memory import plans
 from backend.pipelines.model import ViewsModel, load
-from backend.pipelines.moving import consistency_of
+from backend.pipelines.noise import initial_noise, video_noise
 from backend.pipelines.plan import CPU, Plan
 from backend.pipelines.settings import ModelSettings
-from backend.pipelines.three_d_aware import Refined, render
+from backend.pipelines.three_d_aware import render
 from backend.shared.model_store import MOTION, STARTER
 from backend.starter.judges import WorldClassifier, load_judge
 from backend.starter.motions import moving_prompt_for
@@ -109,7 +111,7 @@ class Loop:
                 self.net(*arguments, **told, deep=deep)
         return int(counter.get_total_flops())
 
-    def flop(self, fast: FastDenoising | None, whole: int, skipped: int) -> int:
+    def flop(self, fast: DeepCacheConfig | None, whole: int, skipped: int) -> int:
         """Of a run, from those of its two kinds of steps; what 3D-aware steps do besides is not counted."""
         if not fast:
             return self.steps * whole
@@ -146,7 +148,7 @@ def arithmetic(name: str) -> dict[str, Any]:
 
 
 def quality(folder: Path, objects: int, device: torch.device) -> dict[str, Any]:
-    """What the fast way changes in what a starter makes: seconds, pictures, agreement, names.
+    """What the fast way changes in what a starter makes: seconds, images, agreement, names.
 
     Objects are generated one after the other, exactly and fast in turn, with their 3D-aware steps.
     """
@@ -159,12 +161,12 @@ def quality(folder: Path, objects: int, device: torch.device) -> dict[str, Any]:
         made = {}
         for way, fast in (("exact", None), ("fast", model.settings.fast)):
             began = now(device)
-            pictures = _generate(model, category, color, FIRST_SEED + i, cameras, fast)  # [F, V, 3, H, W]
+            images = _generate(model, category, color, FIRST_SEED + i, cameras, fast)  # [F, V, 3, H, W]
             seconds = now(device) - began
-            gaussians = reconstruction.views_to_gaussians(model, pictures, cameras)
+            gaussians = reconstruction.views_to_gaussians(model, images, cameras)
             shown, _ = render(gaussians, cameras, model.settings.rendering)
-            right = judge.name(pictures.flatten(0, 1)[None])[0][0] == category
-            made[way] = pictures, seconds, psnr(shown.flatten(0, 1), pictures.flatten(0, 1)), right
+            right = judge.name(images.flatten(0, 1)[None])[0][0] == category
+            made[way] = images, seconds, psnr(shown.flatten(0, 1), images.flatten(0, 1)), right
         change = psnr(made["fast"][0].flatten(0, 1), made["exact"][0].flatten(0, 1))
         rows.append((change, *made["exact"][1:], *made["fast"][1:]))
     changes = [row[0] for row in rows]
@@ -189,35 +191,27 @@ def quality(folder: Path, objects: int, device: torch.device) -> dict[str, Any]:
 
 @torch.inference_mode()
 def _generate(
-    model: ViewsModel, category: str, color: str, seed: int, cameras: Tensor, fast: FastDenoising | None
+    model: ViewsModel, category: str, color: str, seed: int, cameras: Tensor, fast: DeepCacheConfig | None
 ) -> Tensor:  # [F, V, 3, H, W]
     settings, count = model.settings, len(cameras)
-    if settings.num_frames == 1:
-        told = conditioning.told_by_text(model, [prompt_for(category, color)])
-        noise = views.starting_noise(model, count, seed)
-        latents = views.denoise(
-            model, told, noise, cameras, settings.steps, settings.guidance, settings.three_d_aware, fast=fast
-        )
-        return model.decode(latents[0].transpose(0, 1))[None]
-    nothing, told_ = conditioning.told_by_text(
-        model, [moving_prompt_for(category, color, "turning")]
-    ).context.chunk(2)
-    noise = multiview_video.video_noise(model, count, settings.num_frames, seed)
-    latents = multiview_video.text_to_video(
-        model.unet, told_, nothing, noise, cameras, settings.steps, settings.guidance,
-        schedule=settings.schedule, consistency=consistency_of(model, count), fast=fast,
-    )  # fmt: skip
-    return model.decode(latents[0].transpose(0, 1).flatten(0, 1)).unflatten(0, (-1, count))
+    moves = settings.num_frames > 1
+    prompt = moving_prompt_for(category, color, "turning") if moves else prompt_for(category, color)
+    noise = (
+        video_noise(model, count, settings.num_frames, seed) if moves else initial_noise(model, count, seed)
+    )
+    sampling = Sampling(settings.steps, settings.guidance, settings.three_d_aware, fast)
+    latents = denoise(model, condition_on_text(model, [prompt]), noise, cameras, sampling)
+    return model.decode_frames(latents[0]).transpose(0, 1)
 
 
-def contenders(loop: Loop) -> Iterator[tuple[str, Plan, FastDenoising | None]]:
+def contenders(loop: Loop) -> Iterator[tuple[str, Plan, DeepCacheConfig | None]]:
     """The released loop's arithmetic, ours exact, and ours fast; the network changes its numbers meanwhile.
 
     As released is: numbers of full precision, nothing compiled, the guidance's branches one after the other.
     Ours is the fastest plan for the device.
     """
     device = loop.net.device
-    yield "released", Plan(device, branches_together=False), None
+    yield "released", Plan(device, batch_cfg=False), None
     plan = plans(device)[0]
     if plan.dtype != loop.net.dtype:
         loop.net.to(plan.dtype)
@@ -226,33 +220,19 @@ def contenders(loop: Loop) -> Iterator[tuple[str, Plan, FastDenoising | None]]:
 
 
 @torch.inference_mode()
-def denoise(loop: Loop, plan: Plan, fast: FastDenoising | None) -> None:
+def run(loop: Loop, plan: Plan, fast: DeepCacheConfig | None) -> None:
     """A run of the real loop. Its 3D-aware steps leave the latents as they are: here is only the denoiser."""
-    (noisy, _, context, _), told = loop.inputs()
-    told.pop("motion", None)
+    (noisy, _, context, _), image = loop.inputs()
+    image.pop("motion", None)
     settings, noise = loop.settings, noisy[:1].float()
+    if noise.ndim == 5:  # [B, C, V, h, w]
+        noise = noise.transpose(1, 2).unsqueeze(2)
     nobody: Any = None  # the other networks have nothing to do
     model = ViewsModel(settings, nobody, nobody, loop.net, nobody, nobody, plan=plan)
-    cameras = orbits.view_cameras(model.settings, settings.num_views)
-    with ExitStack() as stack:
-        if settings.num_frames > 1:
-            stack.enter_context(patch.object(multiview_video, "one_object_per_frame", lambda x0, *_: x0))
-            multiview_video.text_to_video(
-                loop.net, context[1:], context[:1], noise, cameras, settings.steps, settings.guidance,
-                schedule=settings.schedule, one_branch_at_a_time=not plan.branches_together,
-                consistency=multiview_video.Consistency(settings.three_d_aware, *5 * (nobody,)), fast=fast,
-            )  # fmt: skip
-        else:
-            stack.enter_context(
-                patch.object(views, "three_d_aware_step", lambda x0, *_, **__: Refined(x0, nobody, nobody))
-            )
-            if isinstance(loop.net, MultiViewMotionUNet):
-                noise = noise[:, :, 0].transpose(1, 2)  # [B, C, V, h, w]
-            both = conditioning.Conditioning(context, told)
-            views.denoise(
-                model, both, noise, cameras, settings.steps, settings.guidance,
-                settings.three_d_aware, fast=fast,
-            )  # fmt: skip
+    cameras = orbits.view_cameras(settings, settings.num_views)
+    sampling = Sampling(settings.steps, settings.guidance, settings.three_d_aware, fast)
+    with patch.object(denoising, "one_object_per_frame", lambda model, x0, *_: x0):
+        denoise(model, Conditioning(context, image), noise, cameras, sampling)
 
 
 def now(device: torch.device) -> float:  # seconds
@@ -282,13 +262,13 @@ def race(name: str, loop: Loop, repeats: int) -> dict[str, Any]:
     cuda = device.type == "cuda"
     brief = dataclasses.replace(loop, settings=dataclasses.replace(loop.settings, steps=2))
     for way, plan, fast in contenders(loop):
-        denoise(brief, plan, fast)  # warms
+        run(brief, plan, fast)  # warms
         if cuda:
             torch.cuda.reset_peak_memory_stats()
         taken = []
         for _ in range(repeats):
             began = now(device)
-            denoise(loop, plan, fast)
+            run(loop, plan, fast)
             taken.append(now(device) - began)
         seconds, flop = statistics.median(taken), loop.flop(fast, *flops)
         rows[way] = {

@@ -36,7 +36,7 @@ from kernels.dispatch import _gsplat_is_compiled
 from kernels.numba import engine, raster
 from kernels.stages import Camera
 from tests.bench.raster_bound import PER_BLOCK, PER_ENTRY, count_work, million_vector_operations
-from tests.gaussians.painted_blob import FOV_DEG, painted_blob, pictures
+from tests.gaussians.painted_blob import FOV_DEG, painted_blob, painted_images
 from tests.kernels.splat_scenes import as_leaves, cameras, shell
 
 TARGETS = {
@@ -64,9 +64,9 @@ def shells() -> list[Scene]:
 
 
 def optimised(count: int = 20_000, size: int = 256) -> Scene:
-    """A cloud as optimisation leaves it: fitted to 8 pictures of an object, from its silhouettes."""
+    """A cloud as optimisation leaves it: fitted to 8 images of an object, from its silhouettes."""
     truth, views = painted_blob(40_000), orbit(8, 15.0, 2.0)
-    images = pictures(truth, views, size, "linear")
+    images = painted_images(truth, views, size, "linear")
     start = fitting.cloud_in_silhouettes(images, views, FOV_DEG, count)
     cloud = fitting.fit(start, images, views, FOV_DEG, 240)
     inputs = {
@@ -156,7 +156,7 @@ def raster_stage(scene: Scene, repeats: int) -> dict[str, float]:
 def two_threads(scene: Scene, repeats: int) -> dict[str, float]:
     """Wall time of the kernels on one thread over that on two; means nothing when the second core is taken.
 
-    One after the other, not interleaved: a core that has slept takes longer to wake than a picture takes to
+    One after the other, not interleaved: a core that has slept takes longer to wake than an image takes to
     draw. And without torch's own operations around them, which would be measured instead.
     """
     leaves = as_leaves({name: tensor[None] for name, tensor in scene.inputs.items()})

@@ -3,37 +3,36 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from backend.cameras import orbit
-from backend.gaussians.fitting import cloud_of
+from backend.gaussians.fitting import SplatParameters
 from backend.shared.asset import write_asset
-from tests.gaussians.painted_blob import FOV_DEG, painted_blob, pictures
+from tests.gaussians.painted_blob import FOV_DEG, painted_blob, painted_images
 
 SIZE = 48
 
 
-def blob(brightness: float = 0.0, shift: float = 0.0) -> dict[str, torch.Tensor]:
-    leaves = painted_blob(600)
-    return leaves | {
-        "sh": leaves["sh"] + brightness / 0.28209479,
-        "means": leaves["means"] + torch.tensor([0, 0, shift]),
-    }
+def blob(brightness: float = 0.0, shift: float = 0.0) -> SplatParameters:
+    splats = painted_blob(600)
+    moved = splats.means + torch.tensor([0, 0, shift])
+    return replace(splats, sh=splats.sh + brightness / 0.28209479, means=moved)
 
 
 def make_asset(folder, shown, views=None, count=4, opaque=False, blending="linear"):
-    """An asset with one cloud a frame, and views that are pictures of the same clouds, or of others."""
+    """An asset with one cloud a frame, and views that are images of the same clouds, or of others."""
     cameras = orbit(count, 15.0, 2.0)
-    rgba = torch.stack([pictures(leaves, cameras, SIZE, blending) for leaves in views or shown], 1)
+    rgba = torch.stack([painted_images(splats, cameras, SIZE, blending) for splats in views or shown], 1)
     if opaque:
         rgba = rgba[:, :, :3] * rgba[:, :, 3:] + 0.5 * (1 - rgba[:, :, 3:])
     return write_asset(
         folder,
         request={"prompt": "a painted blob", "seed": 1},
         model="starter",
-        clouds=[cloud_of(leaves) for leaves in shown],
+        clouds=[splats.to_cloud() for splats in shown],
         views=rgba.movedim(2, -1).numpy(),
         cameras=cameras.numpy(),
         fov_deg=FOV_DEG,

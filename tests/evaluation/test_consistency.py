@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from backend.cameras import orbit
 from backend.evaluation.consistency import chamfer, self_consistency
 from backend.evaluation.flow import flow_rmse
-from backend.evaluation.pictures import at_most, border_color, with_mask
-from tests.gaussians.painted_blob import FOV_DEG, painted_blob, pictures
+from backend.evaluation.images import at_most, border_color, with_mask
+from tests.gaussians.painted_blob import FOV_DEG, painted_blob, painted_images
 
 
 def waves(shift: float, size: int = 64) -> torch.Tensor:  # [3, H, W]
@@ -52,8 +54,9 @@ def test_gaps_go_round_a_closed_orbit_and_need_enough_views():
 def test_views_of_one_object_are_more_consistent_than_views_of_two():
     cameras = orbit(8, 15.0, 2.0)
     blob = painted_blob(500)
-    other = blob | {"means": blob["means"][:, [1, 0, 2]] * torch.tensor([0.8, 1.1, 0.9]), "sh": -blob["sh"]}
-    one, two = (pictures(leaves, cameras, 48, "linear") for leaves in (blob, other))
+    means = blob.means[:, [1, 0, 2]] * torch.tensor([0.8, 1.1, 0.9])
+    other = replace(blob, means=means, sh=-blob.sh)
+    one, two = (painted_images(splats, cameras, 48, "linear") for splats in (blob, other))
     mixed = torch.where((torch.arange(8) % 2 == 0).view(8, 1, 1, 1), one, two)
     good, bad = (self_consistency(rgba, cameras, FOV_DEG, "linear", 32, 300) for rgba in (one, mixed))
     assert good.psnr_db > bad.psnr_db + 5

@@ -15,7 +15,7 @@ from torch import Tensor
 from backend.__main__ import main
 from backend.evaluation import assets, consistency, fvd
 from backend.evaluation.clip_score import clip_score
-from backend.evaluation.pictures import pictures_of
+from backend.evaluation.images import images_of
 from backend.shared.protocol import DioramaError
 from tests.evaluation.measured import blob, make_asset, make_clip, make_videomae
 
@@ -140,10 +140,10 @@ def test_assets_are_as_near_as_they_are_to_themselves_and_clip_hears_every_frame
     views, splats = (found["together"][f"FVD (VideoMAE), {name}"] for name in ("views", "splats"))
     assert views["value"] < 1e-3 and splats["value"] < 0.1  # PNG rounds
     assert views["note"].startswith("4 videos for 24 features")
-    pictures = pictures_of(assets.read_asset(tmp_path / "made/a"))
-    assert pictures.views.shape[:2] == (2, 3)
+    images = images_of(assets.read_asset(tmp_path / "made/a"))
+    assert images.views.shape[:2] == (2, 3)
     frames = [
-        clip_score(pictures.views[view, frame][None], "a painted blob", folder / "clip")
+        clip_score(images.views[view, frame][None], "a painted blob", folder / "clip")
         for view in range(2)
         for frame in range(3)
     ]

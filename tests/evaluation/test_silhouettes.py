@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from backend.cameras import orbit, plucker_rays
-from backend.evaluation.silhouettes import outlines_agree
+from backend.evaluation.silhouettes import silhouette_consistency
 from backend.starter.dataset import ELEVATION_DEG, FOV_DEG, RADIUS
 from backend.starter.sdf import render
 from backend.starter.world import make_object
@@ -26,7 +26,7 @@ def test_one_ball_agrees_with_itself_wherever_it_is(count):
     cameras = orbit(count, 20.0, 2.0, 10.0)
     for center in ((0.0, 0.0, 0.0), (0.2, -0.1, 0.15)):
         masks = balls(torch.tensor(center).expand(count, 3), cameras)
-        assert outlines_agree(masks, cameras, FOV_DEG) > 0.96
+        assert silhouette_consistency(masks, cameras, FOV_DEG) > 0.96
 
 
 def test_a_ball_that_is_higher_in_one_view_agrees_less_the_higher_it_is():
@@ -35,7 +35,7 @@ def test_a_ball_that_is_higher_in_one_view_agrees_less_the_higher_it_is():
     for lift in (0.0, 0.05, 0.15, 0.3):
         centers = torch.zeros(4, 3)
         centers[2, 2] = lift
-        found.append(outlines_agree(balls(centers, cameras), cameras, FOV_DEG))
+        found.append(silhouette_consistency(balls(centers, cameras), cameras, FOV_DEG))
     assert found == sorted(found, reverse=True)
     assert found[0] > 0.98 and found[1] < 0.9 and found[3] < 0.5
 
@@ -43,8 +43,8 @@ def test_a_ball_that_is_higher_in_one_view_agrees_less_the_higher_it_is():
 def test_cameras_that_are_not_the_views_own_do_not_agree():
     cameras = orbit(4, 20.0, 2.0)
     masks = balls(torch.tensor([0.3, 0.0, 0.0]).expand(4, 3), cameras)
-    assert outlines_agree(masks, cameras, FOV_DEG) > 0.98
-    assert outlines_agree(masks, cameras[[1, 0, 2, 3]], FOV_DEG) < 0.7
+    assert silhouette_consistency(masks, cameras, FOV_DEG) > 0.98
+    assert silhouette_consistency(masks, cameras[[1, 0, 2, 3]], FOV_DEG) < 0.7
 
 
 @pytest.mark.parametrize("category", ["fish", "robot", "tree"])
@@ -56,8 +56,8 @@ def test_sides_of_four_objects_of_one_name_agree_less_than_those_of_one(category
             for seed in range(11, 15)
         ]
     )  # [4 objects, 4 sides, H, W]
-    same = [outlines_agree(masks, cameras, FOV_DEG) for masks in views]
-    mixed = outlines_agree(views[range(4), range(4)], cameras, FOV_DEG)
+    same = [silhouette_consistency(masks, cameras, FOV_DEG) for masks in views]
+    mixed = silhouette_consistency(views[range(4), range(4)], cameras, FOV_DEG)
     assert min(same) > 0.97
     assert mixed < min(same) - 0.03
 
@@ -65,7 +65,9 @@ def test_sides_of_four_objects_of_one_name_agree_less_than_those_of_one(category
 def test_views_without_an_object_or_without_others_have_no_figure():
     cameras = orbit(4, 20.0, 2.0)
     masks = balls(torch.zeros(4, 3), cameras)
-    assert outlines_agree(masks[:1], cameras[:1], FOV_DEG) is None
+    assert silhouette_consistency(masks[:1], cameras[:1], FOV_DEG) is None
     masks[2] = False
-    assert outlines_agree(masks, cameras, FOV_DEG) is None
-    assert outlines_agree(torch.ones(4, 64, 64), cameras, FOV_DEG) is None  # no outline: all is object
+    assert silhouette_consistency(masks, cameras, FOV_DEG) is None
+    assert (
+        silhouette_consistency(torch.ones(4, 64, 64), cameras, FOV_DEG) is None
+    )  # no outline: all is object

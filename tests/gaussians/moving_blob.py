@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from backend.gaussians import fitting
+from backend.gaussians.fitting import SplatParameters
 from backend.gaussians.rigidity import multiply
-from tests.gaussians.painted_blob import painted_blob, pictures
+from backend.shared.sequence_file import Blending
+from tests.gaussians.painted_blob import painted_blob, painted_images
 
 
 def swum(points: Tensor, time: float) -> Tensor:  # [N, 3], 0..1
@@ -21,19 +23,19 @@ def swum(points: Tensor, time: float) -> Tensor:  # [N, 3], 0..1
     return torch.stack([cos * x - sin * y + 0.35 * time, sin * x + cos * y, z - 0.2 * time], -1)
 
 
-def swimming(count: int, frames: int, duration: float = 1.0) -> list[dict[str, Tensor]]:
+def swimming(count: int, frames: int, duration: float = 1.0) -> list[SplatParameters]:
     """The truth of every frame."""
     rest, clouds = painted_blob(count), []
     for frame in range(frames):
         time = duration * frame / frames
         half = math.radians(30) * time
         turn = torch.tensor([math.cos(half), 0, 0, math.sin(half)])
-        moved = {"means": swum(rest["means"], time), "quats": multiply(turn, rest["quats"])}
-        clouds.append(rest | moved)
+        moved = replace(rest, means=swum(rest.means, time), quats=multiply(turn, rest.quats))
+        clouds.append(moved)
     return clouds
 
 
 def video(
-    truth: list[dict[str, Tensor]], cameras: Tensor, size: int, compositing: fitting.Compositing = "linear"
+    truth: list[SplatParameters], cameras: Tensor, size: int, blending: Blending = "linear"
 ) -> Tensor:  # [V, F, 4, size, size]
-    return torch.stack([pictures(frame, cameras, size, compositing) for frame in truth], 1)
+    return torch.stack([painted_images(frame, cameras, size, blending) for frame in truth], 1)

@@ -1,4 +1,4 @@
-"""Fitting finds a cloud that looks like the pictures, in the space in which it will be composited."""
+"""Fitting finds a cloud that looks like the images, in the space in which it will be composited."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ import pytest
 import torch
 
 from backend.cameras import orbit
-from backend.gaussians import fitting
+from backend.gaussians import color, fitting
 from backend.gaussians.color import linear_to_srgb, srgb_to_linear
-from tests.gaussians.painted_blob import FOV_DEG, painted_blob, pictures
+from tests.gaussians.painted_blob import FOV_DEG, painted_blob, painted_images
 
 
 @torch.no_grad()
-def psnr(cloud, truth, cameras, size: int, compositing) -> float:
+def psnr(cloud, truth, cameras, size: int, blending) -> float:
     background = torch.ones(len(cameras), 3)
     image, target = (
-        fitting.render(leaves, cameras, FOV_DEG, size, size, background, compositing).clamp(0, 1)
-        for leaves in (fitting.leaves_of(cloud), truth)
+        fitting.render(leaves, cameras, FOV_DEG, size, size, background, blending).clamp(0, 1)
+        for leaves in (fitting.SplatParameters.of(cloud), truth)
     )
     return -10 * math.log10((image - target).square().mean().item())
 
 
 def test_ten_thousand_gaussians_reach_33_db_in_240_steps():
     truth, cameras = painted_blob(10_000), orbit(8, 15.0, 2.0)
-    images = pictures(truth, cameras, 256, "linear")
+    images = painted_images(truth, cameras, 256, "linear")
     start = fitting.cloud_in_silhouettes(images, cameras, FOV_DEG, 10_000)
     assert psnr(start, truth, cameras, 256, "linear") < 20
     seen = []
@@ -38,12 +38,12 @@ def test_ten_thousand_gaussians_reach_33_db_in_240_steps():
     assert len(cloud) == 10_000 and [step for step, _ in seen] == list(range(1, 241))
     assert seen[-1][1] < seen[0][1] / 5
     other_views = orbit(8, 25.0, 2.0, azimuth_start_deg=22.5)
-    assert psnr(cloud, truth, other_views, 256, "linear") > 25  # it is an object, not eight pictures
+    assert psnr(cloud, truth, other_views, 256, "linear") > 25  # it is an object, not eight images
 
 
 def test_display_compositing_and_harmonics():
     truth, cameras = painted_blob(1500), orbit(6, 15.0, 2.0)
-    images = pictures(truth, cameras, 96, "display")
+    images = painted_images(truth, cameras, 96, "display")
     start = fitting.cloud_in_silhouettes(images, cameras, FOV_DEG, 1500)
     start = replace(start, sh=np.pad(start.sh, ((0, 0), (0, 3), (0, 0))))  # and harmonics of degree 1
     cloud = fitting.fit(start, images, cameras, FOV_DEG, 150, "display")
@@ -53,19 +53,19 @@ def test_display_compositing_and_harmonics():
 
 def test_the_same_seed_gives_the_same_cloud():
     truth, cameras = painted_blob(300), orbit(4, 15.0, 2.0)
-    images = pictures(truth, cameras, 48, "linear")
+    images = painted_images(truth, cameras, 48, "linear")
     start = fitting.cloud_in_silhouettes(images, cameras, FOV_DEG, 300)
     one, other = (fitting.fit(start, images, cameras, FOV_DEG, 10, seed=5) for _ in range(2))
     assert (one.means == other.means).all() and (one.sh == other.sh).all()
 
 
-@pytest.mark.parametrize("compositing", ["linear", "display"])
-def test_cut_out_pictures_look_right_before_any_background(compositing):
+@pytest.mark.parametrize("blending", ["linear", "display"])
+def test_rgba_renders_look_right_over_any_background(blending):
     truth, cameras = painted_blob(300), orbit(3, 15.0, 2.0)
-    found = fitting.cut_out(truth, cameras, FOV_DEG, 48, 48, compositing).movedim(1, -1)
+    found = fitting.render_rgba(truth, cameras, FOV_DEG, 48, 48, blending).movedim(1, -1)
     behind = torch.tensor([[0.2, 0.5, 0.8]])
-    seen = fitting.render(truth, cameras, FOV_DEG, 48, 48, behind.expand(3, 3), compositing).clamp(0, 1)
-    torch.testing.assert_close(fitting.over(found, behind, compositing), seen, rtol=0, atol=2e-3)
+    seen = fitting.render(truth, cameras, FOV_DEG, 48, 48, behind.expand(3, 3), blending).clamp(0, 1)
+    torch.testing.assert_close(color.over(found, behind, blending, -1), seen, rtol=0, atol=2e-3)
     assert found[..., 3].min() < 0.01 and found[..., 3].max() > 0.9
 
 

@@ -12,7 +12,7 @@ from backend.gaussians import fitting, meshing
 from backend.shared.ply import SH_C0, GaussianCloud
 from backend.shared.progress import Progress
 from backend.shared.protocol import DioramaError
-from tests.gaussians.painted_blob import FOV_DEG, pictures
+from tests.gaussians.painted_blob import FOV_DEG, painted_images
 
 SMALL = {"resolution": 64, "face_count": 4000, "texture_px": 256}
 NO_VIEWS = (torch.zeros(0, 4, 1, 1), torch.zeros(0, 4, 4), FOV_DEG)
@@ -47,7 +47,7 @@ def joined(*clouds: GaussianCloud) -> GaussianCloud:
 
 
 def views_of(cloud: GaussianCloud, cameras: torch.Tensor, size: int = 128) -> torch.Tensor:
-    return pictures(fitting.leaves_of(cloud), cameras, size, "linear")
+    return painted_images(fitting.SplatParameters.of(cloud), cameras, size, "linear")
 
 
 def solid(mesh: meshing.TexturedMesh) -> trimesh.Trimesh:

@@ -11,7 +11,7 @@ import torch
 
 from backend.cameras import orbit
 from backend.gaussians import fitting, rigidity, tracking
-from backend.gaussians.pictures import flicker
+from backend.gaussians.targets import flicker
 from tests.gaussians.moving_blob import swimming, video
 from tests.gaussians.painted_blob import FOV_DEG
 
@@ -56,16 +56,16 @@ def test_gaussians_end_where_the_swimming_object_carried_them(monkeypatch):
 
     solid = clouds[1].opacities > 0.2
     means = torch.from_numpy(clouds[1].means[solid])
-    nearest = torch.cdist(means, truth[1]["means"]).argmin(1)
+    nearest = torch.cdist(means, truth[1].means).argmin(1)
     apart = rigidity.neighbours(means, 8).spacing
     for frame, way in ((0, 0.1), (3, 0.2)):
-        should = truth[frame]["means"][nearest] - truth[1]["means"][nearest]
+        should = truth[frame].means[nearest] - truth[1].means[nearest]
         moved = torch.from_numpy(clouds[frame].means[solid]) - means
         assert should.norm(dim=-1).median() > way
         assert (moved - should).norm(dim=-1).median() < 0.6 * apart  # it is still among the same neighbours
 
 
-def test_noise_in_the_pictures_flickers_less_than_in_clouds_of_each_frame():
+def test_noise_in_the_images_flickers_less_than_in_clouds_of_each_frame():
     truth = swimming(500, 4, duration=0.05)
     images = video(truth, CAMERAS, 40)
     noise = 0.1 * torch.randn(images[:, :, :3].shape, generator=torch.Generator().manual_seed(1))
@@ -84,7 +84,7 @@ def test_noise_in_the_pictures_flickers_less_than_in_clouds_of_each_frame():
 def test_gaussians_that_only_one_view_looks_at_are_left_out():
     images = video(swimming(100, 2), CAMERAS, 24)
     floating = torch.tensor([[1.45, 0.8, 0.0], [-0.8, 1.45, 0.0], [0.0, 0.0, 1.5]])  # in one, one, no view
-    start = [fitting.cloud_of(fitting.leaves_of(cloud)) for cloud in guesses(images, 60)]
+    start = [fitting.SplatParameters.of(cloud).to_cloud() for cloud in guesses(images, 60)]
     for cloud in start:
         cloud.means[:3], cloud.opacities[:3] = floating.numpy(), 0.6
     tracked = tracking.track(images, CAMERAS, FOV_DEG, start, effort=tracking.Effort(5, 2, 2, 2, 2))
@@ -139,7 +139,7 @@ def test_parts_are_spread_and_share_every_gaussian(still):
 
 
 def test_flicker_is_nothing_for_still_splats_and_more_for_blinking_ones():
-    cloud = fitting.cloud_of(swimming(200, 1)[0])
+    cloud = swimming(200, 1)[0].to_cloud()
     dark = replace(cloud, opacities=cloud.opacities * np.float32(0.2))
     assert flicker([cloud] * 3, CAMERAS[0], FOV_DEG, 24) == 0
     assert flicker([cloud, dark, cloud], CAMERAS[0], FOV_DEG, 24) > 0.02

@@ -27,7 +27,7 @@ from backend.models.alignment import save_alignment
 from backend.models.lgm import LGM
 from backend.models.multiview_motion_unet import MultiViewMotionUNet
 from backend.models.videomv_unet import VideoMVImageUNet, VideoMVUNet
-from backend.pipelines import generate, moving
+from backend.pipelines import dynamic_splats, views
 from backend.pipelines.settings import read_settings
 from backend.shared import asset, manifests, model_store, ply
 from backend.shared.catalogue import MODELS
@@ -120,9 +120,9 @@ def test_published_files_become_a_model_that_is_read_back(
 
 
 def test_installed_model_makes_an_asset(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The whole way at the published sizes of pictures, through networks that are narrow and know nothing."""
+    """The whole way at the published sizes of images, through networks that are narrow and know nothing."""
     monkeypatch.setenv("DIORAMA_MODELS", str(root))
-    monkeypatch.setattr(generate, "REFINING_STEPS", 2)
+    monkeypatch.setattr(views, "REFINING_STEPS", 2)
     request = GenerationRequest("ab a", model="mvdream-lgm", steps=2)
     made = asset.read_asset(job.run(request, tmp_path / "asset", Progress())["asset"])
     assert made.model == "mvdream-lgm" and made.request == request.to_dict()
@@ -141,14 +141,14 @@ def test_installed_model_makes_an_asset(root: Path, tmp_path: Path, monkeypatch:
 def test_installed_model_makes_an_asset_that_moves(
     name: str, files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The whole way again, but for pictures of a quarter of the published side, to save time."""
+    """The whole way again, but for images of a quarter of the published side, to save time."""
     install.convert(name, tmp_path, files[name], Progress())
     large = read_settings(tmp_path / name)
     rendering = dataclasses.replace(large.rendering, size_px=128)
     dataclasses.replace(large, size_px=64, rendering=rendering).write(tmp_path / name)
     manifests.seal(tmp_path / name, name)
     monkeypatch.setenv("DIORAMA_MODELS", str(tmp_path))
-    monkeypatch.setattr(moving, "track", partial(moving.track, effort=Effort(2, 1, 1, 1, 1)))
+    monkeypatch.setattr(dynamic_splats, "track", partial(dynamic_splats.track, effort=Effort(2, 1, 1, 1, 1)))
     request = GenerationRequest("ab a", model=name, steps=1, frames=2)
     progress = Progress()
     made = asset.read_asset(job.run(request, tmp_path / "asset", progress)["asset"])

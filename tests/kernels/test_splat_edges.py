@@ -20,7 +20,7 @@ def render(scene, lens=None, size=SIZE, **options):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_no_splats_make_an_empty_picture(backend):
+def test_no_splats_make_an_empty_image(backend):
     background = torch.full((2, 3), 0.25)
     image, alphas, meta, gradients = render(shell(0), backend=backend, backgrounds=background)
     assert image.shape == (2, 24, 40, 3) and (image == 0.25).all() and (alphas == 0).all()
@@ -39,7 +39,7 @@ def test_splats_behind_the_camera_are_not_drawn_and_not_moved(backend):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (17, 3), (16, 16), (33, 47)])
-def test_any_size_of_picture_equals_the_reference(size):
+def test_any_size_of_image_equals_the_reference(size):
     size = {"width": size[0], "height": size[1]}
     fast, exact = (render(shell(300), size=size, backend=backend) for backend in BACKENDS)
     assert fast[0].shape == (2, size["height"], size["width"], 3)
@@ -52,7 +52,7 @@ def test_a_clamped_alpha_does_not_follow_its_splat(backend):
     scene = {
         "means": torch.zeros(1, 3),
         "quats": torch.tensor([[1.0, 0, 0, 0]]),
-        "scales": torch.full((1, 3), 50.0),  # fills the picture
+        "scales": torch.full((1, 3), 50.0),  # fills the image
         "opacities": torch.ones(1),
         "colors": torch.tensor([[1.0, 0.5, 0.25]]),
     }
@@ -65,7 +65,7 @@ def test_a_clamped_alpha_does_not_follow_its_splat(backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_extreme_splats_give_finite_pictures_and_gradients(backend):
+def test_extreme_splats_give_finite_images_and_gradients(backend):
     scene = shell(60)
     scene["scales"][:10] = 0  # points
     scene["scales"][10:20, 0] = 1e-12  # needles and discs
@@ -127,7 +127,7 @@ def test_shapes_that_do_not_fit_are_named(name, shape):
         rasterization(**(inputs | {name: torch.zeros(shape)}), **SIZE)
 
 
-def test_sizes_and_planes_that_make_no_picture_are_refused():
+def test_sizes_and_planes_that_make_no_image_are_refused():
     inputs = shell(20) | cameras(1, **SIZE)
     for option in ({"width": 0}, {"near_plane": 0.0}, {"far_plane": 0.001}):
         with pytest.raises(ValueError, match="must be positive"):

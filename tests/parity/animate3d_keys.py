@@ -43,7 +43,7 @@ def animate3d(widths: Sequence[int] = WIDTHS) -> Shapes:
 
 
 def ip_adapter(widths: Sequence[int] = WIDTHS, context: int = 768, image: int = 1024) -> Shapes:
-    """`ip-adapter_sd15.safetensors`: four tokens of a picture, and how each layer reads them."""
+    """`ip-adapter_sd15.safetensors`: four tokens of an image, and how each layer reads them."""
     shapes = _linear("image_proj.proj", 4 * context, image) | _linear("image_proj.norm", context)
     for i, (_, width) in enumerate(_sites(widths, "attentions", with_the_coarsest=False)):
         for layer in ("to_k_ip", "to_v_ip"):

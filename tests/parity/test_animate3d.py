@@ -64,7 +64,7 @@ def test_silent_extras_are_the_plain_network_and_each_of_them_counts() -> None:
 
 
 @torch.no_grad()
-def test_without_motion_and_picture_it_is_mvdream() -> None:
+def test_without_motion_and_image_it_is_mvdream() -> None:
     sample, t, context, camera = inputs(frames=1)
     still = network(motion=False)(sample, t, context, camera)
     assert difference(animate()(sample, t, context, camera, motion=False), still) < 1e-5
@@ -88,7 +88,7 @@ def test_every_frame_sees_the_first_and_no_other_one() -> None:
 
 
 @torch.no_grad()
-def test_each_view_is_told_its_own_picture() -> None:
+def test_each_view_is_told_its_own_image() -> None:
     net = animate()
     told, other = seen(), seen()
     other[:, 1] += 1

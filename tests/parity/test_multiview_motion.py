@@ -139,7 +139,7 @@ def test_joint_norm_is_the_motion_module_of_diffusers() -> None:
     assert difference(ours(x, FRAMES), expected) > 0.1
 
 
-def test_joint_group_norm_takes_the_frames_of_a_view_as_one_picture() -> None:
+def test_joint_group_norm_takes_the_frames_of_a_view_as_one_image() -> None:
     norm = torch.nn.GroupNorm(4, 8)
     clips = torch.randn(2, 8, FRAMES, 5, 5)  # [B, C, F, h, w]
     images = clips.transpose(1, 2).flatten(0, 1)

@@ -1,4 +1,4 @@
-"""Models as small as can be, with random weights: the loops are real, the pictures are not."""
+"""Models as small as can be, with random weights: the loops are real, the images are not."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def tiny_model() -> ViewsModel:
 
 @pytest.fixture(scope="session")
 def tiny_image_model(tiny_model: ViewsModel) -> ViewsModel:
-    """The same, told by a picture what to make."""
+    """The same, conditioned on an image."""
     torch.manual_seed(1)
     networks = VideoMVImageUNet(**UNET, image_embedding_dim=24), tiny.image_encoder(32, 24, 32)
     for network in networks:

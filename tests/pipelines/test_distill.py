@@ -14,8 +14,11 @@ from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor
 
 from backend.cameras import orbit, turned
-from backend.pipelines import conditioning, distill, generate, model_cache, orbits, views
+from backend.pipelines import distill, generate, model_cache, orbits, views
+from backend.pipelines.conditioning import condition_on_text
+from backend.pipelines.denoise import Sampling, denoise
 from backend.pipelines.model import ViewsModel, load
+from backend.pipelines.noise import initial_noise
 from backend.pipelines.offload import offload
 from backend.pipelines.plan import Plan
 from backend.shared import asset
@@ -42,25 +45,34 @@ def out(tmp_path: Path, tiny_model: ViewsModel, monkeypatch: pytest.MonkeyPatch)
 def test_gradient_is_that_of_score_distillation(tiny_model: ViewsModel, timestep: int) -> None:
     """Equation 3 of DreamFusion: w(t) (predicted noise - noise) dx/dtheta, here with w = sigma / alpha."""
     cameras, guidance = orbits.view_cameras(tiny_model.settings, 4), 3.0
-    told = conditioning.told_by_text(tiny_model, ["a red car"])
+    conditioning = condition_on_text(tiny_model, ["a red car"])
     scheduler = DDIMScheduler(**tiny_model.settings.schedule)
     generator = torch.Generator().manual_seed(1)
     theta = torch.rand(4, 3, 32, 32, generator=generator, requires_grad=True)
-    noise = torch.randn(1, 4, 4, 8, 8, generator=generator)
+    noise = torch.randn(1, 4, 1, 4, 8, 8, generator=generator)
 
-    def latents_of(pictures: Tensor) -> Tensor:
-        return tiny_model.encode(pictures).transpose(0, 1)[None]
+    def latents_of(images: Tensor) -> Tensor:
+        return tiny_model.encode(images)[None, :, None]
 
     latents = latents_of(theta)
     wanted = distill.clean_views(
-        tiny_model, scheduler, told, latents, noise, timestep, cameras, guidance, rescale=0.0
+        tiny_model,
+        scheduler,
+        conditioning,
+        latents,
+        noise,
+        timestep,
+        cameras,
+        guidance,
+        Progress(),
+        rescale=0.0,
     )
     (found,) = torch.autograd.grad(distill.distance(latents, wanted), theta)
 
     alpha, sigma = (float(part) ** 0.5 for part in _signal_and_noise(scheduler, timestep))
     with torch.no_grad():
         noisy = alpha * latents + sigma * noise
-        v = tiny_model.predict(noisy.repeat(2, 1, 1, 1, 1), timestep, told.context, cameras, {})
+        v = tiny_model.predict(torch.cat([noisy, noisy]), timestep, conditioning.context, cameras, {})
         without, described = alpha * v + sigma * noisy  # the noise that a prediction of v amounts to
         predicted = without + guidance * (described - without)
         weighted = sigma / alpha * (predicted - noise)
@@ -68,18 +80,18 @@ def test_gradient_is_that_of_score_distillation(tiny_model: ViewsModel, timestep
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4 * expected.abs().max().item())
 
 
-@pytest.mark.parametrize("plan", [Plan(images_at_once=2), Plan(images_at_once=3, offload="layers")])
-def test_gradient_is_the_same_however_many_pictures_are_encoded_at_once(
+@pytest.mark.parametrize("plan", [Plan(images_at_once=2), Plan(images_at_once=3, offload="sequential")])
+def test_gradient_is_the_same_however_many_images_are_encoded_at_once(
     tiny_model: ViewsModel, plan: Plan
 ) -> None:
     apart = dataclasses.replace(copy.deepcopy(tiny_model), plan=plan)
     offload({str(i): network for i, network in enumerate(apart.networks)}, plan)
     batches: list[int] = []
     apart.autoencoder.encoder.register_forward_pre_hook(lambda net, args: batches.append(len(args[0])))
-    pictures = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(1), requires_grad=True)
+    images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(1), requires_grad=True)
     weights = torch.rand(4, 4, 8, 8, generator=torch.Generator().manual_seed(2))
     found = [
-        torch.autograd.grad((distill.encode(model, pictures) * weights).sum(), pictures)[0]
+        torch.autograd.grad((distill.encode(model, images) * weights).sum(), images)[0]
         for model in (tiny_model, apart)
     ]
     torch.testing.assert_close(found[1], found[0])
@@ -103,13 +115,13 @@ def _signal_and_noise(scheduler: DDIMScheduler, timestep: int) -> tuple[float, f
 
 def test_rescaling_takes_back_the_contrast_of_guidance(tiny_model: ViewsModel) -> None:
     cameras = orbits.view_cameras(tiny_model.settings, 4)
-    told = conditioning.told_by_text(tiny_model, ["a red car"])
+    conditioning = condition_on_text(tiny_model, ["a red car"])
     scheduler = DDIMScheduler(**tiny_model.settings.schedule)
     generator = torch.Generator().manual_seed(1)
-    latents, noise = (torch.randn(1, 4, 4, 8, 8, generator=generator) for _ in range(2))
+    latents, noise = (torch.randn(1, 4, 1, 4, 8, 8, generator=generator) for _ in range(2))
     spread = [
         distill.clean_views(
-            tiny_model, scheduler, told, latents, noise, 500, cameras, guidance, rescale
+            tiny_model, scheduler, conditioning, latents, noise, 500, cameras, guidance, Progress(), rescale
         ).std()
         for guidance, rescale in ((1.0, 0.0), (100.0, 0.0), (100.0, 1.0))
     ]
@@ -126,16 +138,16 @@ def test_turned_orbit_is_one_that_starts_elsewhere() -> None:
 @torch.no_grad()
 def drawn(model: ViewsModel, prompt: str, cameras: Tensor) -> Tensor:
     """What the model draws, less the grey behind it: [V, 3, H, W]."""
-    told, noise = conditioning.told_by_text(model, [prompt]), views.starting_noise(model, len(cameras), 1)
-    latents = views.denoise(model, told, noise, cameras, 8, model.settings.guidance, ())
-    return model.decode(latents[0].transpose(0, 1)) - model.settings.rendering.background
+    conditioning, noise = condition_on_text(model, [prompt]), initial_noise(model, len(cameras), 1)
+    latents = denoise(model, conditioning, noise, cameras, Sampling(8, model.settings.guidance))
+    return model.decode_frames(latents[0])[:, 0] - model.settings.rendering.background
 
 
 def test_few_steps_lead_towards_what_the_model_draws(starter: ViewsModel, one_thread: None) -> None:
     cameras = orbits.view_cameras(starter.settings, 4)
     asked, other = (drawn(starter, prompt, cameras) for prompt in ("a red mushroom", "a blue car"))
-    told = conditioning.told_by_text(starter, ["a red mushroom"])
-    cloud = distill.distill(starter, told, cameras, 40, starter.settings.guidance, seed=0)
+    conditioning = condition_on_text(starter, ["a red mushroom"])
+    cloud = distill.distill(starter, conditioning, cameras, Sampling(40, starter.settings.guidance), seed=0)
     rgba = distill.views_of(starter, cloud, cameras)
     made = (rgba[:, :3] - starter.settings.rendering.background) * rgba[:, 3:]
     alike, unlike = (
@@ -161,7 +173,7 @@ def test_distilled_asset_shows_what_its_cameras_see(out: Path) -> None:
 def test_loaded_model_is_distilled_whether_it_has_made_views_before_or_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(generate, "REFINING_STEPS", 2)  # to save time
+    monkeypatch.setattr(views, "REFINING_STEPS", 2)  # to save time
     (tmp_path / "asset").mkdir()
     for method in ("distill", "reconstruct", "distill"):
         request = GenerationRequest("a red car", method=method, views=4, steps=1)
@@ -170,9 +182,11 @@ def test_loaded_model_is_distilled_whether_it_has_made_views_before_or_not(
 
 
 def test_same_seed_gives_the_same_splats(out: Path, tiny_model: ViewsModel, one_thread: None) -> None:
-    told = conditioning.told_by_text(tiny_model, ["a red car"])
+    conditioning = condition_on_text(tiny_model, ["a red car"])
     cameras = orbits.view_cameras(tiny_model.settings, 4)
-    one, again, other = (distill.distill(tiny_model, told, cameras, 3, 3.0, seed).means for seed in (4, 4, 5))
+    one, again, other = (
+        distill.distill(tiny_model, conditioning, cameras, Sampling(3, 3.0), seed).means for seed in (4, 4, 5)
+    )
     assert (one == again).all()
     assert not (one == other).all()
 

@@ -1,4 +1,4 @@
-"""From a request to an asset folder with models of both kinds: told by text, and told by a picture."""
+"""From a request to an asset folder with models of both kinds: conditioned on text, and on an image."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backend.pipelines import generate
+from backend.pipelines import generate, views
 from backend.pipelines.model import ViewsModel
 from backend.shared import asset
 from backend.shared.model_store import STARTER
@@ -33,18 +33,18 @@ def out(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> str:
+def image(tmp_path: Path) -> str:
     pixels = np.zeros((40, 40, 4), np.uint8)
     pixels[10:30, 12:28] = (200, 40, 40, 255)
     Image.fromarray(pixels).save(tmp_path / "object.png")
     return str(tmp_path / "object.png")
 
 
-def test_text_and_picture_each_become_an_asset(
-    use, picture: str, tiny_model: ViewsModel, tiny_image_model: ViewsModel, out: Path
+def test_text_and_image_each_become_an_asset(
+    use, image: str, tiny_model: ViewsModel, tiny_image_model: ViewsModel, out: Path
 ) -> None:
-    told = {"prompt": "a red car"}, {"image": picture, "model": "videomv-i2v"}
-    for model, words in zip((tiny_model, tiny_image_model), told, strict=True):
+    asked = {"prompt": "a red car"}, {"image": image, "model": "videomv-i2v"}
+    for model, words in zip((tiny_model, tiny_image_model), asked, strict=True):
         use(model)
         request = GenerationRequest(**words, views=5, steps=2)
         made = asset.read_asset(generate.generate(request, out, Progress()))
@@ -56,11 +56,11 @@ def test_text_and_picture_each_become_an_asset(
 def test_fast_request_skips_the_deep_layers_in_some_steps(
     use, monkeypatch: pytest.MonkeyPatch, tiny_model: ViewsModel, tiny_moving_model: ViewsModel, out: Path
 ) -> None:
-    monkeypatch.setattr(generate, "REFINING_STEPS", 1)
+    monkeypatch.setattr(views, "REFINING_STEPS", 1)
     skipped: list[bool] = []
 
-    def look(_net: object, _args: object, told: dict) -> None:
-        skipped.append(told["deep"] is not None and told["deep"].skips)
+    def look(_net: object, _args: object, options: dict) -> None:
+        skipped.append(options["deep"] is not None and options["deep"].skips)
 
     for model, frames in ((tiny_model, None), (tiny_moving_model, 2)):
         use(model)

@@ -1,4 +1,4 @@
-"""Pictures of all kinds become an object in the middle of a square, or a sentence about what is wrong."""
+"""Images of all kinds become an object in the middle of a square, or a sentence about what is wrong."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from backend.pipelines.image_source import read_object
 from backend.shared.protocol import DioramaError
 
 
-def picture(path: Path, height: int = 90, width: int = 120, mode: str = "RGBA", noise: float = 0.0) -> Path:
+def image(path: Path, height: int = 90, width: int = 120, mode: str = "RGBA", noise: float = 0.0) -> Path:
     """A red disc with a hole's worth of background colour inside, off the middle, on light grey."""
     y, x = np.mgrid[:height, :width]
     disc = (y - 0.3 * height) ** 2 + (x - 0.6 * width) ** 2 < (0.2 * height) ** 2
@@ -27,7 +27,7 @@ def picture(path: Path, height: int = 90, width: int = 120, mode: str = "RGBA", 
 
 @pytest.mark.parametrize("mode", ["RGBA", "RGB"])
 def test_object_stands_in_the_middle(tmp_path: Path, mode: str) -> None:
-    rgba = read_object(picture(tmp_path / "disc.png", mode=mode), 64, 50)
+    rgba = read_object(image(tmp_path / "disc.png", mode=mode), 64, 50)
     assert rgba.shape == (4, 64, 64)
     rows, columns = np.nonzero(rgba[3].numpy() > 0.5)
     for found in (rows, columns):
@@ -38,7 +38,7 @@ def test_object_stands_in_the_middle(tmp_path: Path, mode: str) -> None:
 
 
 def test_slightly_uneven_background_is_still_one(tmp_path: Path) -> None:
-    rgba = read_object(picture(tmp_path / "disc.png", mode="RGB", noise=0.015), 64, 50)
+    rgba = read_object(image(tmp_path / "disc.png", mode="RGB", noise=0.015), 64, 50)
     assert rgba[3, :4].max() < 0.5
     assert rgba[3, 20, 32] > 0.9
 
@@ -66,8 +66,8 @@ def test_one_pixel_is_too_few(tmp_path: Path) -> None:
         read_object(tmp_path / "dot.png", 64, 50)
 
 
-def test_huge_picture_is_made_smaller(tmp_path: Path) -> None:
-    rgba = read_object(picture(tmp_path / "huge.png", 600, 16_000, "RGB"), 64, 50)
+def test_huge_image_is_made_smaller(tmp_path: Path) -> None:
+    rgba = read_object(image(tmp_path / "huge.png", 600, 16_000, "RGB"), 64, 50)
     assert rgba[3, 20, 32] > 0.9
 
 
@@ -92,11 +92,11 @@ def test_grey_of_16_bits_is_as_light_as_of_8(tmp_path: Path) -> None:
 
 
 def test_bomb_and_damage_and_absence(tmp_path: Path) -> None:
-    whole = picture(tmp_path / "disc.png").read_bytes()
+    whole = image(tmp_path / "disc.png").read_bytes()
     (tmp_path / "half.png").write_bytes(whole[: len(whole) // 2])
-    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "text.png").write_text("no image")
     Image.new("1", (20_000, 10_000)).save(tmp_path / "bomb.png")
-    refusals = {"half": "damaged", "text": "not a picture", "none": "there is no", "bomb": "larger than"}
+    refusals = {"half": "damaged", "text": "not an image", "none": "there is no", "bomb": "larger than"}
     for name, words in refusals.items():
         with pytest.raises(DioramaError, match=words) as caught:
             read_object(tmp_path / f"{name}.png", 64, 50)

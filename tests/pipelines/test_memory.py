@@ -142,8 +142,8 @@ def test_less_free_memory_means_a_leaner_plan_and_a_reason(work: dict[str, memor
     choice = choose(each, GPU, 4_500_000_000)
     assert choice.reason == (
         "24 views need about 6.7 GB at float16, 4.5 GB of the GPU's memory are free: "
-        "pictures pass the autoencoder 4 at a time, the guidance's branches run one after the other, "
-        "networks wait in main memory until they are needed (4.2 GB)."
+        "images are encoded and decoded 4 at a time, the two halves of guidance run one after the other, "
+        "idle networks are kept in main memory (4.2 GB)."
     )
 
 
@@ -159,7 +159,7 @@ def test_plan_that_saves_next_to_nothing_is_left_out(work: dict[str, memory.Work
     choice = choose(work["mvdream-lgm"], GPU, 80 << 30)  # of four views, the branches are small
     assert choice.plan == plans(GPU)[0]
     assert choice.leaner is not None
-    assert choice.leaner.offload == "networks"
+    assert choice.leaner.offload == "model"
 
 
 @pytest.mark.parametrize("few", [{"views": 4}, {"frames": 1}])
@@ -178,7 +178,7 @@ def distilled(work: dict[str, memory.Work]) -> memory.Work:
     return dataclasses.replace(work["videomv-t2v"], distilled=True, three_d_aware=False)
 
 
-def test_distillation_is_bounded_by_how_many_pictures_are_encoded_at_once(distilled: memory.Work) -> None:
+def test_distillation_is_bounded_by_how_many_images_are_encoded_at_once(distilled: memory.Work) -> None:
     with measure.only_sizes():
         net = NETWORKS["stable-diffusion-vae"].make().eval()
         four, all_at_once = (measure.encoding_for_gradients(net, 24, count) for count in (4, 24))

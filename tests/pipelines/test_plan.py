@@ -15,10 +15,12 @@ from torch import Tensor, nn
 
 from backend.models.multiview_motion_unet import MultiViewMotionUNet
 from backend.models.videomv_unet import VideoMVUNet
-from backend.pipelines import conditioning, generate, model_cache, orbits, views
+from backend.pipelines import generate, model_cache, orbits, views
+from backend.pipelines.conditioning import condition_on_image, condition_on_text
+from backend.pipelines.denoise import Sampling, denoise
 from backend.pipelines.memory import plans
 from backend.pipelines.model import ViewsModel, load
-from backend.pipelines.moving import pictures_of
+from backend.pipelines.noise import initial_noise
 from backend.pipelines.offload import offload
 from backend.pipelines.plan import CPU, Plan
 from backend.shared.model_store import STARTER
@@ -26,7 +28,7 @@ from backend.shared.progress import Progress
 from backend.shared.protocol import DioramaError
 from backend.shared.request import GenerationRequest
 
-LEAN = {"branches_together": False, "images_at_once": 3}
+LEAN = {"batch_cfg": False, "images_at_once": 3}
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +39,10 @@ def starter() -> ViewsModel:
 @torch.inference_mode()
 def sample(model: ViewsModel, num_views: int = 4, aware: tuple[float, ...] = (0.5,)) -> Tensor:
     cameras = orbits.view_cameras(model.settings, num_views)
-    told = conditioning.told_by_text(model, ["a red mushroom"])
-    noise = views.starting_noise(model, num_views, 3)
-    return model.decode(views.denoise(model, told, noise, cameras, 2, 3.0, aware)[0].transpose(0, 1))
+    conditioning = condition_on_text(model, ["a red mushroom"])
+    noise = initial_noise(model, num_views, 3)
+    latents = denoise(model, conditioning, noise, cameras, Sampling(2, 3.0, aware))
+    return model.decode_frames(latents[0])[:, 0]
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +51,7 @@ def whole(starter: ViewsModel) -> Tensor:  # [V, 3, H, W]
     return sample(starter)
 
 
-def test_branches_and_pictures_one_after_the_other_give_the_same_views(
+def test_branches_and_images_one_after_the_other_give_the_same_views(
     starter: ViewsModel, whole: Tensor
 ) -> None:
     batches: dict[str, list[int]] = defaultdict(list)
@@ -71,16 +74,16 @@ def test_branches_and_pictures_one_after_the_other_give_the_same_views(
 
 
 @torch.inference_mode()
-def test_picture_is_heard_by_the_right_branch_when_they_run_apart(tiny_image_model: ViewsModel) -> None:
-    told = conditioning.told_by_image(
+def test_image_is_heard_by_the_right_branch_when_they_run_apart(tiny_image_model: ViewsModel) -> None:
+    conditioning = condition_on_image(
         tiny_image_model, torch.rand(4, 32, 32, generator=torch.Generator().manual_seed(5))
     )
     cameras, noise = (
         orbits.view_cameras(tiny_image_model.settings, 4),
-        views.starting_noise(tiny_image_model, 4, 1),
+        initial_noise(tiny_image_model, 4, 1),
     )
     together, apart = (
-        views.denoise(model, told, noise, cameras, 2, 2.0, ())
+        denoise(model, conditioning, noise, cameras, Sampling(2, 2.0))
         for model in (tiny_image_model, dataclasses.replace(tiny_image_model, plan=Plan(**LEAN)))
     )
     torch.testing.assert_close(apart, together)
@@ -93,7 +96,7 @@ def test_views_in_half_precision_look_the_same(starter: ViewsModel) -> None:
 
 
 def test_layers_that_wait_give_the_same_views(starter: ViewsModel, whole: Tensor) -> None:
-    waiting = load(STARTER, Plan(offload="layers"))
+    waiting = load(STARTER, Plan(offload="sequential"))
     assert torch.equal(sample(waiting), whole)
     for network in waiting.networks:
         assert {weight.device.type for weight in network.parameters()} == {"meta"}
@@ -101,10 +104,10 @@ def test_layers_that_wait_give_the_same_views(starter: ViewsModel, whole: Tensor
 
 @torch.inference_mode()
 def test_layers_of_every_denoiser_can_wait(tiny_image_model: ViewsModel) -> None:
-    picture = torch.rand(4, 32, 32, generator=torch.Generator().manual_seed(5))
+    image = torch.rand(4, 32, 32, generator=torch.Generator().manual_seed(5))
     cameras, noise = (
         orbits.view_cameras(tiny_image_model.settings, 4),
-        views.starting_noise(tiny_image_model, 4, 1),
+        initial_noise(tiny_image_model, 4, 1),
     )
     motion = MultiViewMotionUNet(
         block_out_channels=(32, 64), attention=(True, False), num_attention_heads=(2, 2), norm_num_groups=8,
@@ -112,12 +115,12 @@ def test_layers_of_every_denoiser_can_wait(tiny_image_model: ViewsModel) -> None
     ).eval()  # fmt: skip
     video = torch.ones(1, 4, 2, 4, 8, 8), 1, torch.ones(1, 5, 32), cameras[None]
     expected = motion(*video)
-    for plan in (Plan(), Plan(offload="layers")):
+    for plan in (Plan(), Plan(offload="sequential")):
         model = dataclasses.replace(copy.deepcopy(tiny_image_model), plan=plan)
         offload({str(i): network for i, network in enumerate((*model.networks, motion))}, plan)
-        told = conditioning.told_by_image(model, picture)
-        latents = views.denoise(model, told, noise, cameras, 2, 2.0, (0.5,))
-        if plan.offload == "nothing":
+        conditioning = condition_on_image(model, image)
+        latents = denoise(model, conditioning, noise, cameras, Sampling(2, 2.0, (0.5,)))
+        if plan.offload == "none":
             together = latents
     assert motion.conv_in.weight.device.type == "meta"
     assert torch.equal(motion(*video), expected)
@@ -139,11 +142,11 @@ def parking(network: Any) -> Any:
 def test_only_the_network_that_works_is_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """The real hooks, and torch's device that has only sizes in place of a GPU."""
     there = torch.device("meta")
-    model = load(STARTER, Plan(there, offload="networks"))
+    model = load(STARTER, Plan(there, offload="model"))
     for network in model.networks:
         monkeypatch.setattr(network, "to", parking(network))
         assert network.device == CPU
-    noise, context = torch.ones(2, 8, 4, 12, 12, device=there), torch.ones(2, 12, 128, device=there)
+    noise, context = torch.ones(2, 4, 1, 8, 12, 12, device=there), torch.ones(2, 12, 128, device=there)
     cameras = torch.eye(4, device=there).repeat(4, 1, 1)
 
     def predict() -> Tensor:
@@ -153,7 +156,7 @@ def test_only_the_network_that_works_is_on_the_device(monkeypatch: pytest.Monkey
         (model.text_encoder, lambda: model.encode_prompts(["a red car"] * 2)),
         (model.unet, predict),
         (model.unet, predict),
-        (model.autoencoder, lambda: model.decode(noise[0].transpose(0, 1))),
+        (model.autoencoder, lambda: model.decode(noise[0, :, 0])),
         (model.reconstructor, lambda: model.reconstructor(torch.ones(1, 4, 9, 96, 96, device=there))),
         (model.autoencoder, lambda: model.encode(torch.ones(4, 3, 96, 96, device=there))),
         (model.unet, predict),
@@ -164,10 +167,10 @@ def test_only_the_network_that_works_is_on_the_device(monkeypatch: pytest.Monkey
 
 
 @torch.inference_mode()
-def test_a_video_is_decoded_some_pictures_at_a_time_and_says_how_far_it_is(starter: ViewsModel) -> None:
+def test_a_video_is_decoded_some_images_at_a_time_and_says_how_far_it_is(starter: ViewsModel) -> None:
     latents, steps = torch.randn(4, 3, 8, 12, 12), []
     progress = Progress(lambda event, fields: steps.append((fields["step"], fields["total"])))
-    some = pictures_of(dataclasses.replace(starter, plan=Plan(images_at_once=5)), latents, progress)
+    some = dataclasses.replace(starter, plan=Plan(images_at_once=5)).decode_frames(latents, progress)
     assert steps == [(5, 12), (10, 12), (12, 12)]
     torch.testing.assert_close(some[1, 2], starter.decode(latents[1, 2][None])[0], rtol=0, atol=1e-4)
 
@@ -196,16 +199,16 @@ REQUEST = GenerationRequest("a red mushroom", steps=1)
 def test_out_of_memory_is_tried_again_at_the_next_leaner_plan(
     out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(generate, "REFINING_STEPS", 2)  # to save time
+    monkeypatch.setattr(views, "REFINING_STEPS", 2)  # to save time
     progress = Progress()
     with at_most(1):
         assert generate.generate(REQUEST, out, progress) == out
     assert (out / "asset.json").is_file()
     assert progress.warnings == [
-        "Memory ran out; trying again, once: pictures pass the autoencoder 4 at a time, "
-        "the guidance's branches run one after the other."
+        "Memory ran out; trying again, once: images are encoded and decoded 4 at a time, "
+        "the two halves of guidance run one after the other."
     ]
-    assert [plan.branches_together for _, plan in model_cache._kept] == [False]
+    assert [plan.batch_cfg for _, plan in model_cache._kept] == [False]
 
 
 def test_second_time_out_of_memory_is_an_error_with_a_hint(out: Path) -> None:

@@ -8,8 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from backend.pipelines import conditioning, latents, orbits, reconstruction, views
+from backend.pipelines import latents, orbits, reconstruction
+from backend.pipelines.conditioning import condition_on_image, condition_on_text
+from backend.pipelines.denoise import Sampling, denoise
 from backend.pipelines.model import ViewsModel
+from backend.pipelines.noise import initial_noise
 from backend.shared.protocol import DioramaError
 from tests import tiny
 
@@ -18,8 +21,10 @@ from tests import tiny
 def sample(model: ViewsModel, prompt: str = "a red mushroom", seed: int = 1, **changes) -> Tensor:
     cameras = changes.pop("cameras", orbits.view_cameras(model.settings, 8))
     options = {"steps": 4, "guidance": 2.0, "three_d_aware": (0.5,)} | changes
-    noise = views.starting_noise(model, len(cameras), seed)
-    return views.denoise(model, conditioning.told_by_text(model, [prompt]), noise, cameras, **options)
+    on_step = options.pop("on_step", None)
+    noise = initial_noise(model, len(cameras), seed)
+    conditioning = condition_on_text(model, [prompt])
+    return denoise(model, conditioning, noise, cameras, Sampling(**options), on_step=on_step)
 
 
 def test_same_seed_gives_the_same_bytes(tiny_model: ViewsModel) -> None:
@@ -88,13 +93,13 @@ def test_reconstructor_sees_evenly_spaced_views(
 @torch.no_grad()
 def test_any_number_of_views_becomes_splats(tiny_model: ViewsModel) -> None:
     cameras = orbits.view_cameras(tiny_model.settings, 6)
-    images = tiny_model.decode(sample(tiny_model, cameras=cameras, steps=2)[0].transpose(0, 1))
+    images = tiny_model.decode_frames(sample(tiny_model, cameras=cameras, steps=2)[0])[:, 0]
     gaussians = reconstruction.views_to_gaussians(tiny_model, images[None], cameras)
     assert gaussians.means.shape == (1, 4 * 16 * 16, 3)
-    pictures = reconstruction.cut_out(tiny_model, images, gaussians, cameras)
-    assert pictures.shape == (6, 4, 32, 32)
-    assert pictures.min() >= 0
-    assert pictures.max() <= 1
+    rgba = reconstruction.matte(tiny_model, images, gaussians, cameras)
+    assert rgba.shape == (6, 4, 32, 32)
+    assert rgba.min() >= 0
+    assert rgba.max() <= 1
 
 
 def test_only_cameras_unlike_the_trained_ones_are_unusual(tiny_model: ViewsModel) -> None:
@@ -116,6 +121,26 @@ def test_unknown_words_are_found_in_their_order(tiny_model: ViewsModel) -> None:
     assert tiny_model.unknown_words("a blue car") == []
 
 
+@torch.no_grad()
+def test_image_decides_what_an_image_model_makes(tiny_image_model: ViewsModel) -> None:
+    cameras = orbits.view_cameras(tiny_image_model.settings, 4)
+    noise = initial_noise(tiny_image_model, 4, 1)
+    images = torch.rand(2, 4, 32, 32, generator=torch.Generator().manual_seed(5))
+    one, again, other = (
+        denoise(
+            tiny_image_model,
+            condition_on_image(tiny_image_model, image),
+            noise,
+            cameras,
+            Sampling(2, 2.0, (0.5,)),
+        )
+        for image in (images[0], images[0], images[1])
+    )
+    assert one.shape == (1, 4, 1, 4, 8, 8)
+    assert torch.equal(one, again)
+    assert not torch.allclose(one, other)
+
+
 def test_words_spelt_nearly_like_known_ones_are_taken_for_them(tiny_model: ViewsModel) -> None:
     assert tiny_model.with_known_words("a Rad mushrom, bar") == (
         "a Rad mushroom, bar",
@@ -125,47 +150,12 @@ def test_words_spelt_nearly_like_known_ones_are_taken_for_them(tiny_model: Views
 
 
 @torch.no_grad()
-def test_picture_decides_what_an_image_model_makes(tiny_image_model: ViewsModel) -> None:
-    cameras = orbits.view_cameras(tiny_image_model.settings, 4)
-    noise = views.starting_noise(tiny_image_model, 4, 1)
-    pictures = torch.rand(2, 4, 32, 32, generator=torch.Generator().manual_seed(5))
-    one, again, other = (
-        views.denoise(
-            tiny_image_model,
-            conditioning.told_by_image(tiny_image_model, picture),
-            noise,
-            cameras,
-            2,
-            2.0,
-            (0.5,),
-        )
-        for picture in (pictures[0], pictures[0], pictures[1])
-    )
-    assert one.shape == (1, 4, 4, 8, 8)
-    assert torch.equal(one, again)
-    assert not torch.allclose(one, other)
-
-
-@torch.no_grad()
-def test_transparent_pixels_of_an_image_are_the_background_of_the_views(tiny_image_model: ViewsModel) -> None:
-    clear = torch.rand(4, 32, 32, generator=torch.Generator().manual_seed(5))
-    clear[3] = 0
-    plain = torch.ones(4, 32, 32)
-    plain[:3] = tiny_image_model.settings.rendering.background
-    one, two = (conditioning.told_by_image(tiny_image_model, picture).image for picture in (clear, plain))
-    assert all(torch.equal(one[name], two[name]) for name in one)
-    assert not one["image_embeddings"][0].any()  # the branch without guidance has not seen it
-
-
-@torch.no_grad()
 def test_image_model_without_an_image_makes_what_its_prompt_says(tiny_image_model: ViewsModel) -> None:
     cameras = orbits.view_cameras(tiny_image_model.settings, 4)
-    noise = views.starting_noise(tiny_image_model, 4, 1)
-    told = [
-        conditioning.told_by_text(tiny_image_model, [prompt]) for prompt in ("a red mushroom", "a blue car")
-    ]
-    one, other = (views.denoise(tiny_image_model, what, noise, cameras, 2, 2.0, ()) for what in told)
-    assert one.shape == (1, 4, 4, 8, 8)
+    noise = initial_noise(tiny_image_model, 4, 1)
+    given = [condition_on_text(tiny_image_model, [prompt]) for prompt in ("a red mushroom", "a blue car")]
+    one, other = (denoise(tiny_image_model, some, noise, cameras, Sampling(2, 2.0)) for some in given)
+    assert one.shape == (1, 4, 1, 4, 8, 8)
     assert not torch.equal(one, other)
 
 
@@ -181,6 +171,17 @@ def test_autoencoder_of_blocks_of_pixels_gives_back_images_of_the_same_size() ->
     assert torch.equal(latents.shuffled(coder, blocks), images)
 
 
-def test_text_model_says_that_it_takes_no_pictures(tiny_model: ViewsModel) -> None:
+@torch.no_grad()
+def test_transparent_pixels_of_an_image_are_the_background_of_the_views(tiny_image_model: ViewsModel) -> None:
+    clear = torch.rand(4, 32, 32, generator=torch.Generator().manual_seed(5))
+    clear[3] = 0
+    plain = torch.ones(4, 32, 32)
+    plain[:3] = tiny_image_model.settings.rendering.background
+    one, two = (condition_on_image(tiny_image_model, image).image for image in (clear, plain))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert not one["image_embeddings"][0].any()  # the unconditional row has not seen it
+
+
+def test_text_model_says_that_it_takes_no_images(tiny_model: ViewsModel) -> None:
     with pytest.raises(DioramaError, match="text"):
-        conditioning.told_by_image(tiny_model, torch.ones(4, 32, 32))
+        condition_on_image(tiny_model, torch.ones(4, 32, 32))

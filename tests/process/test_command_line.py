@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from backend.evaluation import image_quality
-from backend.evaluation.pictures import pictures_of
+from backend.evaluation.images import images_of
 from backend.shared import asset
 
 ROOT = Path(__file__).parents[2]
@@ -71,7 +71,7 @@ def test_orbit_that_is_asked_for_is_the_one_in_the_asset(mushroom: Made) -> None
     )
     np.testing.assert_allclose(eyes, 2.1 * np.stack(ring, 1), atol=1e-5)
     np.testing.assert_allclose(back, eyes / 2.1, atol=1e-5)  # all look at the origin
-    seen = pictures_of(made)  # the splats through these very cameras, beside the views
+    seen = images_of(made)  # the splats through these very cameras, beside the views
     assert image_quality.psnr(seen.renders.flatten(0, 1), seen.views.flatten(0, 1)) > 25
 
 
@@ -83,8 +83,8 @@ def test_orbit_that_is_asked_for_is_the_one_in_the_asset(mushroom: Made) -> None
         (["generate", "a red mushroom", "--model", "nothing"], 2, "E_MODEL_UNKNOWN"),
         (["generate", "a red mushroom", "--steps", "0"], 2, "E_REQUEST"),
         (["generate", "a red mushroom", "--elevation", "90"], 2, "E_REQUEST"),
-        (["generate", "--image", "object.png"], 2, "told by text"),
-        (["generate", "a car", "--model", "videomv-i2v"], 2, "needs a picture"),
+        (["generate", "--image", "object.png"], 2, "conditioned on text"),
+        (["generate", "a car", "--model", "videomv-i2v"], 2, "needs an image"),
         (["generate", "a red mushroom", "--method", "magic"], 2, "reconstruct, distill"),
         (["generate"], 2, "E_PROMPT_EMPTY"),
         (["nonsense"], 2, "usage"),

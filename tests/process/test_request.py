@@ -1,4 +1,4 @@
-"""What a request may say: which models are told by what, and where cameras can stand."""
+"""What a request may ask for: conditioning that the model has, and where cameras can stand."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from backend.shared.protocol import DioramaError
 from backend.shared.request import GenerationRequest
 
 
-def test_every_model_is_told_by_text_or_by_a_picture() -> None:
-    told_by = {name: model.told_by for name, model in catalogue.MODELS.items()}
-    assert set(told_by.values()) == {"text", "picture"}
-    assert told_by["starter"] == "text"
-    # what sees the picture is a network that only these models have, and one that sees its own first frame
+def test_every_model_is_conditioned_on_text_or_an_image() -> None:
+    conditioned_on = {name: model.conditioned_on for name, model in catalogue.MODELS.items()}
+    assert set(conditioned_on.values()) == {"text", "image"}
+    assert conditioned_on["starter"] == "text"
+    # what sees the image is a network that only these models have, and one that sees its own first frame
     sees = {
         name
         for name, model in catalogue.MODELS.items()
         if any(part.folder in ("image_encoder", "detail_encoder") for part in model.components)
     }
-    assert sees == {name for name, way in told_by.items() if way == "picture"} | {"animate3d"}
+    assert sees == {name for name, way in conditioned_on.items() if way == "image"} | {"animate3d"}
 
 
 @pytest.mark.parametrize("gaussians", [0, 100_000, True, "65536"])
@@ -40,9 +40,9 @@ def test_number_of_gaussians_is_one_that_the_model_can_make(gaussians: object) -
 @pytest.mark.parametrize(
     ("settings", "code", "words"),
     [
-        ({"prompt": "a car", "model": "videomv-i2v"}, "E_REQUEST", "needs a picture"),
+        ({"prompt": "a car", "model": "videomv-i2v"}, "E_REQUEST", "needs an image"),
         ({"prompt": "a car", "image": "car.png"}, "E_REQUEST", "by text"),
-        ({"image": "", "model": "videomv-i2v"}, "E_REQUEST", "path of a picture"),
+        ({"image": "", "model": "videomv-i2v"}, "E_REQUEST", "path of an image"),
         ({}, "E_PROMPT_EMPTY", "empty"),
         ({"prompt": "a car", "model": "nothing"}, "E_MODEL_UNKNOWN", "no model 'nothing'"),
         ({"prompt": "a car", "model": ["starter"]}, "E_MODEL_UNKNOWN", "no model"),

@@ -35,7 +35,7 @@ def judges(tmp_path_factory: pytest.TempPathFactory) -> Judges:
 def test_clips_that_are_not_true_differ_where_they_are_wrong(
     true: list[Tensor], judges: Judges, tmp_path: Path
 ) -> None:
-    assert read_settings(STARTER / MOTION).num_views == clips.SIDES
+    assert read_settings(STARTER / MOTION).num_views == clips.NUM_VIEWS
     cameras = clips.cameras_of(0)
 
     def table(made: list[Tensor]) -> dict[str, float]:
@@ -63,7 +63,7 @@ def test_the_judge_names_a_motion_by_what_it_sees(true: list[Tensor], judges: Ju
     with torch.no_grad():
         torch.testing.assert_close(judge.motion(judge.seen(true[0])), judge(true[0]))
     assert set(judges.real) == set(judges.videos)
-    assert {len(seen) for seen in judges.real.values()} == {len(ASKED) * clips.SIDES}
+    assert {len(seen) for seen in judges.real.values()} == {len(ASKED) * clips.NUM_VIEWS}
 
 
 @pytest.mark.parametrize("count", [5, 12, 15, 60])

@@ -1,4 +1,4 @@
-"""Objects of the small world that move: each motion moves, repeats, stays in the picture, has its words."""
+"""Objects of the small world that move: each motion moves, repeats, stays in the image, has its words."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from backend.training import text
 MOTIONS = [name for name in motions.MOTION_SYNONYMS if name != motions.STILL]
 
 
-def pictures(clip: motions.WorldClip, size: int = 48) -> torch.Tensor:  # [F, V, 4, H, W]
+def images(clip: motions.WorldClip, size: int = 48) -> torch.Tensor:  # [F, V, 4, H, W]
     cameras = orbit(2, dataset.ELEVATION_DEG, dataset.RADIUS, 45.0)
     return torch.stack([sdf.render(shape, cameras, dataset.FOV_DEG, size)[0] for shape in clip.frames])
 
 
 @pytest.mark.parametrize("motion", MOTIONS)
-def test_every_motion_moves_and_stays_in_the_picture(motion: str) -> None:
-    seen = pictures(motions.make_clip(3, 4, "cactus", "green", motion))
+def test_every_motion_moves_and_stays_in_the_image(motion: str) -> None:
+    seen = images(motions.make_clip(3, 4, "cactus", "green", motion))
     alpha = seen[:, :, 3]
     assert (alpha - alpha.mean(0)).abs().amax() > 0.2
     edge = torch.cat([alpha[..., 0, :], alpha[..., -1, :], alpha[..., 0], alpha[..., -1]], -1)
@@ -32,8 +32,8 @@ def test_every_motion_moves_and_stays_in_the_picture(motion: str) -> None:
     assert (alpha > 0.5).float().mean((1, 2, 3)).min() > 0.03
 
 
-def test_object_that_stands_still_has_one_picture() -> None:
-    seen = pictures(motions.make_clip(3, 3, "duck", "yellow", motions.STILL), 24)
+def test_object_that_stands_still_has_one_image() -> None:
+    seen = images(motions.make_clip(3, 3, "duck", "yellow", motions.STILL), 24)
     assert (seen - seen[:1]).abs().max() == 0
 
 

@@ -10,7 +10,7 @@ import torch
 from backend.shared.protocol import DioramaError
 from backend.starter import dataset, recipe, recipe_views
 from backend.starter.dataset import WorldViews
-from backend.training.loop import Plan
+from backend.training.loop import TrainingPlan
 from tests import tiny
 
 
@@ -23,7 +23,12 @@ def test_a_batch_that_processes_cannot_share_is_refused_before_anything_is_done(
     monkeypatch.setenv("WORLD_SIZE", "4")
     with pytest.raises(DioramaError, match=r"batch of 2 .* 4 processes") as caught:
         recipe.main(
-            [], "starter", "", {"views": (8, Plan(1, 1.0)), "alignment": (2, Plan(1, 1.0))}, tmp_path, never
+            [],
+            "starter",
+            "",
+            {"views": (8, TrainingPlan(1, 1.0)), "alignment": (2, TrainingPlan(1, 1.0))},
+            tmp_path,
+            never,
         )
     assert caught.value.code == "E_REQUEST"
 

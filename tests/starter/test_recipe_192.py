@@ -13,7 +13,7 @@ from backend.pipelines import model as models
 from backend.starter import recipe_192, smooth_autoencoder
 from backend.starter.objects import encoded, pictures
 from backend.training import denoiser
-from backend.training.loop import Plan
+from backend.training.loop import TrainingPlan
 from backend.training.text import tokens_of
 
 OBJECTS, SIZE_PX = 6, 64
@@ -26,7 +26,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[recipe_192.Recip
     patch.setattr(pictures, "SHARD", OBJECTS)
     patch.setattr(recipe_192, "OBJECTS", OBJECTS)
     patch.setattr(recipe_192, "HELD_OUT", OBJECTS)
-    one_step = {name: (2, Plan(1, 1e-3)) for name in recipe_192.PLANS}
+    one_step = {name: (2, TrainingPlan(1, 1e-3)) for name in recipe_192.PLANS}
     patch.setattr(recipe_192, "PLANS", one_step)
     patch.setattr(pictures, "SIZE_PX", SIZE_PX)
     patch.setattr(smooth_autoencoder, "CROP_PX", 48)
@@ -39,7 +39,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[recipe_192.Recip
     patch.undo()
 
 
-def batch_of(small: recipe_192.Recipe, kind: denoiser.Stage, size: int = 400) -> dict[str, torch.Tensor]:
+def batch_of(small: recipe_192.Recipe, kind: denoiser.ViewsStage, size: int = 400) -> dict[str, torch.Tensor]:
     return small._denoiser_batch(kind, torch.Generator().manual_seed(0), size)
 
 

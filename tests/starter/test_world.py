@@ -13,7 +13,7 @@ from backend.training import text
 
 
 @pytest.mark.parametrize("category", world.CATEGORIES)
-def test_every_category_stands_whole_in_the_picture(category: str) -> None:
+def test_every_category_stands_whole_in_the_image(category: str) -> None:
     item = world.make_object(11, category)
     rgba, depth = sdf.render(item.shape, orbit(4, 15.0, dataset.RADIUS), dataset.FOV_DEG, 48)
     alpha = rgba[:, 3]
@@ -38,7 +38,7 @@ def test_captions_are_made_of_the_vocabulary() -> None:
     assert not (tokens[:, -1] != tokenizer.pad_token_id).any()  # none is cut off
 
 
-def test_pictures_agree_with_their_cameras() -> None:
+def test_images_agree_with_their_cameras() -> None:
     """A sphere off the middle appears where the camera's matrices put it."""
     at = (0.2, -0.25, 0.15)
     shape = sdf.Shape((sdf.Solid("ellipsoid", (0.1, 0.1, 0.1), at, (1.0, 0.0, 0.0)),))
@@ -63,7 +63,7 @@ def test_rendered_objects_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert not list(tmp_path.glob("*.partial"))
 
 
-def test_autoencoder_learns_from_every_set_of_pictures() -> None:
+def test_autoencoder_learns_from_every_set_of_images() -> None:
     dark, light = (torch.full((count, 4, 70, 80), 255, dtype=torch.uint8) for count in (2, 100))
     dark[:, :3] = 0
     images = autoencoder.batch_of([dark, light], torch.Generator().manual_seed(0), 60)["images"]

@@ -12,7 +12,7 @@ from backend.models.alignment import bases_sha256, load_alignment, save_alignmen
 from backend.models.multiview_motion_unet import MultiViewMotionUNet
 from backend.pipelines.schedules import STARTER, VIVID_ZOO
 from backend.shared.protocol import DioramaError
-from backend.training.moving import ALIGNMENT, MovingObjective
+from backend.training.multiview_motion import ALIGNMENT, MultiViewMotionObjective
 from backend.training.text import make_text_encoder, make_tokenizer, tokens_of
 from tests.tiny import moving_unet
 
@@ -29,9 +29,11 @@ TOKENIZER = make_tokenizer(["a", "fish", "duck"])
 
 def objective_of(
     net: MultiViewMotionUNet, schedule=VIVID_ZOO, checkpointing: bool = False
-) -> MovingObjective:
+) -> MultiViewMotionObjective:
     torch.manual_seed(1)
-    return MovingObjective(net, make_text_encoder(TOKENIZER, 16), schedule, ALIGNMENT, checkpointing).eval()
+    return MultiViewMotionObjective(
+        net, make_text_encoder(TOKENIZER, 16), schedule, ALIGNMENT, checkpointing
+    ).eval()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Training from a model's folder and pictures on disk: what learns, what comes out, what is refused."""
+"""Training from a model's folder and images on disk: what learns, what comes out, what is refused."""
 
 from __future__ import annotations
 
@@ -218,7 +218,7 @@ def test_the_reconstructor_learns_from_half_denoised_views_of_a_frozen_denoiser(
     }
 
 
-def test_a_model_that_is_told_by_an_image_learns_from_any_side(orbits: Path, tmp_path: Path) -> None:
+def test_an_image_conditioned_model_learns_from_any_side(orbits: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     settings = dataclasses.replace(SETTINGS, schedule=schedules.VIDEOMV_IMAGE, prompt_suffix="")
     model = write_model(
@@ -370,7 +370,7 @@ def test_a_video_model_is_a_beginning_without_cameras(text_model: Path, tmp_path
         videomv.begin_from_prior(unet, tmp_path / "other.safetensors")
 
 
-def test_the_perceptual_distance_is_none_for_equal_pictures_and_teaches_for_others(tmp_path: Path) -> None:
+def test_the_perceptual_distance_is_none_for_equal_images_and_teaches_for_others(tmp_path: Path) -> None:
     network = {f"features.{name}": value for name, value in vgg16_features().state_dict().items()}
     save_file(network, tmp_path / "vgg16.safetensors")
     distance = Perceptual(tmp_path / "vgg16.safetensors")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from backend.shared.protocol import DioramaError
-from backend.training.loop import LOSSES, Plan, _rate, train
+from backend.training.loop import LOSSES, TrainingPlan, _rate, train
 from tests.test_worlds import import_with_blocked
 
 
@@ -42,7 +42,7 @@ def weights(net: nn.Module) -> Tensor:
 def test_loss_falls_and_is_kept_with_a_plot(tmp_path: Path) -> None:
     sheets = []
     net = Line()
-    plan = Plan(200, 0.1, warmup=10, keep_every=100, ema_decay=0.9)
+    plan = TrainingPlan(200, 0.1, warmup=10, keep_every=100, ema_decay=0.9)
     train("line", net, batch_of, plan, tmp_path, lambda path: float(len(sheets.append(path) or sheets)))
     rows = [json.loads(line) for line in (tmp_path / LOSSES).read_text().splitlines()]
     losses = [row["loss"] for row in rows if "loss" in row]
@@ -54,7 +54,7 @@ def test_loss_falls_and_is_kept_with_a_plot(tmp_path: Path) -> None:
 
 
 def test_interrupted_run_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
-    plan = Plan(60, 0.1, warmup=5, keep_every=20)
+    plan = TrainingPlan(60, 0.1, warmup=5, keep_every=20)
     whole, broken, resumed = Line(), Line(), Line()
     train("line", whole, batch_of, plan, tmp_path / "whole")
     steps = 0
@@ -73,7 +73,7 @@ def test_interrupted_run_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
 
 
 def test_finished_run_is_only_loaded(tmp_path: Path) -> None:
-    plan = Plan(20, 0.1, keep_every=20)
+    plan = TrainingPlan(20, 0.1, keep_every=20)
     first, second = Line(), Line()
     train("line", first, batch_of, plan, tmp_path)
 
@@ -89,7 +89,7 @@ def test_a_step_of_two_parts_is_one_of_both_together(tmp_path: Path) -> None:
     def numbered(*numbers: int) -> dict[str, Tensor]:
         return {"x": torch.cat([batch_of(torch.Generator().manual_seed(n))["x"] for n in numbers])}
 
-    plan = Plan(3, 0.1, warmup=1, keep_every=3)
+    plan = TrainingPlan(3, 0.1, warmup=1, keep_every=3)
     parted, whole = Line(), Line()
     train("line", parted, batch_of, plan, tmp_path / "parted", parts=2)
 
@@ -106,7 +106,7 @@ def broken_data(generator: torch.Generator) -> dict[str, Tensor]:
 
 
 def test_other_processes_draw_the_same_and_tell_what_is_wrong(tmp_path: Path) -> None:
-    plan = Plan(3, 0.1, warmup=1, keep_every=3)
+    plan = TrainingPlan(3, 0.1, warmup=1, keep_every=3)
     here, ahead = Line(), Line()
     train("line", here, batch_of, plan, tmp_path / "here")
     train("line", ahead, batch_of, plan, tmp_path / "ahead", workers=1)
@@ -121,6 +121,6 @@ def test_what_is_needed_at_the_first_kept_state_is_missed_before_the_first_step(
 
 
 def test_a_constant_rate_does_not_fall(tmp_path: Path) -> None:
-    constant = Plan(100, 0.1, warmup=10, constant=True)
+    constant = TrainingPlan(100, 0.1, warmup=10, constant=True)
     assert [_rate(step, constant) for step in (0, 4, 9, 99)] == [0.1, 0.5, 1.0, 1.0]
-    assert _rate(99, Plan(100, 0.1, warmup=10)) < 0.01
+    assert _rate(99, TrainingPlan(100, 0.1, warmup=10)) < 0.01

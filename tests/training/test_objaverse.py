@@ -35,7 +35,7 @@ def viewpoints() -> ModuleType:
     return module
 
 
-def picture(point: np.ndarray, camera: torch.Tensor, color: tuple[int, int, int], path: Path) -> None:
+def image(point: np.ndarray, camera: torch.Tensor, color: tuple[int, int, int], path: Path) -> None:
     """A 3×3 dot where a point is seen, on nothing."""
     where, _ = project(torch.tensor([point.tolist()]), camera, 39.6, SIZE, SIZE)
     column, row = (SIZE / 2 * (where[0] + 1)).int().tolist()
@@ -50,13 +50,13 @@ def root(tmp_path, viewpoints) -> Path:
     """One object, `a/b`: a dot that every view sees elsewhere and in another colour, and its caption."""
     for view, camera in enumerate(orbit(VIEWS, 15.0, 2.0)):
         path = tmp_path / f"a/b/campos_512_v4/{view:05d}/{view:05d}.png"
-        picture(np.array([0.3, 0.1, 0.2]), camera, (60 * view, 200, 30), path)
+        image(np.array([0.3, 0.1, 0.2]), camera, (60 * view, 200, 30), path)
         path.with_suffix(".json").write_text(json.dumps(viewpoints.camera_json(camera.numpy())))
     (tmp_path / "text_captions_cap3d.json").write_text('{"a/b": "a dot"}')
     return tmp_path
 
 
-def test_original_layout_gives_blenders_cameras_pictures_and_captions(root):
+def test_original_layout_gives_blenders_cameras_images_and_captions(root):
     found = objaverse.scan(root, views=VIEWS)
     assert "1 objects" in found.report() and not found.skipped
     views = objaverse.load(found.objects[0], SIZE)
@@ -126,7 +126,7 @@ def test_a_root_without_anything_usable_is_an_error(root, tmp_path):
     assert error.value.code == "E_DATA" and "00004.png is missing" in error.value.detail
 
 
-def test_a_picture_without_alpha_is_named(root):
+def test_a_image_without_alpha_is_named(root):
     path = root / "a/b/campos_512_v4/00001/00001.png"
     Image.open(path).convert("RGB").save(path)
     with pytest.raises(DioramaError, match=r"00001\.png.*alpha"):
@@ -134,7 +134,7 @@ def test_a_picture_without_alpha_is_named(root):
 
 
 @pytest.mark.parametrize("first", range(VIEWS))
-def test_starting_at_another_view_moves_pictures_and_cameras_together(root, first):
+def test_starting_at_another_view_moves_images_and_cameras_together(root, first):
     views = objaverse.load(objaverse.scan(root, views=VIEWS).objects[0], SIZE)
     rolled = views.starting_at(first)
     torch.testing.assert_close(rolled.cameras, views.cameras, atol=1e-6, rtol=0)  # the orbit is an even one
@@ -155,7 +155,7 @@ def test_clips_are_read_by_view_and_frame(tmp_path, viewpoints):
         for frame in range(3):
             at = np.array([0.1 * frame, 0, 0])
             path = folder / f"{view:05d}/{frame:05d}.png"
-            picture(at, torch.from_numpy(camera).float(), (60 * view, 100 * frame, 0), path)
+            image(at, torch.from_numpy(camera).float(), (60 * view, 100 * frame, 0), path)
         (folder / f"{view:05d}/camera.json").write_text(json.dumps(viewpoints.camera_json(camera)))
     (folder / "clip.json").write_text('{"background": 0.3, "frames": [1, 4, 7], "step": 3, "fps": 24}')
     (item,) = objaverse.scan(tmp_path, "clip", VIEWS).objects

@@ -1,4 +1,4 @@
-"""The reconstructor's loss is that of its pictures before the same background, however they are mixed."""
+"""The reconstructor's loss is that of its images before the same background, however they are mixed."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def batch() -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("blending", ["linear", "display"])
-def test_loss_is_of_pictures_rendered_before_the_background(reconstructor, batch, blending):
+def test_loss_is_of_images_rendered_before_the_background(reconstructor, batch, blending):
     inputs = (1, 2)  # after view 0, which defines the frame
     objective = ReconstructorObjective(reconstructor, 39.6, blending, inputs)
     gaussians = reconstruct(batch["images"], batch["cameras"], inputs, reconstructor, 39.6)

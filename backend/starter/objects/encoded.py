@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
+from ...gaussians.color import over
 from ...pipelines import latents as coding
-from ...training.denoiser import Stage
-from ...training.images import over
+from ...training.denoiser import ViewsStage
 from ...training.loop import Batch
 from ..dataset import GREY, save_whole
 from .pictures import PHOTOS, VIEWS, Pictures
@@ -62,7 +62,7 @@ def batch_of(
     orbit: Tensor,  # [V, 4, 4] the cameras of the views
     tokens: Tensor,  # [N, L] of the captions
     no_tokens: Tensor,  # [L] of no caption
-    stage: Stage,
+    stage: ViewsStage,
     generator: torch.Generator,
     size: int,
 ) -> Batch:

@@ -1,10 +1,9 @@
-"""An asset's views and the pictures of its splats, side by side and before the same background."""
+"""An asset's views and the images of its splats, side by side and before the same background."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -13,10 +12,11 @@ from PIL import Image
 from torch import Tensor
 
 from ..gaussians import fitting
-from ..gaussians.color import linear_to_srgb, srgb_to_linear
+from ..gaussians.color import over
 from ..shared.asset import Asset
 from ..shared.ply import read_ply
 from ..shared.protocol import DioramaError
+from ..shared.sequence_file import Blending
 
 GREY = 0.5  # behind views with alpha, as behind the views of every model here
 _OBJECT = 0.05  # an opaque view's pixel that differs more than this from the background is the object's
@@ -32,20 +32,20 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Pictures(Seen):
-    """What every measure looks at: the views, and the splats beside them."""
+class AssetImages(Seen):
+    """The views of an asset, and renders of its splats from the same cameras."""
 
     renders: Tensor  # [V, F, 3, H, W] the splats, seen by the same cameras
     cameras: Tensor  # [V, 4, 4] camera-to-world, Blender's axes
     fov_deg: float
-    compositing: Literal["linear", "display"]
+    blending: Blending
 
     @property
     def masks(self) -> Tensor:  # [V, F, H, W] bool
         return self.rgba[:, :, 3] > 0.5
 
 
-def pictures_of(asset: Asset) -> Pictures:
+def images_of(asset: Asset) -> AssetImages:
     """Reads an asset's views and renders its splats through their cameras, frame by frame.
 
     Raises:
@@ -56,19 +56,18 @@ def pictures_of(asset: Asset) -> Pictures:
         raise DioramaError(
             "E_ASSET", f"{asset.directory} has {len(asset.splats)} splat files for {frames} frames of views"
         )
-    compositing = cast(Literal["linear", "display"], asset.blending)
     seen = seen_in(asset)
     cameras = torch.from_numpy(asset.cameras).float()
     with torch.no_grad():
         renders = [
             fitting.render(
-                fitting.leaves_of(read_ply(path)), cameras, asset.fov_deg, asset.height, asset.width,
-                seen.background.expand(len(cameras), 3), compositing,
+                fitting.SplatParameters.of(read_ply(path)), cameras, asset.fov_deg, asset.height, asset.width,
+                seen.background.expand(len(cameras), 3), asset.blending,
             )
             for path in asset.splats
         ]  # fmt: skip
     shown = torch.stack(renders, 1).clamp(0, 1).movedim(-1, 2)  # [V, F, 3, H, W]
-    return Pictures(seen.rgba, seen.views, seen.background, shown, cameras, asset.fov_deg, compositing)
+    return AssetImages(seen.rgba, seen.views, seen.background, shown, cameras, asset.fov_deg, asset.blending)
 
 
 def seen_in(asset: Asset) -> Seen:
@@ -78,31 +77,23 @@ def seen_in(asset: Asset) -> Seen:
         background = border_color(read)
         return Seen(with_mask(read, background), read, background)
     background = torch.full((3,), GREY)
-    return Seen(read, over(read, background, asset.blending), background)
+    return Seen(read, over(read, background.view(3, 1, 1), asset.blending), background)
 
 
 def border_color(opaque: Tensor) -> Tensor:  # [..., 3, H, W] -> [3]
-    """The colour behind the object of pictures without alpha: the median of their outermost pixels."""
+    """The colour behind the object of images without alpha: the median of their outermost pixels."""
     edges = [opaque[..., 0, :], opaque[..., -1, :], opaque[..., 0], opaque[..., -1]]
     return torch.cat([edge.movedim(-2, 0).flatten(1) for edge in edges], 1).median(1).values
 
 
 def with_mask(opaque: Tensor, background: Tensor) -> Tensor:  # [..., 3, H, W], [3] -> [..., 4, H, W]
-    """Pictures without alpha, with one of 0 or 1: whether a pixel differs from the background."""
+    """Images without alpha, with one of 0 or 1: whether a pixel differs from the background."""
     differs = (opaque - background.view(3, 1, 1)).abs().amax(-3, keepdim=True) > _OBJECT
     return torch.cat([opaque, differs.float()], -3)
 
 
-def over(rgba: Tensor, background: Tensor, compositing: str) -> Tensor:  # [..., 4, H, W] -> [..., 3, H, W]
-    """Pictures with straight alpha before a background, mixed in the space in which the splats are."""
-    color, alpha, behind = rgba[..., :3, :, :], rgba[..., 3:, :, :], background.view(3, 1, 1)
-    if compositing == "display":
-        return color * alpha + behind * (1 - alpha)
-    return linear_to_srgb(srgb_to_linear(color) * alpha + srgb_to_linear(behind) * (1 - alpha))
-
-
 def at_most(images: Tensor, size_px: int) -> Tensor:  # [N, C, H, W]
-    """Pictures whose longer side is at most that many pixels; with alpha, hidden colours do not bleed."""
+    """Images whose longer side is at most that many pixels; with alpha, hidden colours do not bleed."""
     height, width = images.shape[-2:]
     if max(height, width) <= size_px:
         return images

@@ -14,11 +14,11 @@ from ..cameras import at_unit_distance
 from ..models.multiview_motion_unet import MultiViewMotionUNet
 from ..pipelines.schedules import wanted_prediction
 
-ALONE = 0.25  # of the samples that the model of sides learns from are single images
+ALONE = 0.25  # of the samples of the multi-view stage are single images
 
 
 @dataclass(frozen=True)
-class Stage:
+class MotionStage:
     """One of the things that the network learns, one after another.
 
     Source: MVDream (2308.16512), AnimateDiff (2307.04725) and Vivid-ZOO (2406.08659): a model of single
@@ -26,29 +26,29 @@ class Stage:
     modules, from clips of one side; and with both frozen, the layers between motion and sides.
     """
 
-    sides: bool
-    moving: bool
+    multiview: bool
+    motion: bool
 
     def learns(self, parameter: str) -> bool:
         """Whether the parameter of that name is trained; all others are frozen."""
         if ".align_" in parameter:
-            return self.sides and self.moving
+            return self.multiview and self.motion
         if "motion_modules" in parameter:
-            return self.moving and not self.sides
+            return self.motion and not self.multiview
         if "camera_embedding" in parameter:
-            return self.sides and not self.moving
-        return not self.moving
+            return self.multiview and not self.motion
+        return not self.motion
 
 
-IMAGES, SIDES, CLIPS, ALIGNMENT = (
-    Stage(False, False),
-    Stage(True, False),
-    Stage(False, True),
-    Stage(True, True),
+IMAGES, MULTIVIEW, MOTION, ALIGNMENT = (
+    MotionStage(False, False),
+    MotionStage(True, False),
+    MotionStage(False, True),
+    MotionStage(True, True),
 )
 
 
-class MovingObjective(nn.Module):
+class MultiViewMotionObjective(nn.Module):
     """The prediction (noise or v, as the schedule has it) is right, at every strength of noise.
 
     The text encoder learns with the model of single images only.
@@ -63,7 +63,7 @@ class MovingObjective(nn.Module):
         network: MultiViewMotionUNet,
         text_encoder: CLIPTextModel,
         schedule: dict[str, Any],
-        stage: Stage,
+        stage: MotionStage,
         checkpointing: bool = False,
     ) -> None:
         super().__init__()
@@ -88,25 +88,25 @@ class MovingObjective(nn.Module):
         noisy = self.scheduler.add_noise(latents, noise, timesteps)
         # On a CPU, torch 2.13 crashes in a GroupNorm whose weights want gradients while its input does not,
         # as the first motion module's is where all before it is frozen.
-        noisy.requires_grad_(self.stage == CLIPS)
+        noisy.requires_grad_(self.stage == MOTION)
         wanted = wanted_prediction(self.scheduler, latents, noise, timesteps)
-        told = self.text_encoder(tokens).last_hidden_state
+        context = self.text_encoder(tokens).last_hidden_state
         views = at_unit_distance(cameras)
-        alone = round(ALONE * len(latents)) if self.stage == SIDES else 0
+        alone = round(ALONE * len(latents)) if self.stage == MULTIVIEW else 0
         prediction = self._predict(
-            noisy[alone:], timesteps[alone:], told[alone:], views[alone:] if self.stage.sides else None
+            noisy[alone:], timesteps[alone:], context[alone:], views[alone:] if self.stage.multiview else None
         )
         if alone:
             count = latents.shape[1]
             each = self._predict(
                 noisy[:alone].flatten(0, 1)[:, None],
                 timesteps[:alone].repeat_interleave(count),
-                told[:alone].repeat_interleave(count, 0),
+                context[:alone].repeat_interleave(count, 0),
                 None,
             )
             prediction = torch.cat([each[:, 0].unflatten(0, (alone, count)), prediction])
         return (prediction.float() - wanted).square().mean()
 
-    def _predict(self, noisy: Tensor, timesteps: Tensor, told: Tensor, cameras: Tensor | None) -> Tensor:
-        prediction: Tensor = self.network(noisy, timesteps, told, cameras, motion=self.stage.moving)
+    def _predict(self, noisy: Tensor, timesteps: Tensor, context: Tensor, cameras: Tensor | None) -> Tensor:
+        prediction: Tensor = self.network(noisy, timesteps, context, cameras, motion=self.stage.motion)
         return prediction

@@ -1,4 +1,4 @@
-"""Videos from several cameras that splats should look like: how far they are from them, and flicker."""
+"""The multi-view video that splats are fitted to, their error against it, and their temporal flicker."""
 
 from __future__ import annotations
 
@@ -8,33 +8,35 @@ import torch
 from torch import Tensor
 
 from ..shared.ply import GaussianCloud
-from .fitting import Compositing, leaves_of, over, render
+from ..shared.sequence_file import Blending
+from .color import over
+from .fitting import SplatParameters, render
 
 
-class Pictures:
-    """What the frames should look like; knows how far a cloud is from it."""
+class Targets:
+    """The videos that a moving cloud is fitted to, and the photometric error of its frames."""
 
     def __init__(
         self,
         images: Tensor,  # [V, F, 4, H, W] sRGB, straight alpha
         cameras: Tensor,  # [V, 4, 4] camera-to-world
         fov_deg: float,
-        compositing: Compositing,
+        blending: Blending,
         seed: int,
     ) -> None:
         self.pixels = images.float().movedim(2, -1)  # [V, F, H, W, 4]
-        self.cameras, self.fov_deg, self.compositing = cameras, fov_deg, compositing
+        self.cameras, self.fov_deg, self.blending = cameras, fov_deg, blending
         self.generator = torch.Generator().manual_seed(seed)
 
-    def error(self, cloud: dict[str, Tensor], frame: int, view: int | None = None) -> Tensor:
+    def error(self, splats: SplatParameters, frame: int, view: int | None = None) -> Tensor:
         """Mean absolute difference from one view of a frame, by default any, before any background."""
         if view is None:
             view = int(torch.randint(len(self.pixels), (), generator=self.generator))
         behind = torch.rand(1, 3, generator=self.generator)
-        target = over(self.pixels[view, frame], behind, self.compositing)
+        target = over(self.pixels[view, frame], behind, self.blending, -1)
         height, width = target.shape[:2]
         camera = self.cameras[view : view + 1]
-        image = render(cloud, camera, self.fov_deg, height, width, behind, self.compositing)[0]
+        image = render(splats, camera, self.fov_deg, height, width, behind, self.blending)[0]
         return (image - target).abs().mean()
 
 
@@ -44,7 +46,7 @@ def flicker(
     camera: Tensor,  # [4, 4] camera-to-world
     fov_deg: float,
     size_px: int,
-    compositing: Compositing = "linear",
+    blending: Blending = "linear",
 ) -> float:
     """Mean absolute second difference over time of what a still camera sees, in 0..1 of sRGB.
 
@@ -58,7 +60,7 @@ def flicker(
     black = torch.zeros(1, 3)
     seen = torch.cat(
         [
-            render(leaves_of(cloud), camera[None], fov_deg, size_px, size_px, black, compositing)
+            render(SplatParameters.of(cloud), camera[None], fov_deg, size_px, size_px, black, blending)
             for cloud in clouds
         ]
     )

@@ -10,8 +10,16 @@ from backend.models.multiview_motion_unet import MultiViewMotionUNet
 from backend.pipelines import schedules
 from backend.starter import motion_data
 from backend.starter.motion_judge import MotionClassifier
-from backend.training import moving, text
+from backend.training import multiview_motion, text
 from backend.training.denoiser import CAPTION_DROPOUT
+from backend.training.multiview_motion import (
+    ALIGNMENT,
+    IMAGES,
+    MOTION,
+    MULTIVIEW,
+    MotionStage,
+    MultiViewMotionObjective,
+)
 from tests.tiny import moving_unet
 
 VIEWS, FRAMES = 4, 3
@@ -22,7 +30,7 @@ def network() -> MultiViewMotionUNet:
     return moving_unet(busy=("proj_out", "camera_embedding"))
 
 
-def batch(stage: moving.Stage, tokens: torch.Tensor):
+def batch(stage: MotionStage, tokens: torch.Tensor):
     generator = torch.Generator().manual_seed(1)
     latents = torch.randn(5, VIEWS, FRAMES, 4, 8, 8, generator=generator).half()
     cameras = orbit(VIEWS, 15.0, 1.9).expand(5, -1, -1, -1)
@@ -32,18 +40,26 @@ def batch(stage: moving.Stage, tokens: torch.Tensor):
 @pytest.mark.parametrize(
     ("stage", "learns", "frozen"),
     [
-        (moving.IMAGES, ("resnets", "attentions", "time_embedding"), ("motion_modules", "camera_embedding")),
-        (moving.SIDES, ("resnets", "attentions", "camera_embedding"), ("motion_modules",)),
-        (moving.CLIPS, ("motion_modules",), ("align_", "resnets", ".attentions", "camera_embedding")),
-        (moving.ALIGNMENT, ("align_",), ("resnets", ".attentions", "proj_", "camera_embedding")),
+        (
+            IMAGES,
+            ("resnets", "attentions", "time_embedding"),
+            ("motion_modules", "camera_embedding"),
+        ),
+        (MULTIVIEW, ("resnets", "attentions", "camera_embedding"), ("motion_modules",)),
+        (
+            MOTION,
+            ("motion_modules",),
+            ("align_", "resnets", ".attentions", "camera_embedding"),
+        ),
+        (ALIGNMENT, ("align_",), ("resnets", ".attentions", "proj_", "camera_embedding")),
     ],
 )
 def test_each_stage_teaches_its_own_layers(network, stage, learns, frozen) -> None:
     tokenizer = text.make_tokenizer(["a", "fish", "swimming"])
     encoder = text.make_text_encoder(tokenizer, 16)
-    objective = moving.MovingObjective(network, encoder, schedules.STARTER, stage)
+    objective = MultiViewMotionObjective(network, encoder, schedules.STARTER, stage)
     given = batch(stage, text.tokens_of(tokenizer, ["a fish swimming"] * 5))
-    assert given["latents"].shape[1:3] == (VIEWS if stage.sides else 1, FRAMES if stage.moving else 1)
+    assert given["latents"].shape[1:3] == (VIEWS if stage.multiview else 1, FRAMES if stage.motion else 1)
     objective(**given).backward()
     moved = {name for name, p in network.named_parameters() if p.grad is not None and p.grad.abs().max() > 0}
     for part in learns:
@@ -51,14 +67,14 @@ def test_each_stage_teaches_its_own_layers(network, stage, learns, frozen) -> No
     for part in frozen:
         assert not any(part in name for name in moved), part
     taught = any(p.grad is not None for p in encoder.parameters())
-    assert taught == (stage == moving.IMAGES)
+    assert taught == (stage == IMAGES)
 
 
 def test_model_of_sides_sees_every_fourth_sample_as_single_images(network, monkeypatch) -> None:
     tokenizer = text.make_tokenizer(["a", "fish"])
     encoder = text.make_text_encoder(tokenizer, 16)
-    objective = moving.MovingObjective(network, encoder, schedules.STARTER, moving.SIDES).eval()
-    given = batch(moving.SIDES, text.tokens_of(tokenizer, ["a fish"] * 5))
+    objective = MultiViewMotionObjective(network, encoder, schedules.STARTER, MULTIVIEW).eval()
+    given = batch(MULTIVIEW, text.tokens_of(tokenizer, ["a fish"] * 5))
     seen = []
     network.register_forward_pre_hook(
         lambda _, args: seen.append((tuple(args[0].shape[:2]), args[3] is not None))
@@ -66,9 +82,9 @@ def test_model_of_sides_sees_every_fourth_sample_as_single_images(network, monke
     loss = objective(**given)
     assert sorted(seen) == [((3, VIEWS), True), ((VIEWS, 1), False)]
 
-    monkeypatch.setattr(moving, "ALONE", 0.0)
+    monkeypatch.setattr(multiview_motion, "ALONE", 0.0)
     together = objective(**{name: values[1:] for name, values in given.items()})
-    images = moving.MovingObjective(network, encoder, schedules.STARTER, moving.IMAGES).eval()
+    images = MultiViewMotionObjective(network, encoder, schedules.STARTER, IMAGES).eval()
     alone = images(
         latents=given["latents"][0][:, None],
         noise=given["noise"][0][:, None],
@@ -84,7 +100,7 @@ def test_batches_are_whole_clips_whose_caption_is_dropped_now_and_then() -> None
     latents = torch.randn(5, VIEWS, FRAMES, 1, 1, 1, generator=generator)
     cameras = torch.stack([orbit(VIEWS, 15.0, 1.9 + i) for i in range(5)])
     tokens, nothing = torch.arange(1, 6)[:, None], torch.zeros(1, dtype=torch.long)
-    given = motion_data.batch_of(latents, cameras, tokens, nothing, moving.ALIGNMENT, generator, 200)
+    given = motion_data.batch_of(latents, cameras, tokens, nothing, ALIGNMENT, generator, 200)
     numbers = (given["latents"].flatten(1)[:, :1] == latents.flatten(1)[:, 0]).int().argmax(1)
     assert torch.equal(given["latents"], latents[numbers]) and torch.equal(given["cameras"], cameras[numbers])
     dropped = given["tokens"][:, 0] == 0

@@ -1,4 +1,4 @@
-"""Views that are made and then animated, on tiny random networks: what is told to whom, and what stays."""
+"""Views that are made and then animated, on tiny random networks: their conditioning, and what stays."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from torch import Tensor
 
 from backend.gaussians.tracking import Effort
 from backend.install.published_settings import SETTINGS
-from backend.pipelines import animating, generate, image_source, moving, orbits, schedules
+from backend.pipelines import animate3d, dynamic_splats, generate, image_source, orbits, schedules
+from backend.pipelines.conditioning import Conditioning
+from backend.pipelines.denoise import Sampling, denoise
 from backend.pipelines.model import ViewsModel
-from backend.pipelines.multiview_video import text_to_video
 from backend.pipelines.settings import ModelSettings
 from backend.shared import asset
 from backend.shared.model_store import STARTER
@@ -41,7 +42,7 @@ def use(monkeypatch: pytest.MonkeyPatch):
 def animated(
     model: ViewsModel, request: GenerationRequest = REQUEST, progress: Progress | None = None
 ) -> tuple[Tensor, list[dict[str, Any]]]:
-    """The latents of the video, and what the network was told at each evaluation."""
+    """The latents of the video, and the network's arguments at each evaluation."""
     calls: list[dict[str, Any]] = []
 
     def listen(net: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -51,7 +52,7 @@ def animated(
     handle = model.unet.register_forward_pre_hook(listen, with_kwargs=True)
     try:
         cameras = orbits.view_cameras(model.settings, model.settings.num_views)
-        return animating.animate(model, request, cameras, progress or Progress(), lambda *_: None), calls
+        return animate3d.video(model, request, cameras, progress or Progress(), lambda *_: None), calls
     finally:
         handle.remove()
 
@@ -66,25 +67,25 @@ def test_the_first_frame_is_made_without_motion_and_kept_through_every_round(tin
     kept = latents[:, :, 0]
     assert all(torch.equal(call["sample"][0, :, 0], kept[0]) for call in rest)
     assert {call["timestep"] for call in rest} == {1, 501}
-    moving = latents[:, :, 1:]
-    assert (moving - kept[:, :, None]).abs().max() > 0.1 and latents.isfinite().all()
+    dynamic_splats = latents[:, :, 1:]
+    assert (dynamic_splats - kept[:, :, None]).abs().max() > 0.1 and latents.isfinite().all()
 
 
 @torch.no_grad()
-def test_the_network_is_told_the_pictures_before_grey_and_the_other_branch_nothing(
+def test_the_conditional_row_sees_the_images_on_grey_and_the_other_row_nothing(
     tiny_animating_model, monkeypatch
 ):
     model, made = tiny_animating_model, []
-    first_frame = animating._first_frame
-    monkeypatch.setattr(animating, "_first_frame", lambda *args: made.append(first_frame(*args)) or made[0])
+    first_frame = animate3d._first_frame
+    monkeypatch.setattr(animate3d, "_first_frame", lambda *args: made.append(first_frame(*args)) or made[0])
     latents, calls = animated(model)
-    before_grey = animating.on_plain(made[0], animating.GREY)
+    before_grey = animate3d.with_background(made[0], animate3d.GREY)
     assert (before_grey - made[0]).abs().max() > 0.01
     assert torch.equal(latents[0, :, 0], model.encode(before_grey))
     seen = calls[-1]["image_embeddings"]  # [2, V, D]
     assert torch.equal(seen[1], model.encode_image(before_grey, "bicubic")[:, 0])
     assert torch.equal(seen[0], torch.zeros_like(seen[0])) and (seen[1] != 0).any()
-    assert "image_embeddings" not in calls[0]  # MVDream is told by text alone
+    assert "image_embeddings" not in calls[0]  # MVDream is conditioned on text alone
     text = [call["encoder_hidden_states"] for call in (calls[0], calls[-1])]
     assert not torch.equal(text[0][1], text[1][1])  # it has a suffix, Animate3D none
 
@@ -97,7 +98,7 @@ def test_the_seed_decides_the_video(tiny_animating_model):
 
 
 def test_guidance_one_branch_at_a_time_gives_the_same_video(tiny_animating_model):
-    plan = dataclasses.replace(tiny_animating_model.plan, branches_together=False)
+    plan = dataclasses.replace(tiny_animating_model.plan, batch_cfg=False)
     apart, calls = animated(dataclasses.replace(tiny_animating_model, plan=plan))
     assert len(calls[-1]["sample"]) == 1
     assert (animated(tiny_animating_model)[0] - apart).abs().max() < 1e-3
@@ -112,13 +113,13 @@ def test_rounds_begin_where_diffusers_free_init_does():
         given.append(start)
         return start * 0.3 + number
 
-    made = animating.in_rounds(video, noise, schedules.ANIMATE3D, rounds=3, seed=7)
+    made = animate3d.free_init(video, noise, schedules.ANIMATE3D, rounds=3, seed=7)
     assert torch.equal(given[0], noise) and torch.equal(made, given[2] * 0.3 + 3)
 
     pipeline = FreeInitMixin()
     pipeline.scheduler = DDIMScheduler(**schedules.ANIMATE3D)
     pipeline.enable_free_init(num_iters=3)
-    generator = animating.generator_for(7, "rounds")
+    generator = animate3d.generator_for(7, "rounds")
     latents = noise[0, :, 1:].transpose(1, 2)  # [V, C, F - 1, h, w]
     for number in range(3):
         latents, _ = pipeline._apply_free_init(latents, number, 25, "cpu", torch.float32, generator)
@@ -129,7 +130,7 @@ def test_rounds_begin_where_diffusers_free_init_does():
 def test_what_is_slow_and_coarse_goes_on_to_the_next_round():
     noise = torch.randn(1, 1, 9, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     given: list[Tensor] = []
-    animating.in_rounds(lambda start, _: given.append(start) or start, noise, schedules.ANIMATE3D, 2, seed=1)
+    animate3d.free_init(lambda start, _: given.append(start) or start, noise, schedules.ANIMATE3D, 2, seed=1)
     one, two = (torch.fft.fftn(start[0, 0, 1:, 0]) for start in given)
     coarse = (one[0, :2, :2] - two[0, :2, :2]).norm() / one[0, :2, :2].norm()
     fine = (one[4, 7:9, 7:9] - two[4, 7:9, 7:9]).norm() / one[4, 7:9, 7:9].norm()
@@ -145,12 +146,12 @@ def disc(background: float, ramp: float = 0.0) -> np.ndarray:  # [64, 64, 3]
 
 
 def test_objects_stand_before_another_grey_and_what_is_inside_is_kept():
-    changed = image_source.before(disc(0.9), animating.GREY)
+    changed = image_source.with_background(disc(0.9), animate3d.GREY)
     radius = np.hypot(*(np.mgrid[:64, :64] - 31.5))
-    assert np.allclose(changed[radius > 18], animating.GREY, atol=1e-6)
+    assert np.allclose(changed[radius > 18], animate3d.GREY, atol=1e-6)
     assert np.array_equal(changed[radius < 15], disc(0.9)[radius < 15])  # its middle is no background
-    pictures = torch.from_numpy(np.stack([disc(0.9), disc(0.2)])).movedim(-1, 1).unflatten(0, (2, 1))
-    several = animating.on_plain(pictures, animating.GREY)
+    images = torch.from_numpy(np.stack([disc(0.9), disc(0.2)])).movedim(-1, 1).unflatten(0, (2, 1))
+    several = animate3d.with_background(images, animate3d.GREY)
     assert several.shape == (2, 1, 3, 64, 64)
     assert np.array_equal(several[0, 0].movedim(0, -1).numpy(), changed)
 
@@ -158,9 +159,9 @@ def test_objects_stand_before_another_grey_and_what_is_inside_is_kept():
 def test_background_that_is_not_plain_is_said():
     progress = Progress()
     plain, uneven = (torch.from_numpy(disc(0.5, ramp)).movedim(-1, 0)[None] for ramp in (0.0, 0.5))
-    animating._before_grey(plain, progress)
+    animate3d._on_grey(plain, progress)
     assert not progress.warnings
-    animating._before_grey(torch.cat([plain, uneven]), progress)
+    animate3d._on_grey(torch.cat([plain, uneven]), progress)
     assert "not of one colour" in progress.warnings[0]
 
 
@@ -184,7 +185,7 @@ def test_prompt_becomes_an_asset_of_the_same_splats_in_every_frame(
     use, tiny_animating_model, tmp_path, monkeypatch
 ):
     use(tiny_animating_model)
-    monkeypatch.setattr(moving, "track", partial(moving.track, effort=Effort(2, 1, 1, 1, 1)))
+    monkeypatch.setattr(dynamic_splats, "track", partial(dynamic_splats.track, effort=Effort(2, 1, 1, 1, 1)))
     stages: list[str] = []
     progress = Progress(lambda event, fields: stages.append(fields["stage"]) if event == "stage" else None)
     (tmp_path / "asset").mkdir()
@@ -227,15 +228,13 @@ def test_more_frames_than_the_model_knows_are_refused_before_the_first_is_made(t
 @torch.no_grad()
 def test_a_given_first_frame_is_the_first_frame(tiny_animating_model):
     cameras = orbits.view_cameras(tiny_animating_model.settings, 4)
-    words = torch.randn(2, 1, 5, 32, generator=torch.Generator().manual_seed(1))
+    words = torch.randn(2, 5, 32, generator=torch.Generator().manual_seed(1))
     noise = torch.randn(1, 4, 3, 4, 8, 8, generator=torch.Generator().manual_seed(2))
     first = torch.randn(1, 4, 4, 8, 8, generator=torch.Generator().manual_seed(3))
     estimates: list[Tensor] = []
-    video = text_to_video(
-        tiny_animating_model.unet, words[0], words[1], noise, cameras, 2, 3.0,
-        first_frame=first, on_estimate=lambda i, x0: estimates.append(x0),
-    )  # fmt: skip
+    given = tiny_animating_model, Conditioning(words), noise, cameras, Sampling(2, 3.0)
+    video = denoise(*given, first_frame=first, on_step=lambda i, x0: estimates.append(x0))
     assert torch.equal(video[:, :, 0], first)
     assert all(torch.equal(x0[:, :, 0], first) for x0 in estimates)
-    free = text_to_video(tiny_animating_model.unet, words[0], words[1], noise, cameras, 2, 3.0)
+    free = denoise(*given)
     assert (free - video)[:, :, 1:].abs().max() > 0.01  # the other frames look at it
