@@ -188,7 +188,7 @@ def test_job_stops_between_the_branches_of_a_step(
     assert not (tmp_path / "a" / "asset.json").exists()
 
 
-@pytest.mark.parametrize("part", ["denoise", "sample_points", "cut_out"])
+@pytest.mark.parametrize("part", ["denoise", "sample_points", "render_rgba"])
 def test_memory_that_runs_out_at_any_stage_leads_to_the_next_plan_once(
     root: Path, image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:

@@ -90,9 +90,14 @@ def castle(dice: Dice, paint: Paint) -> Figure:
         for sy in SIDES:
             solids.append(tube(r, tall, (sx * x, sy * x, -0.5 + tall), paint.main))
             solids.append(cone(r * 1.3, 0.01, dice(0.15), (sx * x, sy * x, -0.5 + 2 * tall + 0.14), roof))
-    for sy in (-0.5, 0.0, 0.5):
+    for across in (-0.5, 0.0, 0.5):
         solids.append(
-            box((0.05, 0.05, 0.05), (x - 0.04, sy * x, -0.5 + 2 * wall + 0.03), paint.plain, rounding=0.005)
+            box(
+                (0.05, 0.05, 0.05),
+                (x - 0.04, across * x, -0.5 + 2 * wall + 0.03),
+                paint.plain,
+                rounding=0.005,
+            )
         )
     return Figure(solids)
 
@@ -307,9 +312,9 @@ def balloon(dice: Dice, paint: Paint) -> Figure:
     for x in SIDES:
         for y in SIDES:
             solids.append(limb((x * 0.1, y * 0.1, -0.52), (x * 0.1, y * 0.1, -0.25), 0.013, 0.013, DARK_WOOD))
-    for (x, y, _), a in around(4, 1.0, 0.0, math.pi / 4):
+    for way, a in around(4, 1.0, 0.0, math.pi / 4):
         if paint.trim is not None:
-            at = (x * r * 0.12, y * r * 0.12, 0.22)
+            at = (way[0] * r * 0.12, way[1] * r * 0.12, 0.22)
             solids.append(ball((r * 0.9, r * 0.3, r * 1.06), at, paint.trim, turn=(0, 0, a)))
     return Figure(solids)
 

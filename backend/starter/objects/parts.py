@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -125,7 +125,7 @@ def around(count: int, radius: float, z: float, first: float = 0.0) -> list[tupl
     return [((radius * math.cos(a), radius * math.sin(a), z), a) for a in angles]
 
 
-def path(points: list[Vec3], thick: float, color: Color, **more: Any) -> list[Solid]:
+def path(points: Sequence[Vec3], thick: float, color: Color, **more: Any) -> list[Solid]:
     """A bent stick through some points."""
     return [limb(a, b, thick, thick, color, **more) for a, b in itertools.pairwise(points)]
 

@@ -13,9 +13,14 @@ from .parts import ACCESSORIES, Builder
 from .small_animals import SMALL_ANIMALS
 from .treasures import TREASURES
 
-CATEGORIES: dict[str, Builder] = (
-    LAND_ANIMALS | SMALL_ANIMALS | FOOD_AND_PLANTS | BUILDINGS_AND_VEHICLES | HOUSEHOLD | TREASURES
-)
+CATEGORIES: dict[str, Builder] = {
+    **LAND_ANIMALS,
+    **SMALL_ANIMALS,
+    **FOOD_AND_PLANTS,
+    **BUILDINGS_AND_VEHICLES,
+    **HOUSEHOLD,
+    **TREASURES,
+}
 
 COLORS: dict[str, Vec3] = {
     "red": (0.84, 0.09, 0.08),
