@@ -75,10 +75,10 @@ def test_every_job_is_made_once_and_the_second_run_makes_none(tmp_path: Path) ->
     assert again[0].warnings == outcomes[0].warnings
 
 
-def test_a_damaged_asset_is_made_again(tmp_path: Path) -> None:
+def test_an_asset_that_misses_a_file_is_made_again(tmp_path: Path) -> None:
     jobs = jobs_of("a car")
     run(jobs, tmp_path, Maker())
-    (tmp_path / "job 1/asset/splats/0000.ply").write_bytes(b"")
+    (tmp_path / "job 1/asset/splats/0000.ply").unlink()
     (outcome,), _ = run(jobs, tmp_path, Maker())
     assert outcome.made and outcome.state == "done"
 
