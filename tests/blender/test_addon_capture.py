@@ -112,7 +112,7 @@ def test_failing_render_leaves_the_scene_as_it_was(
     assert failed.value.code == "E_IMAGE"
     assert state(scene) == before
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(diorama.capture.DioramaError, match="cannot write"):
+    with pytest.raises(diorama.capture.DioramaError, match="cannot be written"):
         diorama.capture.picture(bpy.context, scene.camera, tmp_path / "file" / "camera.png")
     assert state(scene) == before
 
