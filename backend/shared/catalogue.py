@@ -102,18 +102,14 @@ class Model:
 
     @property
     def download_gb(self) -> float:
-        """About how much its files are; `size_is_known` says whether all of them are counted."""
+        """About how much its files are; those of unknown size are not counted."""
         return sum(file.size_gb or 0.0 for file in self.files if not file.optional)
 
     @property
-    def size_is_known(self) -> bool:
-        """Whether the size of every file is known."""
-        return all(file.size_gb for file in self.files if not file.optional)
-
-    @property
     def download(self) -> str:
-        """In words: how much its files are."""
-        return f"{'' if self.size_is_known else 'at least '}{self.download_gb:.1f} GB"
+        """In words: how much its files are; "at least" where the size of one is not known."""
+        is_known = all(file.size_gb for file in self.files if not file.optional)
+        return f"{'' if is_known else 'at least '}{self.download_gb:.1f} GB"
 
     @property
     def memory(self) -> str:
