@@ -125,7 +125,7 @@ def test_camera_becomes_the_request_s_picture(
     ):  # the job runs; the model is not really there
         bpy.ops.diorama.generate(directory=str(tmp_path / "asset"))
     job = diorama.host.get().session.jobs[-1]
-    picture = tmp_path / "asset" / "Camera.png"
+    picture = tmp_path / "asset" / "source" / "Camera.png"
     assert (job.request["image"], job.request["prompt"]) == (str(picture), "")
     assert job.title == "Camera.png · seed 0"
     image = bpy.data.images.load(str(picture))
