@@ -98,7 +98,7 @@ def test_bad_input_is_an_error_in_words(diorama: ModuleType, settings: dict, cod
 
 def test_unwritable_folder(diorama: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(RuntimeError, match=r"E_OUTPUT_UNWRITABLE.*Choose an output folder"):
+    with pytest.raises(RuntimeError, match=r"E_OUTPUT_UNWRITABLE.*Choose a place"):
         bpy.ops.diorama.generate(prompt="a red mushroom", directory=str(tmp_path / "file" / "asset"))
     assert not bpy.data.collections
 
@@ -143,7 +143,8 @@ def test_result_goes_to_the_scene_that_asked_even_if_it_was_renamed(
         timings={},
     )
     host, asked_by = diorama.host.get(), bpy.data.scenes.new("where it was asked")
-    job = host.submit(diorama.host.GenerationRequest("a red mushroom"), tmp_path, asked_by.session_uid)
+    asked = diorama.host.Asked(asked_by.session_uid, asked_by.name, "")
+    job = host.submit(diorama.host.GenerationRequest("a red mushroom"), tmp_path, asked)
     host.session.cancel(job.id)  # it is as good as done
     asked_by.name = "renamed meanwhile"
     host._import(job)
