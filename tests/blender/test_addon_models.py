@@ -51,7 +51,7 @@ def test_every_model_is_drawn_with_licence_size_and_state(diorama: ModuleType, m
     for words in (
         "MVDream + LGM: not installed",
         "Licence: MVDream: OpenRAIL",
-        "Files: 3.4 GB. GPU memory: about 4.4 GiB, 2.2 GiB with networks waiting in main memory (estimated).",
+        "Files: 3.4 GB. GPU memory: about 4.4 GiB, 2.2 GiB with idle networks in main memory (estimated).",
         "ashawkey/mvdream-sd2.1-diffusers",
         "wm.url_open",
         "diorama.model_download",

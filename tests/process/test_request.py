@@ -41,7 +41,7 @@ def test_number_of_gaussians_is_one_that_the_model_can_make(gaussians: object) -
     ("settings", "code", "words"),
     [
         ({"prompt": "a car", "model": "videomv-i2v"}, "E_REQUEST", "needs an image"),
-        ({"prompt": "a car", "image": "car.png"}, "E_REQUEST", "by text"),
+        ({"prompt": "a car", "image": "car.png"}, "E_REQUEST", "on text"),
         ({"image": "", "model": "videomv-i2v"}, "E_REQUEST", "path of an image"),
         ({}, "E_PROMPT_EMPTY", "empty"),
         ({"prompt": "a car", "model": "nothing"}, "E_MODEL_UNKNOWN", "no model 'nothing'"),
