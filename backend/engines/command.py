@@ -54,14 +54,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _workers(args: argparse.Namespace, out: Path, count: int) -> Sequence[Worker]:
-    """The engine's workers, no more of them than jobs."""
+    """Workers of this machine, no more of them than jobs."""
     most = min(args.processes, count) if args.processes else None
-    if args.engine == "ray":
-        from .ray import ray_workers
-
-        return ray_workers(args.address, most, count)
-    if args.address:
-        raise DioramaError("E_REQUEST", "--address is of a Ray cluster", "Add --engine ray, or leave it out.")
     return local_workers(most, out / RECORDS)[:count]
 
 
