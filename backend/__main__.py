@@ -11,12 +11,10 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("KMP_BLOCKTIME", "0")
 
-from . import convert
 from .install import command
 from .shared import protocol
-from .shared.job_file import add_line_arguments
 from .shared.progress import forgive_encodings
-from .shared.request import GenerationRequest, add_arguments, given_settings
+from .shared.request import GenerationRequest, add_arguments, add_line_arguments, given_settings
 
 EPILOG = """exit codes: 0 done · 1 failed · 2 the request is wrong · 3 the installation is incomplete ·
 4 the output folder cannot be written · 5 out of memory · 130 cancelled"""
@@ -26,13 +24,11 @@ def main(argv: list[str]) -> int:
     """Runs one command and returns its exit code; every failure is one sentence and what to do."""
     forgive_encodings()
     try:
-        # train and evaluate have options of their own
-        if argv[:1] == ["train"]:
-            return _train(argv[1:])
-        if argv[:1] == ["evaluate"]:
-            return _evaluate(argv[1:])
-        args = _parser().parse_args(argv)
-        code = RUN[args.command](args)
+        if argv[:1] and argv[0] in WITH_OPTIONS_OF_THEIR_OWN:
+            code = WITH_OPTIONS_OF_THEIR_OWN[argv[0]](argv[1:])
+        else:
+            args = _parser().parse_args(argv)
+            code = RUN[args.command](args)
         sys.stdout.flush()
         return code
     except BrokenPipeError:  # as `| head` does: nobody reads on
@@ -55,9 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_arguments(
         commands.add_parser("models", help="list, download, convert, verify or remove models", epilog=EPILOG)
     )
-    convert.add_arguments(
-        commands.add_parser("convert", help="a file of splats into another format", epilog=EPILOG)
-    )
+    commands.add_parser("convert", help="a file of splats into another format")
     commands.add_parser("train", help="train a model: starter, starter-motion, videomv or vivid-zoo")
     commands.add_parser("evaluate", help="measure asset folders, or a starter")
     generate = commands.add_parser("generate", help="prompt to asset folder", epilog=EPILOG)
@@ -113,7 +107,6 @@ RUN = {
     "batch": _batch,
     "engines": _engines,
     "models": command.run,
-    "convert": convert.run,
 }
 
 
@@ -159,6 +152,16 @@ def _train(argv: list[str]) -> int:
             "E_REQUEST", f"say which model to train: {trained}", hint="python -m backend train videomv --help"
         )
     return 0
+
+
+def _convert(argv: list[str]) -> int:
+    from . import convert
+
+    return convert.main(argv)
+
+
+# Their modules need packages, and are loaded when they are asked for.
+WITH_OPTIONS_OF_THEIR_OWN = {"train": _train, "evaluate": _evaluate, "convert": _convert}
 
 
 if __name__ == "__main__":

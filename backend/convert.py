@@ -14,8 +14,13 @@ from .shared.protocol import DioramaError
 from .shared.splat_transform import UPS, turned
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the command."""
+def main(argv: list[str]) -> int:
+    """Runs the command; returns the exit code.
+
+    Raises:
+        DioramaError: E_PLY, E_REQUEST or E_OUTPUT_UNWRITABLE; an earlier file of that name stays then.
+    """
+    parser = argparse.ArgumentParser(prog="python -m backend convert", description=__doc__)
     parser.add_argument(
         "source", type=Path, metavar="IN", help="a file of splats, of any format that is read"
     )
@@ -26,14 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ups = list(UPS)
     parser.add_argument("--from-up", choices=ups, help="what is up in IN, if not what its format has up")
     parser.add_argument("--up", choices=ups, help="what is to be up in OUT, if not what its format has up")
-
-
-def run(args: argparse.Namespace) -> int:
-    """Converts; prints how many splats there are.
-
-    Raises:
-        DioramaError: E_PLY, E_REQUEST or E_OUTPUT_UNWRITABLE; an earlier file of that name stays then.
-    """
+    args = parser.parse_args(argv)
     kind = splat_formats.kind_by_name(args.target)
     cloud = splat_formats.read_splats(args.source, decode)
     up = args.from_up or splat_formats.up_of(args.source)

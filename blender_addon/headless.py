@@ -34,13 +34,17 @@ from .backend.shared.job_file import (
     RECORDS,
     BatchJob,
     BrokenLine,
-    add_line_arguments,
     is_complete,
     read_job_file,
 )
 from .backend.shared.progress import Progress, TerminalBar, forgive_encodings
 from .backend.shared.protocol import DioramaError, explained
-from .backend.shared.request import GenerationRequest, add_arguments, given_settings
+from .backend.shared.request import (
+    GenerationRequest,
+    add_arguments,
+    add_line_arguments,
+    given_settings,
+)
 from .client import jobs
 from .client.jobs import Job
 from .dataset.render_files import check_png

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import dataclasses
 import hashlib
@@ -115,12 +114,6 @@ def folder_name(request: GenerationRequest) -> str:
         with contextlib.suppress(OSError):  # the job itself will say so
             identity.update(Path(request.image).read_bytes())
     return f"{words}-{request.seed}-{identity.hexdigest()[:16]}"
-
-
-def add_line_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags that choose lines of a job file, as farms cut it into tasks."""
-    parser.add_argument("--first", type=int, default=1, metavar="LINE", help="the first line to run, from 1")
-    parser.add_argument("--last", type=int, metavar="LINE", help="the last line to run; default: all")
 
 
 def is_complete(directory: Path, request: GenerationRequest) -> bool:

@@ -123,6 +123,12 @@ def add_arguments(parser: argparse.ArgumentParser, without: Collection[str] = ()
         parser.add_argument(flag, default=argparse.SUPPRESS, **options)
 
 
+def add_line_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags that choose lines of a job file, as farms cut it into tasks."""
+    parser.add_argument("--first", type=int, default=1, metavar="LINE", help="the first line to run, from 1")
+    parser.add_argument("--last", type=int, metavar="LINE", help="the last line to run; default: all")
+
+
 def given_settings(args: argparse.Namespace) -> dict[str, Any]:
     """The settings that were given on a command line with `add_arguments`' flags."""
     names = {field.name for field in dataclasses.fields(GenerationRequest)}
