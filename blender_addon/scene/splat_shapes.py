@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from ..backend.shared.ply import GaussianCloud
+from ..backend.shared.splat_transform import harmonics
 from .splat_material import MIN_ALPHA
 
 
@@ -44,11 +45,11 @@ def colours(
     Source: Kerbl et al., 3D Gaussian Splatting (2023), for the signs and the order of the harmonics.
     """
     degree = min(sh_degree, math.isqrt(cloud.sh.shape[1]) - 1)
-    srgb = 0.5 + cloud.sh[:, 0] * _basis(np.zeros((1, 3), np.float32))[:, :1]
+    srgb = 0.5 + cloud.sh[:, 0] * harmonics(np.zeros((1, 3), np.float32))[:, :1]
     if degree > 0:
         direction = cloud.means - np.asarray(camera, np.float32)
         direction /= np.maximum(np.linalg.norm(direction, axis=1, keepdims=True), 1e-12)
-        basis = _basis(direction)
+        basis = harmonics(direction)
         for i in range(1, (degree + 1) ** 2):
             srgb = srgb + cloud.sh[:, i] * basis[:, i : i + 1]
     srgb = np.maximum(srgb, 0)
@@ -77,28 +78,3 @@ def back_to_front(means: np.ndarray, towards: np.ndarray) -> np.ndarray:
 def reaches(alpha: np.ndarray) -> np.ndarray:
     """Standard deviations from a splat's centre to where it fades below 1/255: `[N]`, 0 if it never shows."""
     return np.sqrt(2 * np.log(np.maximum(alpha / MIN_ALPHA, 1)))
-
-
-def _basis(direction: np.ndarray) -> np.ndarray:
-    """Real spherical harmonics to degree 3: `[N, 3]` -> `[N, 16]`."""
-    x, y, z = direction.T
-    xx, yy, zz, one = x * x, y * y, z * z, np.ones_like(x)
-    terms = (
-        0.28209479177387814 * one,
-        -0.4886025119029199 * y,
-        0.4886025119029199 * z,
-        -0.4886025119029199 * x,
-        1.0925484305920792 * x * y,
-        -1.0925484305920792 * y * z,
-        0.31539156525252005 * (2 * zz - xx - yy),
-        -1.0925484305920792 * x * z,
-        0.5462742152960396 * (xx - yy),
-        -0.5900435899266435 * y * (3 * xx - yy),
-        2.890611442640554 * x * y * z,
-        -0.4570457994644658 * y * (4 * zz - xx - yy),
-        0.3731763325901154 * z * (2 * zz - 3 * xx - 3 * yy),
-        -0.4570457994644658 * x * (4 * zz - xx - yy),
-        1.445305721320277 * z * (xx - yy),
-        -0.5900435899266435 * x * (xx - 3 * yy),
-    )
-    return np.stack(terms, axis=1)
