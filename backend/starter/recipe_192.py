@@ -39,7 +39,7 @@ from .objects.framing import ELEVATION_DEG, FOV_DEG, RADIUS
 from .objects.vocabulary import TOKENS, is_held_out, vocabulary
 from .reconstructor_192 import INPUT_VIEWS
 
-OBJECTS, HELD_OUT = 6000, 50
+OBJECTS, HELD_OUT = 3000, 50
 SEED = 0
 WIDTH = 128  # of a text token
 LATENT_CHANNELS = 16  # four times the large models', of a sixteenth of the views' side
@@ -54,11 +54,11 @@ PROMPTS = (
 )
 
 PLANS = {  # batch, shared by all processes, and the rest
-    "autoencoder": (8, TrainingPlan(16_000, 1e-3, ema_decay=0.998, keep_every=250)),
-    "images": (32, TrainingPlan(10_000, 1e-3, ema_decay=0.998, keep_every=500)),
-    "views": (8, TrainingPlan(4000, 8e-4, ema_decay=0.998, keep_every=200)),
-    "reconstructor": (2, TrainingPlan(5000, 1e-3, ema_decay=0.997, keep_every=250)),
-    "reconstructor on half-denoised views": (2, TrainingPlan(1000, 3e-4, ema_decay=0.99, keep_every=250)),
+    "autoencoder": (8, TrainingPlan(7000, 1e-3, ema_decay=0.998, keep_every=250)),
+    "images": (32, TrainingPlan(6000, 1e-3, ema_decay=0.998, keep_every=250)),
+    "views": (8, TrainingPlan(2200, 8e-4, ema_decay=0.998, keep_every=200)),
+    "reconstructor": (2, TrainingPlan(3000, 1e-3, ema_decay=0.997, keep_every=250)),
+    "reconstructor on half-denoised views": (2, TrainingPlan(500, 3e-4, ema_decay=0.99, keep_every=250)),
 }
 
 SETTINGS = ModelSettings(

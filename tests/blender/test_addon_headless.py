@@ -219,8 +219,8 @@ def test_picture_in_a_list_of_jobs_is_beside_the_list(diorama: ModuleType, tmp_p
     jobs = tmp_path / "jobs.jsonl"
     jobs.write_text(json.dumps({"image": "chair.png", "model": "videomv-i2v"}))
     args = diorama.headless.argparse.Namespace(jobs=jobs)
-    (request,) = diorama.headless._requests(args, tmp_path / "out")
-    assert request.image == str(tmp_path / "chair.png")
+    (job,) = diorama.headless._requests(args, tmp_path / "out")
+    assert job.request.image == str(tmp_path / "chair.png")
 
 
 def test_exit_code_of_an_unwritable_folder(batch, tmp_path: Path) -> None:
