@@ -8,7 +8,7 @@ import threading
 import time
 from collections import deque
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import bpy
 
@@ -52,7 +52,7 @@ class Host:
         self.session = Session(jobs.Store(folders.history_folder()), self._launch)
         self.installation: Installation | None = None
         self.install_problem: DioramaError | None = None  # why the last could not even begin
-        self.environment = "missing"
+        self.environment: environment.State | Literal["chosen"] = "missing"
         self.python = ""  # for this session; the preferences' Python if empty
         self.capture: Rendering | None = None  # the camera's picture that is being rendered
         self.outcome: Job | None = None  # of the last job of this session, until it is dismissed

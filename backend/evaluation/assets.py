@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -28,6 +28,7 @@ from .images import AssetImages, images_of, with_mask
 from .sheet import write_sheet
 from .silhouettes import silhouette_consistency
 
+Better = Literal["higher", "lower"]
 WEIGHTS_VARIABLE = "DIORAMA_MODELS"  # the folder of all models; those of measures are in `metrics` inside
 _MOST_FRAMES = 4  # of an animation are looked at for whether views agree, evenly spread
 
@@ -39,7 +40,7 @@ class Measure:
     name: str
     value: float | None  # None if it could not be measured
     unit: str
-    better: str  # "higher" | "lower"
+    better: Better
     note: str = ""
 
     def to_dict(self) -> dict[str, Any]:
@@ -157,7 +158,7 @@ def means(results: list[dict[str, Measure]]) -> list[Measure]:
     ]
 
 
-def _attempt(name: str, unit: str, better: str, compute: Callable[[], float]) -> Measure:
+def _attempt(name: str, unit: str, better: Better, compute: Callable[[], float]) -> Measure:
     """A measure, or the sentence of why it cannot be taken."""
     try:
         return Measure(name, compute(), unit, better)

@@ -20,6 +20,16 @@ def linear_to_srgb(linear: Tensor) -> Tensor:
     return torch.where(linear <= 0.0031308, linear * 12.92, curve)
 
 
+def decode(srgb: Tensor, blending: Blending) -> Tensor:
+    """The values that are blended: linear light, or sRGB as it is."""
+    return srgb_to_linear(srgb) if blending == "linear" else srgb
+
+
+def encode(values: Tensor, blending: Blending) -> Tensor:
+    """Blended values as sRGB; inverse of `decode`."""
+    return linear_to_srgb(values) if blending == "linear" else values
+
+
 def over(
     rgba: Tensor,  # [..., 4, H, W] sRGB, straight alpha, 0..1
     background: float | Tensor,  # sRGB
@@ -28,7 +38,5 @@ def over(
 ) -> Tensor:  # [..., 3, H, W] sRGB
     """Images over a background (Porter and Duff 1984)."""
     color, alpha = rgba.split([3, 1], dim)
-    if blending == "display":
-        return color * alpha + background * (1 - alpha)
     behind = torch.as_tensor(background, dtype=color.dtype, device=color.device)
-    return linear_to_srgb(srgb_to_linear(color) * alpha + srgb_to_linear(behind) * (1 - alpha))
+    return encode(decode(color, blending) * alpha + decode(behind, blending) * (1 - alpha), blending)

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kernels import rasterization
 from kernels.spherical_harmonics import view_dependent_colors
 
-from ..cameras import intrinsics, opencv_from_world, project
+from ..cameras import project
 from ..shared.ply import GaussianCloud
 from ..shared.sequence_file import Blending
-from .color import linear_to_srgb, over, srgb_to_linear
+from .color import encode, over
+from .rendering import composite
 
 # Step sizes of Adam, falling to a tenth over the run. Means move in units of the splats' typical size.
 _RATES = {"means": 0.3, "quats": 0.03, "log_scales": 0.05, "logits": 0.1, "sh": 0.05, "sh_rest": 0.0025}
@@ -76,18 +76,40 @@ def render(
     blending: Blending,
 ) -> Tensor:  # [V, H, W, 3] sRGB
     """Renders a cloud, blended in linear light or in display values."""
-    viewmats = opencv_from_world(cameras)
+    return encode(_composite(splats, cameras, fov_deg, height, width, blending, background)[0], blending)
+
+
+@torch.no_grad()
+def render_rgba(
+    splats: SplatParameters,
+    cameras: Tensor,  # [V, 4, 4] camera-to-world
+    fov_deg: float,
+    height: int,
+    width: int,
+    blending: Blending,
+) -> Tensor:  # [V, 4, H, W] sRGB, straight alpha
+    """The same without a background."""
+    images, alpha = _composite(splats, cameras, fov_deg, height, width, blending)
+    color = encode(images / alpha.clamp_min(1 / 255), blending)
+    return torch.cat([color.clamp(0, 1), alpha], -1).movedim(-1, 1)
+
+
+def _composite(
+    splats: SplatParameters,
+    cameras: Tensor,  # [V, 4, 4]
+    fov_deg: float,
+    height: int,
+    width: int,
+    blending: Blending,
+    background: Tensor | None = None,  # [V, 3] sRGB
+) -> tuple[Tensor, Tensor]:  # [V, H, W, 3] as blended, [V, H, W, 1]
     degree = math.isqrt(1 + splats.sh_rest.shape[1]) - 1
     directions = splats.means - cameras[:, None, :3, 3]
     colors = view_dependent_colors(degree, directions, torch.cat([splats.sh, splats.sh_rest], 1))
-    if blending == "linear":
-        colors, background = srgb_to_linear(colors), srgb_to_linear(background)
-    image, _, _ = rasterization(
+    return composite(
         splats.means, splats.quats, splats.log_scales.exp(), splats.logits.sigmoid(), colors,
-        viewmats, intrinsics(fov_deg, width, height).to(viewmats).expand(len(viewmats), 3, 3), width, height,
-        backgrounds=background,
+        cameras, fov_deg, height, width, blending, background=background,
     )  # fmt: skip
-    return linear_to_srgb(image) if blending == "linear" else image
 
 
 def fit(
@@ -149,29 +171,6 @@ def optimizer_of(
         eps=1e-15,
     )
     return optimizer, torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.1 ** (1 / max(steps, 1)))
-
-
-@torch.no_grad()
-def render_rgba(
-    splats: SplatParameters,
-    cameras: Tensor,  # [V, 4, 4] camera-to-world
-    fov_deg: float,
-    height: int,
-    width: int,
-    blending: Blending,
-) -> Tensor:  # [V, 4, H, W] sRGB, straight alpha
-    """RGBA renders; alpha is solved from renders over black and white."""
-    black, white = (
-        render(splats, cameras, fov_deg, height, width, cameras.new_full((len(cameras), 3), grey), blending)
-        for grey in (0.0, 1.0)
-    )
-    if blending == "linear":
-        black, white = srgb_to_linear(black), srgb_to_linear(white)
-    alpha = 1 - (white - black).mean(-1, keepdim=True).clamp(0, 1)
-    color = black / alpha.clamp_min(1 / 255)
-    if blending == "linear":
-        color = linear_to_srgb(color)
-    return torch.cat([color.clamp(0, 1), alpha], -1).movedim(-1, 1)
 
 
 def cloud_in_ball(count: int, radius: float, generator: torch.Generator) -> GaussianCloud:

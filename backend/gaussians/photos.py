@@ -17,7 +17,7 @@ from kernels.spherical_harmonics import view_dependent_colors
 from ..cameras import intrinsics, opencv_from_world
 from ..shared.ply import GaussianCloud
 from ..shared.sequence_file import Blending
-from .color import linear_to_srgb, srgb_to_linear
+from .color import decode, encode
 
 SOLID = 0.5  # what hides at least this part of what is behind it is the object
 _LAYERS = 24  # in depth, by which the front of the object is told from what shines through it
@@ -84,8 +84,7 @@ def photograph(
     colors = view_dependent_colors(
         cloud.sh_degree, means - eye if perspective else ahead.expand_as(means), sh
     )
-    if blending == "linear":
-        colors = srgb_to_linear(colors)
+    colors = decode(colors, blending)
     distances = (means - eye) @ ahead
     layers = torch.linspace(float(distances.min()), float(distances.max()) + 1e-6, _LAYERS)
     place = (distances - layers[0]) / (layers[1] - layers[0])
@@ -96,9 +95,7 @@ def photograph(
         width, height, camera_model="pinhole" if perspective else "ortho",
     )  # fmt: skip
     alpha = alpha[0]
-    color = image[0, ..., :3] / alpha.clamp_min(1e-6)
-    if blending == "linear":
-        color = linear_to_srgb(color)
+    color = encode(image[0, ..., :3] / alpha.clamp_min(1e-6), blending)
     depth = _front(image[0, ..., 3:], layers)
     depth = torch.where(alpha[..., 0] > SOLID, depth, math.inf)
     return Photo(viewmat, K, perspective, torch.cat([color * alpha, alpha], -1), depth)

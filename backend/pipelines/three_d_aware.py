@@ -15,16 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kernels import rasterization
-
-from ..cameras import (
-    intrinsics,
-    opencv_from_world,
-    plucker_rays,
-    reconstruction_cameras,
-    world_from_reconstruction,
-)
-from ..gaussians.color import linear_to_srgb, srgb_to_linear
+from ..cameras import plucker_rays, reconstruction_cameras, world_from_reconstruction
+from ..gaussians.color import encode
+from ..gaussians.rendering import composite
 from ..models.lgm import LGM, Gaussians
 from ..shared.sequence_file import Blending
 
@@ -124,26 +117,14 @@ def render(
     """Images of the Gaussians, [B, V, 3, H, W] sRGB 0..1, and their alpha, [B, V, 1, H, W]."""
     batch = gaussians.means.shape[0]
     size = rendering.size_px
-    viewmats = opencv_from_world(world_from_camera).to(gaussians.means)
-    viewmats = viewmats.expand(batch, -1, -1, -1)  # [B, V, 4, 4]
-    num_views = viewmats.shape[1]
-    linear = rendering.blending == "linear"
-    background = gaussians.rgb.new_full((batch, num_views, 3), rendering.background)
-    colors, alphas, _ = rasterization(
-        gaussians.means,
-        gaussians.quats,
-        gaussians.scales,
-        gaussians.opacities,
-        srgb_to_linear(gaussians.rgb) if linear else gaussians.rgb,
-        viewmats,
-        intrinsics(rendering.fov_deg, size, size).to(viewmats).expand(batch, num_views, 3, 3),
-        size,
-        size,
-        near_plane=_NEAR,
-        backgrounds=srgb_to_linear(background) if linear else background,
-    )
-    colors = colors.movedim(-1, -3).clamp(0, 1)
-    return linear_to_srgb(colors) if linear else colors, alphas.movedim(-1, -3)
+    num_views = world_from_camera.shape[-3]
+    images, alphas = composite(
+        gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, gaussians.rgb,
+        world_from_camera, rendering.fov_deg, size, size, rendering.blending,
+        background=gaussians.rgb.new_full((batch, num_views, 3), rendering.background), near_plane=_NEAR,
+    )  # fmt: skip
+    images = encode(images.movedim(-1, -3).clamp(0, 1), rendering.blending)
+    return images, alphas.movedim(-1, -3)
 
 
 def in_world(gaussians: Gaussians, world_from_camera: Tensor) -> Gaussians:  # [F, 4, 4]

@@ -21,7 +21,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -41,6 +41,7 @@ LAYOUT = output_folder.Layout(
     MANIFEST,
     frozenset({MANIFEST, "splats", "views", "transforms.json", MESH, "preview.png", SOURCE}),
 )
+Front = Literal["+X", "-Y"]  # the axis that the object faces
 FPS = 8.0  # of moving assets that do not say it: video networks learn from every third frame of 24
 
 
@@ -53,7 +54,7 @@ class Asset:
     model: str
     seed: int
     blending: Blending  # the space that its splats are blended in
-    front: str  # the axis the object faces: "+X" | "-Y"
+    front: Front
     splats: tuple[Path, ...]  # one per animation frame
     tracked: bool  # the frames have the same splats in the same order, so that there is something between
     fps: float  # animation frames a second
@@ -84,7 +85,7 @@ def write_asset(
     timings: dict[str, float],
     preview: np.ndarray | None = None,  # [h, w, 3] sRGB; a contact sheet of the views if None
     mesh: bytes | Path | None = None,  # a GLB file, in the splats' world
-    front: str = "+X",
+    front: Front = "+X",
     tracked: bool = False,
     fps: float = FPS,
     source_image: np.ndarray | None = None,  # [h, w, 4] sRGB, straight alpha
@@ -194,7 +195,7 @@ def read_asset(directory: Path | str) -> Asset:
             _check_file(directory, name, expected["size"], expected["sha256"])
         if manifest["blending"] not in BLENDINGS:
             raise _error(f"{directory}: blending {manifest['blending']!r} is not one of {BLENDINGS}")
-        if manifest["front"] not in ("+X", "-Y"):
+        if manifest["front"] not in get_args(Front):
             raise _error(f"{directory}: front {manifest['front']!r} is neither +X nor -Y")
         splats = tuple(directory / name for name in sorted(manifest["files"]) if _is_frame(name))
         if not splats:

@@ -91,7 +91,7 @@ class Model:
     moves: bool = False
     memory_gib: tuple[float, float] = (0.0, 0.0)
     warning: str = ""
-    pipeline: str = "views"
+    pipeline: Literal["views", "triposplat"] = "views"
     gaussians: tuple[int, ...] = ()
 
     @property

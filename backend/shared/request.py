@@ -6,13 +6,14 @@ import argparse
 import dataclasses
 import math
 from collections.abc import Collection
-from typing import Any, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 from . import catalogue
 from .model_store import known
 from .protocol import DioramaError
 
-METHODS = ("reconstruct", "distill")
+Method = Literal["reconstruct", "distill"]
+METHODS: tuple[Method, ...] = get_args(Method)
 MAX_PROMPT_CHARACTERS = 1000
 MAX_RADIUS = 100.0  # objects are about a metre large: beyond this, a pixel or less of a view
 MAX_SEED = 2**31 - 1  # the largest number in a Blender integer field
@@ -41,7 +42,7 @@ class GenerationRequest:
     steps: int | None = _setting(None, "denoising steps; default: the model's own")
     guidance: float | None = _setting(None, "classifier-free guidance scale; default: the model's own")
     mesh: bool = _setting(False, "also make a textured mesh")
-    method: str = _setting(
+    method: Method = _setting(  # noqa: RUF009 (a field)
         METHODS[0], "reconstruct: splats of generated views; distill: slowly, out of the model itself"
     )
     image: str | None = _setting(None, "an image file of the object, for image-conditioned models")
@@ -118,8 +119,8 @@ def add_arguments(parser: argparse.ArgumentParser, without: Collection[str] = ()
         if kinds[field.name] is bool:
             options["action"] = "store_true"
         else:
-            kind = kinds[field.name]
-            options["type"] = (get_args(kind) or (kind,))[0]  # X of `X | None`
+            kind = (get_args(kinds[field.name]) or (kinds[field.name],))[0]  # X of `X | None`
+            options["type"] = kind if isinstance(kind, type) else str  # a literal's value is a string
         parser.add_argument(flag, default=argparse.SUPPRESS, **options)
 
 

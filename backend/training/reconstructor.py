@@ -11,7 +11,7 @@ from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor, nn
 
 from ..cameras import reconstruction_cameras
-from ..gaussians.color import linear_to_srgb, over, srgb_to_linear
+from ..gaussians.color import decode, encode, over
 from ..models.lgm import LGM
 from ..pipelines.schedules import x0_from_prediction
 from ..pipelines.three_d_aware import SplatRendering, reconstruct, render
@@ -54,25 +54,20 @@ class ReconstructorObjective(nn.Module):
         cameras: Tensor,  # [B, .. + V, 4, 4] camera-to-world
         background: Tensor,  # [] grey or [3], sRGB
     ) -> Tensor:
-        to_light, to_display = (
-            (srgb_to_linear, linear_to_srgb) if self.blending == "linear" else (_same, _same)
-        )
         rendering = SplatRendering(self.fov_deg, targets.shape[-1], 0.0, self.blending)
         gaussians = reconstruct(images, cameras, self.input_views, self.reconstructor, self.fov_deg)
         compared = reconstruction_cameras(cameras)[:, max(self.input_views) + 1 :]
         colors, alphas = render(gaussians, compared, rendering)
         alpha = targets[:, :, 3:]
-        behind = to_light(background.expand(3).view(3, 1, 1))
-        seen = to_display(to_light(colors) + behind * (1 - alphas))
-        truth = to_display(to_light(targets[:, :, :3]) * alpha + behind * (1 - alpha))
+        behind = background.expand(3).view(3, 1, 1)
+        seen = encode(
+            decode(colors, self.blending) + decode(behind, self.blending) * (1 - alphas), self.blending
+        )
+        truth = over(targets, behind, self.blending)
         loss = (seen - truth).square().mean() + (alphas - alpha).square().mean()
         if self.likeness:
             loss = loss + self.likeness(seen.flatten(0, 1), truth.flatten(0, 1)).mean()
         return loss
-
-
-def _same(color: Tensor) -> Tensor:
-    return color
 
 
 @torch.no_grad()

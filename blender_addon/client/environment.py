@@ -8,12 +8,14 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import Literal
 
 from ..backend.shared.protocol import DioramaError
 from . import pythons
 from .pythons import Python
 
 TORCH_FOR_CPUS = "https://download.pytorch.org/whl/cpu"
+State = Literal["missing", "broken", "outdated", "ready"]
 STAMP = "diorama.sha256"  # written last: the environment is whole, and made from these requirements
 
 
@@ -99,8 +101,8 @@ def backend_python(chosen: str, folder: Path) -> Path:
     return python_in(folder)
 
 
-def state(requirements: Path, folder: Path) -> str:
-    """`missing`, `broken` (begun and not finished, or its Python is gone), `outdated`, or `ready`."""
+def state(requirements: Path, folder: Path) -> State:
+    """What is there: `broken` is one that was begun and not finished, or whose Python is gone."""
     if not folder.exists():
         return "missing"
     stamp = folder / STAMP

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import bpy
 import numpy as np
@@ -16,7 +17,7 @@ from .render_files import check_png, render_to
 from .subjects import rendered
 from .viewpoints import FOV_DEG, TURN, Frame
 
-ENGINES = ("cycles", "eevee", "workbench")
+Engine = Literal["cycles", "eevee", "workbench"]  # the last two need a display or a graphics card
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Look:
 
     size_px: int
     samples: int
-    engine: str  # one of ENGINES; the last two need a display or a graphics card
+    engine: Engine
 
 
 def prepare(look: Look, frame: Frame) -> bpy.types.Object:

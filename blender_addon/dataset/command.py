@@ -13,7 +13,7 @@ import time
 import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import bpy
 import numpy as np
@@ -25,19 +25,20 @@ from .subjects import Subject
 
 DONE = "done.json"  # in an object's folder, written last
 CAPTIONS = "text_captions_cap3d.json"  # G-Objaverse's name for it
-MODES = ("videomv", "vividzoo")
+Mode = Literal["videomv", "vividzoo"]
+Lights = Literal["auto", "own", "added"]
 
 
 @dataclass(frozen=True)
 class Settings:
     """Everything that decides what an object's pictures look like; another value renders them again."""
 
-    mode: str
+    mode: Mode
     size: int
     views: int
     samples: int
-    engine: str
-    lights: str
+    engine: shots.Engine
+    lights: Lights
     elevation: float
     radius: float
     frames: int
@@ -92,14 +93,19 @@ def _parser(description: str) -> argparse.ArgumentParser:
     add = parser.add_argument
     add("files", nargs="*", type=Path, help="files or folders; default: the .blend that Blender has open")
     add("--out", type=Path, required=True, help="folder of the data set")
-    add("--mode", choices=MODES, default="videomv", help="still orbits, or multi-view clips of what moves")
+    add(
+        "--mode",
+        choices=get_args(Mode),
+        default="videomv",
+        help="still orbits, or multi-view clips of what moves",
+    )
     add("--size", type=int, default=256, help="pixels of a side; the published models saw 512")
     add("--views", type=int, default=24)
     add("--samples", type=int, default=16, help="rays a pixel; 4 or more are denoised")
-    add("--engine", choices=shots.ENGINES, default="cycles")
+    add("--engine", choices=get_args(shots.Engine), default="cycles")
     add(
         "--lights",
-        choices=("auto", "own", "added"),
+        choices=get_args(Lights),
         default="auto",
         help="auto: the file's own, if it has any",
     )
