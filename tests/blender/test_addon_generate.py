@@ -16,7 +16,7 @@ from tests.blender.scene_helpers import make_cloud, orbit
 
 def test_prompt_becomes_a_collection(diorama: ModuleType, tmp_path: Path) -> None:
     result = bpy.ops.diorama.generate(
-        prompt="a red mushroom", seed=7, steps=4, directory=str(tmp_path / "asset")
+        prompt="a red mushroom", seed=7, steps=2, directory=str(tmp_path / "asset")
     )
     assert result == {"FINISHED"}
     assert (tmp_path / "asset" / "asset.json").is_file()
@@ -31,13 +31,13 @@ def test_prompt_becomes_a_collection(diorama: ModuleType, tmp_path: Path) -> Non
     assert 0 < job.peak_mib < 4096
 
 
-def test_settings_of_the_scene_are_used_where_none_are_given(diorama: ModuleType, tmp_path: Path) -> None:
+def test_settings_of_the_scene_are_used_where_none_are_given(diorama: ModuleType) -> None:
     bpy.context.scene.diorama.prompt = "a blue snowman"
     bpy.context.scene.diorama.seed = 3
-    bpy.ops.diorama.generate(steps=2, directory=str(tmp_path / "asset"))
-    assert "a blue snowman" in bpy.data.collections
+    with pytest.raises(RuntimeError, match="E_OUTPUT_UNWRITABLE"):  # to save time
+        bpy.ops.diorama.generate(steps=2, directory="/dev/null/asset")
     request = diorama.host.get().session.jobs[-1].request
-    assert (request["prompt"], request["seed"]) == ("a blue snowman", 3)
+    assert (request["prompt"], request["seed"], request["steps"]) == ("a blue snowman", 3, 2)
 
 
 def test_folder_of_a_script_is_where_blender_works(
@@ -72,7 +72,8 @@ def test_method_is_the_script_s_or_the_scene_s_and_comes_back_from_the_history(d
 
 
 def test_unknown_words_are_named_and_known_ones_listed(diorama: ModuleType, tmp_path: Path) -> None:
-    bpy.ops.diorama.generate(prompt="a red mushroom qwertz", steps=2, directory=str(tmp_path / "asset"))
+    wanted = {"prompt": "a red mushroom qwertz", "steps": 1, "views": 2}
+    bpy.ops.diorama.generate(**wanted, directory=str(tmp_path / "asset"))
     (warning,) = diorama.host.get().session.jobs[-1].warnings
     assert "qwertz" in warning
     assert "snowman" in warning

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import queue
 import subprocess
@@ -34,6 +35,7 @@ class Talk:
         )
         self.lines: queue.Queue[Any] = queue.Queue()
         self.errors: list[bytes] = []
+        self.numbers = itertools.count(1)
         threading.Thread(target=self._read, daemon=True).start()
         threading.Thread(target=self._read_errors, daemon=True).start()
 
@@ -50,16 +52,17 @@ class Talk:
         self.process.stdin.write(data)
         self.process.stdin.flush()
 
-    def call(self, number: int, method: str, **params: Any) -> None:
+    def call(self, method: str, **params: Any) -> int:
+        """Calls, and returns the number that the answer will have."""
+        number = next(self.numbers)
         self.send(protocol.encode(protocol.call(number, method, params)))
+        return number
 
     def notify(self, method: str, **params: Any) -> None:
         self.send(protocol.encode(protocol.notification(method, params)))
 
-    def submit(
-        self, number: int, job: str, directory: Path, prompt: str = "a red mushroom", **more: Any
-    ) -> None:
-        self.call(number, "job.submit", job=job, directory=str(directory), request={"prompt": prompt, **more})
+    def submit(self, job: str, directory: Path, prompt: str = "a red mushroom", **more: Any) -> int:
+        return self.call("job.submit", job=job, directory=str(directory), request={"prompt": prompt, **more})
 
     def next(self, timeout_s: float = 60.0) -> protocol.Message:
         """The next message; a line that is none fails the test."""
@@ -78,6 +81,14 @@ class Talk:
     def ended(self, timeout_s: float = 10.0) -> int:
         return self.process.wait(timeout_s)
 
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
+            with contextlib.suppress(OSError):
+                if pipe:
+                    pipe.close()
+
 
 @pytest.fixture
 def talk() -> Iterator[Any]:
@@ -90,9 +101,21 @@ def talk() -> Iterator[Any]:
 
     yield start
     for each in started:
-        each.process.kill()
-        each.process.wait()
-        for pipe in (each.process.stdin, each.process.stdout, each.process.stderr):
-            with contextlib.suppress(OSError):
-                if pipe:
-                    pipe.close()
+        each.end()
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[list[Talk]]:
+    """The backend that the tests of a file share."""
+    shared: list[Talk] = []
+    yield shared
+    for each in shared:
+        each.end()
+
+
+@pytest.fixture
+def backend(running: list[Talk]) -> Talk:
+    """The one of this file, which a test leaves idle; another where a test has ended it."""
+    if not running or running[-1].process.poll() is not None:
+        running.append(Talk())
+    return running[-1]

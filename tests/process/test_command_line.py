@@ -14,6 +14,7 @@ import pytest
 from backend.evaluation import image_quality
 from backend.evaluation.images import images_of
 from backend.shared import asset
+from tests.process.terminal import command
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,16 +39,15 @@ class Made:
     result: subprocess.CompletedProcess[str]
 
 
-def generate(folder: Path) -> Made:
-    orbit = ["--views", "6", "--elevation", "25", "--radius", "2.1"]
-    wanted = ["a red mushroom", "--seed", "7", "--steps", "3", *orbit]
-    return Made(folder, backend("generate", *wanted, "--out", str(folder)))
+ORBIT = ["--views", "6", "--elevation", "25", "--radius", "2.1"]
+WANTED = ["generate", "a red mushroom", "--seed", "7", "--steps", "3", *ORBIT, "--out"]
 
 
 @pytest.fixture(scope="module")
 def mushroom(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """Made once: it takes its time."""
-    return generate(tmp_path_factory.mktemp("generated") / "new" / "asset")
+    folder = tmp_path_factory.mktemp("generated") / "new" / "asset"
+    return Made(folder, backend(*WANTED, str(folder)))
 
 
 def test_generate_makes_an_asset_and_prints_its_path(mushroom: Made) -> None:
@@ -94,9 +94,9 @@ def test_orbit_that_is_asked_for_is_the_one_in_the_asset(mushroom: Made) -> None
 )
 def test_wrong_request(tmp_path: Path, arguments: list[str], code: int, word: str) -> None:
     out = ["--out", str(tmp_path / "asset")] if arguments[:1] == ["generate"] else []
-    result = backend(*arguments, *out)
-    assert result.returncode == code
-    assert word in result.stderr
+    ended, _, err = command(*arguments, *out)
+    assert ended == code
+    assert word in err
     assert not (tmp_path / "asset").exists()
 
 
@@ -117,13 +117,14 @@ def test_environment_without_torch(tmp_path: Path) -> None:
 
 
 def test_models_are_listed() -> None:
-    result = backend("models")
-    assert result.returncode == 0
-    assert result.stdout.startswith("starter")
+    code, out, _ = command("models")
+    assert code == 0
+    assert out.startswith("starter")
 
 
 def test_same_seed_gives_the_same_files(mushroom: Made, tmp_path: Path) -> None:
-    again = generate(tmp_path / "again").folder
+    again = tmp_path / "again"
+    assert command(*WANTED, str(again))[0] == 0
     one, other = (
         {path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()}
         for out in (mushroom.folder, again)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from backend import __main__ as command_line
 from backend import server
 from backend.install import published
 from backend.pipelines import model_cache
@@ -17,6 +16,7 @@ from backend.shared import manifests
 from backend.shared.progress import Progress
 from backend.shared.protocol import DioramaError
 from tests.install import published_models
+from tests.process import terminal
 
 # A backend whose networks are as small as the published files of these tests.
 SMALL_BACKEND = (
@@ -26,11 +26,21 @@ SMALL_BACKEND = (
 )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of models that processes of this file take."""
+    place = tmp_path_factory.mktemp("place") / "models"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DIORAMA_MODELS", str(place))
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        yield place
+
+
 @pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("DIORAMA_MODELS", str(tmp_path / "models"))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    return tmp_path / "models"
+def root(place: Path) -> Iterator[Path]:
+    """The same, and nothing in it after the test."""
+    yield place
+    shutil.rmtree(place, ignore_errors=True)
 
 
 def make_small_model(root: Path) -> Path:
@@ -52,8 +62,7 @@ def test_list_says_what_is_installed_and_what_is_missing(talk, root: Path) -> No
     assert {"models.list", "models.download", "models.verify", "models.remove"} <= {
         *backend.next()["params"]["capabilities"]
     }
-    backend.call(1, "models.list")
-    answer = backend.until(id=1)["result"]
+    answer = backend.until(id=backend.call("models.list"))["result"]
     assert answer["folder"] == str(root)
     models = {model["name"]: model for model in answer["models"]}
     assert next(iter(models)) == "starter"
@@ -67,37 +76,28 @@ def test_list_says_what_is_installed_and_what_is_missing(talk, root: Path) -> No
 def test_files_that_are_there_are_installed_checked_and_removed(talk, root: Path) -> None:
     published_models.publish("mvdream-lgm", root / "downloads")
     backend = talk(*SMALL_BACKEND)
-    backend.call(1, "models.download", job="install", model="mvdream-lgm")
+    installed = backend.call("models.download", job="install", model="mvdream-lgm")
+    waits = backend.call("models.remove", job="waits", model="mvdream-lgm")
+    backend.notify("job.cancel", job="waits")
     stages = []
-    while (message := backend.next(120)).get("id") != 1:
+    while (message := backend.next(120)).get("id") != installed:
         if message["method"] == "job.stage":
             assert message["params"]["job"] == "install"
             stages.append(message["params"]["stage"])
     assert message["result"]["folder"] == str(root / "mvdream-lgm"), message
     assert "Converting unet" in stages
-    backend.call(2, "models.verify", job="check", model="mvdream-lgm")
-    assert backend.until(id=2)["result"]["files"] == message["result"]["files"]
-    backend.call(3, "models.remove", job="remove", model="mvdream-lgm")
-    assert backend.until(id=3)["result"]["files"] == message["result"]["files"]
+    assert error_of(backend.until(id=waits))["code"] == "E_CANCELLED"
+    for job in ("verify", "remove"):
+        number = backend.call(f"models.{job}", job=job, model="mvdream-lgm")
+        assert backend.until(id=number)["result"]["files"] == message["result"]["files"]
     assert not (root / "mvdream-lgm").exists()
     assert (root / "downloads" / "model_fp16_fixrot.safetensors").is_file()  # put there, not downloaded
 
 
-def test_download_without_a_network_says_what_to_fetch(talk, root: Path) -> None:
-    backend = talk()
-    backend.call(1, "models.download", job="j", model="mvdream-lgm")
-    error = error_of(backend.until(id=1))
+def test_download_without_a_network_says_what_to_fetch(backend, root: Path) -> None:
+    error = error_of(backend.until(id=backend.call("models.download", job="j", model="mvdream-lgm")))
     assert error["code"] == "E_DOWNLOAD"
     assert str(root / "downloads" / "ashawkey--LGM") in error["hint"]
-
-
-def test_waiting_change_can_be_cancelled(talk, root: Path) -> None:
-    make_small_model(root)
-    backend = talk()
-    backend.call(1, "probe")  # takes a while: torch is loaded
-    backend.call(2, "models.verify", job="check", model="mvdream-lgm")
-    backend.notify("job.cancel", job="check")
-    assert error_of(backend.until(id=2))["code"] == "E_CANCELLED"
 
 
 @pytest.mark.parametrize(
@@ -111,30 +111,20 @@ def test_waiting_change_can_be_cancelled(talk, root: Path) -> None:
         ({"job": "j", "model": "videomv-t2v"}, "E_WEIGHTS_MISSING"),
     ],
 )
-def test_bad_change_is_refused_with_its_code(talk, root: Path, params: dict, code: str) -> None:
-    backend = talk()
-    backend.call(1, "models.remove", **params)
-    assert error_of(backend.until(id=1))["code"] == code
+def test_bad_change_is_refused_with_its_code(backend, root: Path, params: dict, code: str) -> None:
+    assert error_of(backend.until(id=backend.call("models.remove", **params)))["code"] == code
 
 
-def test_job_of_a_model_that_is_not_installed_says_how_to_get_it(talk, root: Path) -> None:
-    backend = talk()
-    backend.submit(1, "j", root.parent / "asset", model="videomv-t2v")
-    error = error_of(backend.until(id=1))
+def test_job_of_a_model_that_is_not_installed_says_how_to_get_it(backend, root: Path) -> None:
+    number = backend.submit("j", root.parent / "asset", model="videomv-t2v")
+    error = error_of(backend.until(id=number))
     assert error["code"] == "E_WEIGHTS_MISSING"
     assert "Models → videomv-t2v → Install" in error["hint"]
     assert "t2v_00333000.pth" in error["hint"]
 
 
 def command(*arguments: str) -> tuple[int, str, str]:
-    """Runs a command in this process; returns its exit code and what it printed."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            code = command_line.main(["models", *arguments])
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-    return code, out.getvalue(), err.getvalue()
+    return terminal.command("models", *arguments)
 
 
 def test_download_forgets_the_model_that_is_in_memory(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

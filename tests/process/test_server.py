@@ -19,37 +19,33 @@ def test_hello_comes_before_torch(talk) -> None:
     assert hello["method"] == "hello"
     assert hello["params"]["protocol"] == list(protocol.VERSION)
     assert hello["params"]["pid"] == backend.process.pid
-    backend.call(1, "models.list")
-    assert backend.until(id=1)["result"]["models"][0]["name"] == "starter"
+    listed = backend.call("models.list")
+    assert backend.until(id=listed)["result"]["models"][0]["name"] == "starter"
     maps = Path(f"/proc/{backend.process.pid}/maps")
     if maps.exists():
         assert "libtorch" not in maps.read_text()
-    backend.call(2, "probe")
-    assert backend.until(id=2)["result"]["versions"]["torch"]
+    probed = backend.call("probe")
+    assert backend.until(id=probed)["result"]["versions"]["torch"]
     if maps.exists():
         assert "libtorch" in maps.read_text()
 
 
-def test_says_alive(talk) -> None:
-    backend = talk()
+def test_says_alive(backend) -> None:
     for _ in range(2):
         backend.until(timeout_s=3 * protocol.ALIVE_EVERY_S + 10, method="alive")
 
 
-def test_garbage_is_answered_and_survived(talk) -> None:
-    backend = talk()
+def test_garbage_is_answered_and_survived(backend) -> None:
     backend.send(b'garbage\n[1, 2]\n{"id": 1}\n\xff\xfe\x00\n' + b"[" * 100_000 + b"\n")
     backend.send(b"x" * (3 * protocol.MAX_LINE_BYTES) + b"\n")
     for _ in range(6):
         assert error_of(backend.until(id=None, jsonrpc="2.0", method=None)) == "E_PROTOCOL"
-    backend.call(7, "models.list")
-    assert "result" in backend.until(id=7)
+    assert "result" in backend.until(id=backend.call("models.list"))
 
 
-def test_unknown_method_is_an_error(talk) -> None:
-    backend = talk()
-    backend.call(1, "os.system", command="true")
-    assert error_of(backend.until(id=1)) == "E_PROTOCOL"
+def test_unknown_method_is_an_error(backend) -> None:
+    number = backend.call("os.system", command="true")
+    assert error_of(backend.until(id=number)) == "E_PROTOCOL"
 
 
 @pytest.mark.parametrize(
@@ -70,34 +66,33 @@ def test_unknown_method_is_an_error(talk) -> None:
         ("a red mushroom", "E_REQUEST"),
     ],
 )
-def test_bad_request_is_refused_with_its_code(talk, tmp_path, request_data, code) -> None:
-    backend = talk()
-    backend.call(1, "job.submit", job="j", directory=str(tmp_path / "asset"), request=request_data)
-    assert error_of(backend.until(id=1)) == code
+def test_bad_request_is_refused_with_its_code(backend, tmp_path, request_data, code) -> None:
+    number = backend.call("job.submit", job="j", directory=str(tmp_path / "asset"), request=request_data)
+    assert error_of(backend.until(id=number)) == code
     assert not (tmp_path / "asset").exists()
 
 
-def test_folder_that_cannot_be_made_is_refused_before_the_work(talk, tmp_path) -> None:
+def test_folder_that_cannot_be_made_is_refused_before_the_work(backend, tmp_path) -> None:
     (tmp_path / "file").write_text("in the way")
-    backend = talk()
-    backend.submit(1, "j", tmp_path / "file" / "asset")
-    answer = backend.until(id=1)
+    answer = backend.until(id=backend.submit("j", tmp_path / "file" / "asset"))
     assert error_of(answer) == "E_OUTPUT_UNWRITABLE"
     assert str(tmp_path / "file") in answer["error"]["message"]
 
 
 def test_stray_prints_never_reach_the_stream(talk) -> None:
     noisy = (
-        "import os; from backend import server; real = server.probe\n"
+        "import os; from backend import server\n"
         "def probe():\n"
         "    print('a stray print', flush=True); os.write(1, b'from native code\\n')\n"
         "    os.system('echo child')\n"
-        "    return real()\n"
+        "    return {}\n"
         "server.probe = probe; server.serve()"
     )
     backend = talk("-c", noisy)
-    backend.call(1, "probe")
-    assert "result" in backend.until(id=1)  # every line before it was a message, or `next` would have failed
+    number = backend.call("probe")
+    assert "result" in backend.until(
+        id=number
+    )  # every line before it was a message, or `next` would have failed
     errors = b"".join(backend.errors)
     assert b"a stray print" in errors
     assert b"from native code" in errors
@@ -113,6 +108,5 @@ def test_end_of_stdin_ends_an_idle_backend(talk) -> None:
 
 def test_shutdown_is_answered(talk) -> None:
     backend = talk()
-    backend.call(1, "shutdown")
-    assert backend.until(id=1)["result"] == {}
+    assert backend.until(id=backend.call("shutdown"))["result"] == {}
     assert backend.ended() == 0

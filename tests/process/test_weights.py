@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,16 +15,14 @@ from backend.shared.model_store import STARTER
 from backend.shared.protocol import DioramaError
 
 ROOT = Path(__file__).parents[2]
-UNET = Path("backend/starter/weights/unet/diffusion_pytorch_model.safetensors")
+FILE = "diffusion_pytorch_model.safetensors"
 
 
-@pytest.fixture
-def generate(tmp_path: Path) -> Callable[[], subprocess.CompletedProcess[str]]:
-    """A copy of the backend in tmp_path, whose weights may be spoilt, and the command that uses it."""
+def test_command_with_truncated_or_missing_weights(tmp_path: Path) -> None:
     for package in ("backend", "kernels"):
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
 
-    def run() -> subprocess.CompletedProcess[str]:
+    def generate() -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "backend", "generate", "a red mushroom", "--steps", "1", "--out", "asset"],
             cwd=tmp_path,
@@ -36,59 +33,61 @@ def generate(tmp_path: Path) -> Callable[[], subprocess.CompletedProcess[str]]:
             timeout=300,
         )
 
-    return run
+    weights = tmp_path / "backend" / "starter" / "weights"
+    cut_short(weights / "unet" / FILE)
+    truncated = generate()
+    shutil.rmtree(weights)
+    missing = generate()
+    assert (truncated.returncode, missing.returncode) == (3, 3)
+    assert "E_WEIGHTS_CORRUPT" in truncated.stderr
+    assert "unet" in truncated.stderr
+    assert "Install the extension again" in truncated.stderr
+    assert "E_WEIGHTS_MISSING" in missing.stderr
+    assert not (tmp_path / "asset").exists()
 
 
-def test_missing_weights(tmp_path: Path, generate: Callable) -> None:
-    (tmp_path / UNET).unlink()
-    result = generate()
-    assert result.returncode == 3
-    assert "E_WEIGHTS_MISSING" in result.stderr
-    assert "unet" in result.stderr
-    assert not (tmp_path / "asset" / "asset.json").exists()
+@pytest.fixture
+def starter(tmp_path: Path) -> Path:
+    """The starter as links: a file of it is spoilt by taking it away and writing another."""
+    return Path(shutil.copytree(STARTER, tmp_path / "starter", copy_function=os.symlink))
 
 
-def test_missing_model(tmp_path: Path, generate: Callable) -> None:
-    shutil.rmtree(tmp_path / "backend/starter/weights")
-    result = generate()
-    assert result.returncode == 3
-    assert "E_WEIGHTS_MISSING" in result.stderr
+def cut_short(path: Path) -> None:
+    data = path.read_bytes()
+    path.unlink()
+    path.write_bytes(data[: len(data) // 2])
 
 
-def test_truncated_weights(tmp_path: Path, generate: Callable) -> None:
-    data = (tmp_path / UNET).read_bytes()
-    (tmp_path / UNET).write_bytes(data[: len(data) // 2])
-    result = generate()
-    assert result.returncode == 3
-    assert "E_WEIGHTS_CORRUPT" in result.stderr
-    assert "unet" in result.stderr
-    assert "Install the extension again" in result.stderr
-    assert not (tmp_path / "asset" / "asset.json").exists()
-
-
-def test_weights_of_another_network(tmp_path: Path, generate: Callable) -> None:
-    other = tmp_path / "backend/starter/weights/autoencoder/diffusion_pytorch_model.safetensors"
-    shutil.copy(other, tmp_path / UNET)
-    result = generate()
-    assert result.returncode == 3
-    assert "E_WEIGHTS_CORRUPT" in result.stderr
-
-
-def test_truncated_weights_that_the_moving_model_shares(tmp_path: Path) -> None:
-    starter = Path(shutil.copytree(STARTER, tmp_path / "starter", copy_function=os.symlink))
-    shared = starter / "autoencoder/diffusion_pytorch_model.safetensors"
-    data = shared.read_bytes()
-    shared.unlink()
-    shared.write_bytes(data[: len(data) // 2])
+def refusal(folder: Path) -> DioramaError:
     with pytest.raises(DioramaError) as caught:
-        load(starter / "motion")
-    assert caught.value.code == "E_WEIGHTS_CORRUPT"
-    assert caught.value.message == f"{starter / 'autoencoder'} cannot be read"
+        load(folder)
+    assert caught.value.exit_code == 3
+    return caught.value
 
 
-def test_settings_that_are_none(tmp_path: Path, generate: Callable) -> None:
-    (tmp_path / "backend/starter/weights/model.json").write_text("{}")
-    result = generate()
-    assert result.returncode == 3
-    assert "E_WEIGHTS_CORRUPT" in result.stderr
-    assert "model.json" in result.stderr
+def test_missing_weights(starter: Path) -> None:
+    (starter / "unet" / FILE).unlink()
+    error = refusal(starter)
+    assert error.code == "E_WEIGHTS_MISSING"
+    assert "unet" in error.message
+
+
+def test_weights_of_another_network(starter: Path) -> None:
+    (starter / "unet" / FILE).unlink()
+    shutil.copy(starter / "autoencoder" / FILE, starter / "unet" / FILE)
+    assert refusal(starter).code == "E_WEIGHTS_CORRUPT"
+
+
+def test_truncated_weights_that_the_moving_model_shares(starter: Path) -> None:
+    cut_short(starter / "autoencoder" / FILE)
+    error = refusal(starter / "motion")
+    assert error.code == "E_WEIGHTS_CORRUPT"
+    assert error.message == f"{starter / 'autoencoder'} cannot be read"
+
+
+def test_settings_that_are_none(starter: Path) -> None:
+    (starter / "model.json").unlink()
+    (starter / "model.json").write_text("{}")
+    error = refusal(starter)
+    assert error.code == "E_WEIGHTS_CORRUPT"
+    assert "model.json" in error.message
