@@ -15,8 +15,8 @@ NEWER_BPY := 5.3.0
 # Asked for its path, because a pyenv shim may be there without its Python.
 PYTHON313 ?= $(or $(shell python3.13 -c "import sys; print(sys.executable)" 2>/dev/null),\
 	$(lastword $(sort $(wildcard $(HOME)/.pyenv/versions/3.13.*/bin/python3.13))))
-IN_EVERY_BLENDER := tests/blender/test_addon_register.py tests/blender/test_addon_zip.py \
-	$(wildcard tests/blender/test_scene_*.py)
+# What depends on Blender's version: registration, Blender's extension tool, datablocks, nodes and renders.
+IN_EVERY_BLENDER := tests/blender/test_addon_register.py $(wildcard tests/blender/test_scene_*.py)
 
 # For test-quick: the worlds' contracts, file formats, requests, errors, documentation, and the zip in a Blender.
 QUICK := tests/test_worlds.py tests/test_house.py tests/shared tests/process/test_errors.py \

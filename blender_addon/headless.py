@@ -330,5 +330,4 @@ def register() -> None:
 
 
 def unregister() -> None:
-    """Takes it away."""
     bpy.utils.unregister_cli_command(_commands.pop())

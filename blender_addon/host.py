@@ -375,14 +375,12 @@ def _on_load(*_: object) -> None:
 
 
 def register() -> None:
-    """Makes it."""
     global _host  # noqa: PLW0603  the one global state of the add-on
     _host = Host()
     bpy.app.handlers.load_post.append(_on_load)
 
 
 def unregister() -> None:
-    """Closes it."""
     global _host  # noqa: PLW0603
     bpy.app.handlers.load_post.remove(_on_load)
     get().close()

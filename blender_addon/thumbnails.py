@@ -40,7 +40,6 @@ class Thumbnails:
                     self._icons[job.id] = self._previews.load(job.id, str(picture), "IMAGE").icon_id
 
     def close(self) -> None:
-        """Frees them."""
         with contextlib.suppress(KeyError):  # when bpy ends as a module, it has thrown them away before
             bpy.utils.previews.remove(self._previews)
 
@@ -90,7 +89,6 @@ class Film:
             self._previews.clear()
 
     def close(self) -> None:
-        """Frees everything."""
         with contextlib.suppress(KeyError):
             bpy.utils.previews.remove(self._previews)
         shutil.rmtree(self._folder, ignore_errors=True)

@@ -68,12 +68,10 @@ class LocalWorker:
     def run(
         self, request: GenerationRequest, directory: Path, emit: Emit, cancelled: threading.Event
     ) -> dict[str, Any]:
-        """See `Worker`."""
         params = {"job": directory.parent.name, "request": request.to_dict(), "directory": str(directory)}
         return self.call("job.submit", params, emit, cancelled)
 
     def close(self) -> None:
-        """Ends the process."""
         self._client.close()
 
 

@@ -1,13 +1,10 @@
-"""The multi-view video that splats are fitted to, their error against it, and their temporal flicker."""
+"""The multi-view video that splats are fitted to, and their error against it."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from ..shared.ply import GaussianCloud
 from ..shared.sequence_file import Blending
 from .color import over
 from .fitting import SplatParameters, render
@@ -38,30 +35,3 @@ class Targets:
         camera = self.cameras[view : view + 1]
         image = render(splats, camera, self.fov_deg, height, width, behind, self.blending)[0]
         return (image - target).abs().mean()
-
-
-@torch.no_grad()
-def flicker(
-    clouds: Sequence[GaussianCloud],
-    camera: Tensor,  # [4, 4] camera-to-world
-    fov_deg: float,
-    size_px: int,
-    blending: Blending = "linear",
-) -> float:
-    """Mean absolute second difference over time of what a still camera sees, in 0..1 of sRGB.
-
-    Steady motion has some of its own; splats that change from frame to frame have more.
-
-    Raises:
-        ValueError: fewer than three frames.
-    """
-    if len(clouds) < 3:
-        raise ValueError(f"flicker needs three frames, there are {len(clouds)}")
-    black = torch.zeros(1, 3)
-    seen = torch.cat(
-        [
-            render(SplatParameters.of(cloud), camera[None], fov_deg, size_px, size_px, black, blending)
-            for cloud in clouds
-        ]
-    )
-    return float((seen[2:] - 2 * seen[1:-1] + seen[:-2]).abs().mean())

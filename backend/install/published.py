@@ -109,7 +109,6 @@ def _clip_h_image() -> CLIPVisionModelWithProjection:
 
 
 def _dinov3_h() -> DINOv3ViTModel:
-    """DINOv3 ViT-H/16+."""
     return DINOv3ViTModel(
         DINOv3ViTConfig(
             hidden_size=1280,

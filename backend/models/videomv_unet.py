@@ -115,7 +115,7 @@ class VideoMVUNet(UNet3DConditionModel):
         mix_views: bool = True,
         deep: DeepFeatures | None = None,
     ) -> Tensor:  # [B, C, F, h, w]
-        """The U-Net proper."""
+        """Down blocks, middle and up blocks; the frames of a sample lie side by side in the batch."""
         layer: Callable[..., Tensor] = _layer
         if torch.is_grad_enabled() and self.gradient_checkpointing:
             layer = partial(self._gradient_checkpointing_func, _layer)

@@ -50,7 +50,7 @@ def render(
 
 
 def distances(shape: Shape, points: Tensor) -> tuple[Tensor, Tensor]:  # [R, 3] -> [R], [R]
-    """As `sdf.distance`."""
+    """As `sdf.distance`, compiled: signed distances, and the number of the nearest solid."""
     solids, whole = _pack(shape)
     far, nearest = _distances(solids, whole, points.double().numpy())
     return torch.from_numpy(far).float(), torch.from_numpy(nearest)

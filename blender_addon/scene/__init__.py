@@ -28,7 +28,6 @@ def register() -> None:
 
 
 def unregister() -> None:
-    """Takes them away."""
     carry.unregister()
     panel.unregister()
     viewport.unregister()

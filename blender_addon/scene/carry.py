@@ -170,6 +170,5 @@ def register() -> None:
 
 
 def unregister() -> None:
-    """Looks no more."""
     bpy.app.handlers.load_post.remove(_on_load)
     bpy.app.handlers.depsgraph_update_post.remove(_on_change)

@@ -44,7 +44,6 @@ class DIORAMA_OT_import_asset(bpy.types.Operator):
         return {"RUNNING_MODAL"}
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        """Imports it."""
         try:
             assets.import_asset(
                 context,
@@ -100,7 +99,6 @@ class DIORAMA_OT_import_splats(bpy.types.Operator, ImportHelper):
         return self.invoke_popup(context)
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        """Imports it."""
         paths = [Path(bpy.path.abspath(self.filepath))]
         if len(self.files) > 1:
             paths = [Path(bpy.path.abspath(self.directory), file.name) for file in self.files]
@@ -181,11 +179,9 @@ class DIORAMA_OT_export_splats(bpy.types.Operator, ExportHelper):
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        """Only for splats."""
         return _poll_splats(cls, context)
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        """Exports it."""
         body = context.view_layer.objects.active
         body.update_from_editmode()
         carry.sync(body)
@@ -224,7 +220,6 @@ class DIORAMA_OT_crop_splats(bpy.types.Operator):
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        """Only for splats."""
         return _poll_splats(cls, context)
 
     def execute(self, context: bpy.types.Context) -> set[str]:
@@ -269,7 +264,6 @@ class DIORAMA_OT_keep_frames_beside(bpy.types.Operator, ExportHelper):
         return super().invoke(context, event)
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        """Moves them."""
         try:
             active = context.view_layer.objects.active
             sequences.keep_frames_beside(active, Path(bpy.path.abspath(self.filepath)))
@@ -371,7 +365,6 @@ def register() -> None:
 
 
 def unregister() -> None:
-    """Takes them away."""
     bpy.types.TOPBAR_MT_file_export.remove(_export_entries)
     bpy.types.TOPBAR_MT_file_import.remove(_import_entries)
     _unregister()

@@ -27,11 +27,9 @@ class DIORAMA_PT_splats(InTab, bpy.types.Panel):
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        """Only with splats."""
         return splats.is_splats(context.view_layer.objects.active)
 
     def draw(self, context: bpy.types.Context) -> None:
-        """Only reads."""
         layout = self.layout
         body = context.view_layer.objects.active
         frames = sequences.frame_objects(body)

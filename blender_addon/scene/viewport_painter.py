@@ -93,7 +93,6 @@ class Painter:
         return any(order.coming and order.coming.done() for order in self._orders.values())
 
     def close(self) -> None:
-        """Ends the thread."""
         self._pool.shutdown(cancel_futures=True)
 
     def paint(

@@ -158,7 +158,6 @@ def quad() -> gpu.types.GPUBatch:
 
 
 def point() -> gpu.types.GPUBatch:
-    """One point."""
     layout = gpu.types.GPUVertFormat()
     layout.attr_add(id="corner", comp_type="F32", len=2, fetch_mode="FLOAT")
     corner = gpu.types.GPUVertBuf(layout, 1)

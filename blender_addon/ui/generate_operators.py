@@ -227,7 +227,6 @@ class DIORAMA_OT_cancel(bpy.types.Operator):
         return False
 
     def execute(self, _context: bpy.types.Context) -> set[str]:
-        """Cancels it."""
         session = host.get().session
         session.cancel(self.job or (session.active.job.id if session.active else session.waiting[0].id))
         return {"FINISHED"}
@@ -241,7 +240,6 @@ class DIORAMA_OT_random_seed(bpy.types.Operator):
     bl_options = {"REGISTER", "UNDO", "INTERNAL"}
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        """Rolls the die."""
         context.scene.diorama.seed = random.randint(0, 9999)  # short: people write seeds down
         return {"FINISHED"}
 
@@ -255,7 +253,6 @@ class DIORAMA_OT_add(bpy.types.Operator):
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        """As Generate 3D."""
         return DIORAMA_OT_generate.poll(context)
 
     def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
@@ -275,7 +272,6 @@ class DIORAMA_OT_add(bpy.types.Operator):
         layout.row().prop(settings, "quality", expand=True)
 
     def execute(self, _context: bpy.types.Context) -> set[str]:
-        """Queues the job."""
         return bpy.ops.diorama.generate("INVOKE_DEFAULT")
 
 
@@ -301,7 +297,6 @@ def register() -> None:
 
 
 def unregister() -> None:
-    """Takes them away."""
     bpy.types.VIEW3D_MT_add.remove(draw_add_menu)
     for each in reversed(CLASSES):
         bpy.utils.unregister_class(each)

@@ -36,7 +36,6 @@ class DIORAMA_PT_history(InTab, bpy.types.Panel):
     bl_options = {"DEFAULT_CLOSED"}
 
     def draw(self, context: bpy.types.Context) -> None:
-        """Only reads."""
         layout = self.layout
         finished = [job for job in reversed(host.get().session.jobs) if job.finished]
         if not finished:

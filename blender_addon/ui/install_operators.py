@@ -71,7 +71,6 @@ class DIORAMA_OT_install_cancel(bpy.types.Operator):
     bl_options = {"INTERNAL"}
 
     def execute(self, _context: bpy.types.Context) -> set[str]:
-        """Cancels it."""
         installation = host.get().installation
         if installation:
             installation.cancel()
@@ -98,7 +97,6 @@ class DIORAMA_OT_remove_backend(bpy.types.Operator):
         return False
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
-        """Asks."""
         folder = host.get().folder
         size_gb = sum(path.lstat().st_size for path in folder.rglob("*")) / 1e9
         return context.window_manager.invoke_confirm(
@@ -158,7 +156,6 @@ class DIORAMA_OT_use_own_backend(bpy.types.Operator):
     bl_options = {"INTERNAL"}
 
     def execute(self, _context: bpy.types.Context) -> set[str]:
-        """Empties the preference."""
         preferences = folders.get_preferences()
         if preferences:
             preferences.backend_python = ""
@@ -174,7 +171,6 @@ class DIORAMA_OT_preferences(bpy.types.Operator):
     bl_options = {"INTERNAL"}
 
     def execute(self, _context: bpy.types.Context) -> set[str]:
-        """Opens it."""
         return bpy.ops.preferences.addon_show(module=folders.PACKAGE)
 
 

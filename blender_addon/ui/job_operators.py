@@ -30,7 +30,6 @@ class _OfJob:
 
 class _ImportsJob(_OfJob):
     def execute(self, _context: bpy.types.Context) -> set[str]:
-        """Imports it."""
         try:
             # True: it is one undo step
             return bpy.ops.diorama.import_asset("EXEC_DEFAULT", True, directory=self.chosen.directory)
@@ -77,7 +76,6 @@ class DIORAMA_OT_job_again(_GeneratesAgain, bpy.types.Operator):
     bl_label = "Run Again"
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        """Queues it."""
         try:
             host.get().run_again(self.job, host.asked_in(context))
         except DioramaError as error:
@@ -92,7 +90,6 @@ class DIORAMA_OT_job_vary(_GeneratesAgain, bpy.types.Operator):
     bl_label = "Vary"
 
     def execute(self, _context: bpy.types.Context) -> set[str]:
-        """Queues them."""
         try:
             request = GenerationRequest.from_dict(self.chosen.request)
             following = dataclasses.replace(request, seed=(request.seed + 1) % (MAX_SEED + 1))
@@ -110,7 +107,6 @@ class DIORAMA_OT_job_reuse(_OfJob, bpy.types.Operator):
     bl_options = {"INTERNAL", "UNDO"}
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        """Puts them back."""
         context.scene.diorama.put_back(self.chosen.request)
         return {"FINISHED"}
 
@@ -122,7 +118,6 @@ class DIORAMA_OT_job_reveal(_OfJob, bpy.types.Operator):
     bl_label = "Open Folder"
 
     def execute(self, _context: bpy.types.Context) -> set[str]:
-        """Opens it."""
         directory = self.chosen.directory
         if not Path(directory).is_dir():
             self.report({"ERROR"}, f"The folder is gone: {directory}")
@@ -151,7 +146,6 @@ class DIORAMA_OT_job_delete(_OfJob, bpy.types.Operator):
         )
 
     def execute(self, _context: bpy.types.Context) -> set[str]:
-        """Deletes it."""
         job = self.chosen
         try:
             if job.state == jobs.DONE:
@@ -191,7 +185,6 @@ class DIORAMA_OT_history_page(bpy.types.Operator):
     step: bpy.props.IntProperty(description="How many pages towards the older")
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        """Turns it."""
         manager = context.window_manager
         manager.diorama_history_page = max(0, manager.diorama_history_page + self.step)
         return {"FINISHED"}
@@ -213,7 +206,6 @@ class DIORAMA_OT_mark_asset(bpy.types.Operator):
         return False
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        """Marks its collection."""
         collection = _result_of(context.object)
         assert collection is not None
         collection.asset_mark()
@@ -268,7 +260,6 @@ def register() -> None:
 
 
 def unregister() -> None:
-    """Takes them away."""
     del bpy.types.WindowManager.diorama_history_page
     for each in reversed(CLASSES):
         bpy.utils.unregister_class(each)

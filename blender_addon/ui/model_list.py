@@ -147,6 +147,5 @@ def register() -> None:
 
 
 def unregister() -> None:
-    """Takes it away."""
     del bpy.types.WindowManager.diorama_details
     del bpy.types.WindowManager.diorama_by_hand

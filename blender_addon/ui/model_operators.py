@@ -33,7 +33,6 @@ class _ChangeModel:
         return False
 
     def execute(self, _context: bpy.types.Context) -> set[str]:
-        """Begins it."""
         current = host.get()
         try:
             work = current.change_model(self.method, self.model)
@@ -72,7 +71,6 @@ class DIORAMA_OT_model_download(_ChangeModel, bpy.types.Operator):
         return False
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
-        """Asks before gigabytes."""
         model = host.get().models[self.model].model
         _, why = host.get().machine.verdict(model)
         return context.window_manager.invoke_confirm(
@@ -100,7 +98,6 @@ class DIORAMA_OT_model_remove(_ChangeModel, bpy.types.Operator):
     method = "models.remove"
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
-        """Asks."""
         state = host.get().models[self.model]
         size_gb = (state.bytes + state.leftover_bytes) / 1e9
         return context.window_manager.invoke_confirm(
@@ -128,7 +125,6 @@ class DIORAMA_OT_model_cancel(bpy.types.Operator):
         return False
 
     def execute(self, _context: bpy.types.Context) -> set[str]:
-        """Cancels it."""
         work = host.get().model_work
         if work:
             work.cancel()
@@ -143,7 +139,6 @@ class DIORAMA_OT_model_refresh(bpy.types.Operator):
     bl_options = {"INTERNAL"}
 
     def execute(self, _context: bpy.types.Context) -> set[str]:
-        """Looks."""
         host.get().check_models()
         return {"FINISHED"}
 

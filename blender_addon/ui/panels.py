@@ -29,7 +29,6 @@ class DIORAMA_PT_generate(InTab, bpy.types.Panel):
         DIORAMA_PT_presets.draw_panel_header(self.layout)
 
     def draw(self, context: bpy.types.Context) -> None:
-        """Only reads."""
         layout = self.layout
         current = host.get()
         if current.session.busy:
@@ -58,7 +57,6 @@ class DIORAMA_PT_output(InTab, bpy.types.Panel):
         return host.get().environment in host.USABLE
 
     def draw(self, context: bpy.types.Context) -> None:
-        """Only reads."""
         column = _split(self.layout)
         settings = context.scene.diorama
         column.prop(settings, "frames")
@@ -80,7 +78,6 @@ class DIORAMA_PT_views(InTab, bpy.types.Panel):
         return host.get().environment in host.USABLE
 
     def draw(self, context: bpy.types.Context) -> None:
-        """Only reads."""
         settings = context.scene.diorama
         column = _split(self.layout)
         _draw_number(column, settings, "views", "num_views", "{:d}")

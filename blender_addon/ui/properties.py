@@ -219,12 +219,10 @@ class DIORAMA_PG_settings(bpy.types.PropertyGroup):
 
 
 def register() -> None:
-    """Adds `scene.diorama`."""
     bpy.utils.register_class(DIORAMA_PG_settings)
     bpy.types.Scene.diorama = bpy.props.PointerProperty(type=DIORAMA_PG_settings)
 
 
 def unregister() -> None:
-    """Takes `scene.diorama` away."""
     del bpy.types.Scene.diorama
     bpy.utils.unregister_class(DIORAMA_PG_settings)

@@ -46,7 +46,6 @@ class DIORAMA_OT_quit(bpy.types.Operator):
         return host.get().session.busy
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
-        """Asks."""
         return context.window_manager.invoke_confirm(
             self,
             event,
@@ -64,7 +63,6 @@ _keymaps: list[tuple[bpy.types.KeyMap, bpy.types.KeyMapItem]] = []
 
 
 def register() -> None:
-    """Adds them."""
     bpy.utils.register_class(DIORAMA_OT_quit)
     bpy.types.STATUSBAR_HT_header.append(draw_job)
     bpy.types.TOPBAR_MT_file.append(draw_beside_quit)
@@ -77,7 +75,6 @@ def register() -> None:
 
 
 def unregister() -> None:
-    """Takes them away."""
     for keymap, item in _keymaps:
         keymap.keymap_items.remove(item)
     _keymaps.clear()

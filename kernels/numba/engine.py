@@ -119,7 +119,7 @@ class _Lists:
 def _intersect(
     camera: Camera, means2d: Array, conics: Array, depths: Array, opacities: Array, radii: Array
 ) -> _Lists:
-    """`reference.intersect` on arrays."""
+    """`reference.intersect` on arrays: which splats each tile shows, in the order of their depth."""
     I, N = depths.shape
     tiles = camera.tiles_x * camera.tiles_y
     splats = np.empty((I, N, tiling.FIELDS), np.float32)

@@ -66,7 +66,8 @@ def batch(
 
 
 def test_prompt_to_blend(program, diorama: ModuleType, tmp_path: Path) -> None:
-    result = program("--prompt", "a red mushroom", "--seed", "7", "--out", str(tmp_path))
+    asked = ("--prompt", "a red mushroom", "--seed", "7", "--views", "3", "--steps", "2")
+    result = program(*asked, "--out", str(tmp_path))
     assert result.returncode == 0, result.stdout + result.stderr
     assert "seconds" in result.stdout
     assert "MiB" in result.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
 from pathlib import Path
 from types import ModuleType
@@ -9,6 +10,7 @@ from types import ModuleType
 import bpy
 import pytest
 
+import build_addon
 from tests.blender.layout_helper import draw
 
 
@@ -29,6 +31,12 @@ def trace() -> dict[str, set[str]]:
         "threads": {thread.name for thread in threading.enumerate()},
         "preferences": set(bpy.context.preferences.addons.keys()),
     }
+
+
+def test_blenders_own_tool_accepts_the_zip(zip_path: Path) -> None:
+    tool = build_addon.extension_tool(None)
+    result = subprocess.run([*tool, "validate", str(zip_path)], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 def test_register_unregister_register_leaves_no_trace(extension: ModuleType) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import bpy
@@ -10,51 +9,15 @@ import numpy as np
 import pytest
 
 from backend.shared.asset import write_asset
-from backend.shared.ply import SH_C0, GaussianCloud, write_ply
 from backend.shared.protocol import DioramaError
 from tests.blender.scene_helpers import orbit
-
-ROOT = Path(__file__).parents[2]
-MAKE_GLB = """
-import sys
-from pathlib import Path
-import torch
-from backend.gaussians import meshing
-from backend.shared.ply import read_ply
-torch.set_num_threads(1)
-mesh = meshing.mesh_from_gaussians(
-    read_ply(sys.argv[1]), torch.zeros(0, 4, 1, 1), torch.zeros(0, 4, 4), 40.0,
-    resolution=48, face_count=1500, texture_px=128,
-)
-Path(sys.argv[2]).write_bytes(meshing.glb_of(mesh))
-"""
-SIDES = np.array([[0.6, 0.2, 0.35], [-0.3, -0.2, -0.15]])  # farthest and nearest corner: no two sides alike
-
-
-def box() -> GaussianCloud:
-    """A box, red towards +X, green towards +Y, blue towards +Z, and black on the other sides."""
-    rng = np.random.default_rng(1)
-    axis, far = np.repeat([0, 1, 2], 1200), rng.integers(0, 2, 3600)
-    means = rng.uniform(SIDES[1], SIDES[0], (3600, 3))
-    means[np.arange(3600), axis] = np.where(far, SIDES[0][axis], SIDES[1][axis])
-    color = 0.1 + 0.8 * np.eye(3)[axis] * far[:, None]
-    return GaussianCloud(
-        means=means.astype(np.float32),
-        quats=np.tile(np.float32([1, 0, 0, 0]), (3600, 1)),
-        scales=np.full((3600, 3), 0.015, np.float32),
-        opacities=np.full(3600, 0.95, np.float32),
-        sh=((color - 0.5) / SH_C0).astype(np.float32)[:, None],
-    )
+from tests.gaussians.box import GLB, box
 
 
 @pytest.fixture(scope="module")
-def glb(tmp_path_factory, backend_python) -> bytes:
-    """A mesh made by the backend from the box."""
-    folder = tmp_path_factory.mktemp("glb")
-    write_ply(folder / "box.ply", box())
-    command = [backend_python, "-c", MAKE_GLB, folder / "box.ply", folder / "box.glb"]
-    subprocess.run(command, cwd=ROOT, check=True)
-    return (folder / "box.glb").read_bytes()
+def glb() -> bytes:
+    """The mesh that the backend made of the box."""
+    return GLB.read_bytes()
 
 
 def write(folder: Path, mesh: bytes | None, front: str = "+X") -> Path:

@@ -1,4 +1,4 @@
-"""A small cloud with every kind of splat, for tests without Blender."""
+"""A small cloud with every kind of splat."""
 
 from __future__ import annotations
 

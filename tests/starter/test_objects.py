@@ -9,7 +9,7 @@ import torch
 
 from backend.cameras import orbit
 from backend.starter import sdf, tracing
-from backend.starter.objects import pictures, vocabulary
+from backend.starter.objects import named, pictures, vocabulary
 from backend.starter.objects.compositions import make_composition
 from backend.starter.objects.framing import ELEVATION_DEG, FOV_DEG, RADIUS
 from backend.starter.objects.named import Request, make_object, mend_article, prompt_for
@@ -61,7 +61,8 @@ def test_seed_decides_everything() -> None:
     assert make_composition(5) == make_composition(5)
 
 
-def test_captions_are_made_of_the_vocabulary_and_none_is_cut_off() -> None:
+def test_captions_are_made_of_the_vocabulary_and_none_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(named, "fit_to_frame", lambda shape, filled: shape)  # slow, and not in the caption
     tokenizer = text.make_tokenizer(vocabulary.vocabulary(), tokens=vocabulary.TOKENS)
     captions = [make_object(seed).caption for seed in range(40)]
     captions += [prompt_for("cat", "red", "blue", pattern) for pattern in vocabulary.PATTERNS]

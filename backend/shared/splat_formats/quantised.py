@@ -53,7 +53,7 @@ def colours_of(values: np.ndarray) -> np.ndarray:
 
 
 def to_bytes(values: np.ndarray) -> np.ndarray:
-    """0..1 as bytes."""
+    """Values of 0..1 as bytes, rounded; values outside are clipped."""
     return np.clip(np.round(values * 255), 0, 255).astype(np.uint8)
 
 
