@@ -11,11 +11,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 USE = """
 import numpy as np
-from kernels.numba.tiling import sort_by_depth
-depths, counts = np.float32([2, 1, 3]), np.ones(3, np.int32)
-order, keys, other_order, other_keys = (np.zeros(3, dtype) for dtype in (np.int32, np.uint32) * 2)
-sort_by_depth(depths, counts, order, keys, other_order, other_keys)
-print(order.tolist(), sum(sort_by_depth.stats.cache_hits.values()))
+from kernels.numba.tiling import start_tiles  # the one that compiles soonest
+offsets = np.zeros(2, np.int64)
+start_tiles(np.ones((1, 2), np.int64), 3, offsets)
+print(offsets.tolist(), sum(start_tiles.stats.cache_hits.values()))
 """
 
 
@@ -35,7 +34,7 @@ def test_copies_of_the_sources_share_what_is_compiled(tmp_path: Path) -> None:
     copies = [tmp_path / "first", tmp_path / "second"]
     for copy in copies:
         shutil.copytree(ROOT / "kernels", copy / "kernels")
-    assert [use(copy, tmp_path / "cache") for copy in copies] == ["[1, 0, 2] 0", "[1, 0, 2] 1"]
+    assert [use(copy, tmp_path / "cache") for copy in copies] == ["[3, 4] 0", "[3, 4] 1"]
     inlined = copies[1] / "kernels/stages.py"  # not the file of the function itself
     inlined.write_text(inlined.read_text("utf-8") + "\n# changed\n", "utf-8")
-    assert use(copies[1], tmp_path / "cache") == "[1, 0, 2] 0"
+    assert use(copies[1], tmp_path / "cache") == "[3, 4] 0"

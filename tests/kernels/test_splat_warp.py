@@ -99,8 +99,8 @@ def registers_and_stack(cubin: bytes) -> dict[str, dict[int, int]]:
 REGISTERS, STACK = 0x2F, 0x11
 
 
-@pytest.mark.parametrize("architecture", [75, 80, 86, 89, 90, 120])
-def test_every_card_gets_its_code_and_the_pixel_kernels_stay_in_registers(architecture, tmp_path: Path):
+@pytest.mark.parametrize("architecture", [75, 90, 120])
+def test_old_and_new_cards_get_their_code_and_the_pixel_kernels_stay_in_registers(architecture, tmp_path: Path):
     for channels in (1, 3, 4):
         raster.kernels(channels)
     for module in MODULES:
