@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
+from ..gaussians.color import GREY
 from ..shared.asset import read_asset
 from ..shared.protocol import DioramaError
 from ..training import objaverse
-from .images import GREY, seen_in
+from .images import seen_in
 
 FOLDER = "videomae"  # among the weights of measures
 

@@ -12,13 +12,12 @@ from PIL import Image
 from torch import Tensor
 
 from ..gaussians import fitting
-from ..gaussians.color import over
+from ..gaussians.color import GREY, over
 from ..shared.asset import Asset
 from ..shared.ply import read_ply
 from ..shared.protocol import DioramaError
 from ..shared.sequence_file import Blending
 
-GREY = 0.5  # behind views with alpha, as behind the views of every model here
 _OBJECT = 0.05  # an opaque view's pixel that differs more than this from the background is the object's
 
 

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from ..shared.sequence_file import Blending
 
+GREY = 0.5  # sRGB, behind objects wherever no published model was trained on another
+
 
 def srgb_to_linear(srgb: Tensor) -> Tensor:
     """Decodes sRGB values; negative ones by the straight part (IEC 61966-2-1). Differentiable everywhere."""

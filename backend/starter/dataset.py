@@ -15,13 +15,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..cameras import orbit
+from ..gaussians import color
 from .sdf import render
 from .world import make_object
 
 VIEWS = 16  # of each object, so that half of them are an orbit too
 SIZE_PX = 96
 ELEVATION_DEG, RADIUS, FOV_DEG = 15.0, 1.9, 39.6  # VideoMV's orbit, nearer: few pixels must show much
-GREY = 0.5  # behind every image that a network sees
+GREY = color.GREY  # behind every image that a network sees
 SHARD = 50  # objects in a file
 FIRST_HELD_OUT_SEED = 1_000_000  # objects from here on are never trained on
 

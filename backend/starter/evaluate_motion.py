@@ -23,9 +23,9 @@ from tqdm import tqdm
 from ..evaluation import fvd
 from ..evaluation.assets import default_weights, installed
 from ..evaluation.clip_score import clip_score
-from ..evaluation.images import GREY, with_mask
+from ..evaluation.images import with_mask
 from ..evaluation.silhouettes import silhouette_consistency
-from ..gaussians.color import over
+from ..gaussians.color import GREY, over
 from ..models.multiview_motion_unet import MultiViewMotionUNet
 from ..pipelines import orbits
 from ..pipelines.conditioning import condition_on_text

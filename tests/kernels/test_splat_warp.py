@@ -100,7 +100,9 @@ REGISTERS, STACK = 0x2F, 0x11
 
 
 @pytest.mark.parametrize("architecture", [75, 90, 120])
-def test_old_and_new_cards_get_their_code_and_the_pixel_kernels_stay_in_registers(architecture, tmp_path: Path):
+def test_old_and_new_cards_get_their_code_and_the_pixel_kernels_stay_in_registers(
+    architecture, tmp_path: Path
+):
     for channels in (1, 3, 4):
         raster.kernels(channels)
     for module in MODULES:
