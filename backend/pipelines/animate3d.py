@@ -45,7 +45,7 @@ def video(
     """
     settings = model.settings
     sampling = Sampling.of(request, settings)
-    noise = video_noise(model, len(cameras), request.frames or settings.num_frames, request.seed)
+    noise = video_noise(model, len(cameras), request.frames, request.seed)
     check_sizes(model, noise, cameras)
 
     # 1. Still views, on the grey of the training.

@@ -102,8 +102,7 @@ def _generate(
     if unknown := model.unknown_words(prompt):
         known = ", ".join(settings.words)
         progress.log("warning", f"The model does not know: {', '.join(unknown)}. It knows: {known}.")
-    num_views = request.views or settings.num_views
-    cameras = orbits.view_cameras(settings, num_views, request.elevation_deg, request.radius)
+    cameras = orbits.view_cameras(settings, request.views, request.elevation_deg, request.radius)
     if unusual := orbits.unusual_orbit(settings, request.elevation_deg, request.radius):
         progress.log("warning", unusual)
 

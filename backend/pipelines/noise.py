@@ -19,7 +19,12 @@ def initial_noise(model: ViewsModel, num_views: int, seed: int, frame: int = 0) 
     return noise.transpose(1, 2).unsqueeze(2).to(model.device)
 
 
-def video_noise(model: ViewsModel, num_views: int, num_frames: int, seed: int) -> Tensor:
-    """Noise of a video, [1, V, F, C, h, w]; frames share a part of it, as the model's settings say."""
-    common, *own = (initial_noise(model, num_views, seed, frame) for frame in range(num_frames + 1))
+def video_noise(model: ViewsModel, num_views: int, num_frames: int | None, seed: int) -> Tensor:
+    """Noise of a video, [1, V, F, C, h, w]; frames share a part of it, as the model's settings say.
+
+    Args:
+        num_frames: F; the model's own number if None.
+    """
+    count = num_frames or model.settings.num_frames
+    common, *own = (initial_noise(model, num_views, seed, frame) for frame in range(count + 1))
     return mixed_noise(common, torch.cat(own, dim=2), model.settings.shared_noise)

@@ -14,11 +14,14 @@ USUAL_RADIUS = 0.1  # as a part of the model's own
 
 
 def view_cameras(
-    settings: ModelSettings, num_views: int, elevation_deg: float | None = None, radius: float | None = None
+    settings: ModelSettings,
+    num_views: int | None = None,
+    elevation_deg: float | None = None,
+    radius: float | None = None,
 ) -> Tensor:  # [V, 4, 4]
-    """The orbit with that many views; elevation and radius are the model's own where none are given."""
+    """An orbit; its views, elevation and radius are the model's own where none are given."""
     return orbit(
-        num_views,
+        num_views or settings.num_views,
         settings.elevation_deg if elevation_deg is None else elevation_deg,
         settings.radius if radius is None else radius,
     )

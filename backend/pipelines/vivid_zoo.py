@@ -29,13 +29,12 @@ def video(
         DioramaError: E_REQUEST for sizes that the network cannot make; E_CANCELLED.
     """
     sampling = Sampling.of(request, model.settings)
-    num_frames = request.frames or model.settings.num_frames
     warn_if_not_aligned(model, progress)
     progress.stage("Denoising the video")
     return denoise(
         model,
         condition_on_text(model, [request.prompt]),
-        video_noise(model, len(cameras), num_frames, request.seed),
+        video_noise(model, len(cameras), request.frames, request.seed),
         cameras,
         sampling,
         progress=progress,
