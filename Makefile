@@ -80,7 +80,7 @@ lint: .venv-backend/ready
 bench: .venv-backend/ready .venv-host/ready
 	$(BACKEND) -m tests.bench.rasterization
 	$(BACKEND) -m tests.bench.denoising
-	$(HOST) tests/bench/bench_scene.py
+	$(HOST) -m tests.bench.bench_scene
 
 addon: .venv-host/ready
 	$(HOST) build_addon.py

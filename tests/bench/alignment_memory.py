@@ -1,6 +1,6 @@
 """How much GPU memory a training step of Vivid-ZOO's alignment needs, worked out without a GPU.
 
-    python tests/bench/alignment_memory.py
+    python -m tests.bench.alignment_memory
 
 One step at full size (one clip: 4 views of 16 frames at 256 px) is traced with tensors that have sizes and
 types but no content, and the largest sum of what is alive at once is printed. Attention is the kind that

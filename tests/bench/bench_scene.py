@@ -1,6 +1,6 @@
 """How long splats take to come into Blender and to follow the camera, against an import splat by splat.
 
-Run with the host's Python: python tests/bench/bench_scene.py; prints one JSON object.
+Run with the host's Python: `python -m tests.bench.bench_scene`; prints one JSON object.
 """
 
 # ruff: noqa: E402 (the folder for Blender's settings is chosen before Blender is imported)
@@ -19,7 +19,6 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))
 os.environ["BLENDER_USER_RESOURCES"] = tempfile.mkdtemp(prefix="diorama-bench-")
 
 import bpy
@@ -66,7 +65,7 @@ def main() -> None:
     )
     extension = importlib.import_module("bl_ext.user_default.diorama")
     # Written by another process, so that the peak of memory is the import's.
-    subprocess.run([sys.executable, __file__, str(folder)], check=True)
+    subprocess.run([sys.executable, "-m", "tests.bench.bench_scene", str(folder)], cwd=ROOT, check=True)
     results: dict[str, object] = {"blender": bpy.app.version_string, "cpus": os.cpu_count()}
 
     for degree in (0, 3):

@@ -20,7 +20,7 @@ import bpy
 import numpy as np
 from mathutils import Matrix
 
-sys.path[:0] = [str(Path(__file__).parents[1] / "blender")]
+sys.path[:0] = [str(Path(__file__).parents[1] / "blender")]  # Blender runs this file by its path
 reference = importlib.import_module("splat_reference")
 
 ZIP = Path(__file__).parents[2] / "dist" / "diorama.zip"
