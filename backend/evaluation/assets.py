@@ -236,6 +236,7 @@ def _some_frames(shown: AssetImages) -> list[int]:
 
 def _consistency(shown: AssetImages) -> list[Measure]:
     """MVGBench's measures, averaged over some of the frames."""
+    names: list[tuple[str, str, Better]]
     names = [("PSNR", "dB", "higher"), ("SSIM", "", "higher"), ("Chamfer", "", "lower")]
     try:
         found = [

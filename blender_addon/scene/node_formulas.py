@@ -116,7 +116,8 @@ class Formulas:
         An input is a Field (linked), None (left alone) or a value.
         """
         node = self.tree.nodes.new(kind)
-        node.label = label
+        if label:  # every change makes Blender look through the whole tree
+            node.label = label
         for name, value in (settings or {}).items():
             setattr(node, name, value)
         visible = [socket for socket in node.inputs if socket.enabled]

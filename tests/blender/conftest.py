@@ -26,6 +26,7 @@ os.environ["XDG_DATA_HOME"] = os.environ["LOCALAPPDATA"] = tempfile.mkdtemp(pref
 import bpy
 
 import build_addon
+from tests.shared.clouds import make_cloud
 
 RESOURCES = Path(os.environ["BLENDER_USER_RESOURCES"])
 
@@ -51,6 +52,25 @@ def extension(zip_path: Path) -> Iterator[ModuleType]:
 def empty_scene() -> None:
     """A scene with nothing in it."""
     bpy.ops.wm.read_homefile(use_empty=True)
+
+
+@pytest.fixture(scope="session")
+def home_with_nodes(extension: ModuleType) -> Path:
+    """A start-up file that holds the node groups and materials of splats."""
+    bpy.ops.wm.read_homefile(use_empty=True)
+    extension.scene.sequences.sequence_object("walk", [make_cloud(1)] * 2, "linear", 1)
+    for item in (*bpy.data.node_groups, *bpy.data.materials):
+        item.use_fake_user = True
+    path = RESOURCES / "nodes.blend"
+    bpy.ops.wm.save_as_mainfile(filepath=str(path), copy=True)  # without what no scene uses
+    return path
+
+
+@pytest.fixture
+def nodes(home_with_nodes: Path) -> None:
+    """A scene with nothing in it, in a file that holds the nodes, which take seconds to build."""
+    bpy.ops.wm.read_homefile(filepath=str(home_with_nodes))
+    assert not bpy.data.objects
 
 
 @pytest.fixture(scope="session")

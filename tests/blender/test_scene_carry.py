@@ -15,6 +15,7 @@ from backend.shared.ply import GaussianCloud, read_ply, write_ply
 from tests.blender import splat_reference
 from tests.blender.scene_helpers import make_cloud
 
+pytestmark = pytest.mark.usefixtures("nodes")
 TURN = Euler((0.5, 0.9, 1.1)).to_matrix().to_4x4()
 MAPS = {
     "turned and scaled": Matrix.Translation((0.1, 0.2, -0.1)) @ TURN @ Matrix.Scale(1.3, 4),

@@ -15,6 +15,8 @@ from tests.blender.scene_helpers import add_camera, make_cloud, orbit, pixel_siz
 from tests.blender.splat_reference import linear_to_srgb, psnr, srgb_to_linear
 from tests.blender.splat_reference import render as reference
 
+pytestmark = pytest.mark.usefixtures("nodes")
+
 
 def import_splats(path: Path, **options: object) -> bpy.types.Object:
     assert bpy.ops.diorama.import_splats(filepath=str(path), **options) == {"FINISHED"}
@@ -102,6 +104,7 @@ BAD = {
 
 @pytest.mark.parametrize("message", BAD)
 def test_bad_file_is_refused_in_words_and_changes_nothing(extension, tmp_path, message):
+    bpy.ops.wm.read_homefile(use_empty=True)  # without nodes, so that none can be left behind
     BAD[message](tmp_path / "bad.ply")
     before = [
         item.name

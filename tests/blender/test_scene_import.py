@@ -74,7 +74,7 @@ def test_splats_with_display_blending_are_in_their_asset_and_on_the_layer_of_the
 
 
 @pytest.fixture
-def collection(extension, asset_folder):
+def collection(extension, nodes, asset_folder):
     return extension.scene.import_asset(bpy.context, asset_folder, report=lambda change: None)
 
 

@@ -13,6 +13,8 @@ from backend.shared.protocol import DioramaError
 from tests.blender.scene_helpers import orbit
 from tests.gaussians.box import GLB, box
 
+pytestmark = pytest.mark.usefixtures("nodes")
+
 
 @pytest.fixture(scope="module")
 def glb() -> bytes:

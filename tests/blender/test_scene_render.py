@@ -11,6 +11,7 @@ from tests.blender.scene_helpers import add_camera, make_cloud, orbit, pixel_siz
 from tests.blender.splat_reference import linear_to_srgb, psnr, srgb_to_linear
 from tests.blender.splat_reference import render as reference
 
+pytestmark = pytest.mark.usefixtures("nodes")
 SIZE = 96
 FOV = 40.0
 EEVEE = "BLENDER_EEVEE" if bpy.app.version >= (5, 0) else "BLENDER_EEVEE_NEXT"

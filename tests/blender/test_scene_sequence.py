@@ -17,6 +17,7 @@ from tests.blender.scene_helpers import add_camera, make_cloud, orbit, pixel_siz
 from tests.blender.splat_reference import psnr
 from tests.blender.splat_reference import render as reference
 
+pytestmark = pytest.mark.usefixtures("nodes")
 SIZE = 48
 POSE = orbit(4)[1]
 

@@ -15,7 +15,7 @@ from tests.blender.scene_helpers import make_cloud
 
 
 @pytest.fixture
-def splats(extension: ModuleType, tmp_path: Path) -> str:
+def splats(nodes: None, tmp_path: Path) -> str:
     """A file of splats."""
     write_ply(tmp_path / "a.ply", make_cloud(30))
     return str(tmp_path / "a.ply")

@@ -12,6 +12,8 @@ from backend.shared.ply import write_ply
 from tests.blender.scene_helpers import add_camera, make_cloud, orbit
 from tests.blender.splat_reference import harmonics, rotations, srgb_to_linear
 
+pytestmark = pytest.mark.usefixtures("nodes")
+
 
 @pytest.fixture
 def shapes(extension):
