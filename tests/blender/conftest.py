@@ -61,8 +61,10 @@ def home_with_nodes(extension: ModuleType) -> Path:
     extension.scene.sequences.sequence_object("walk", [make_cloud(1)] * 2, "linear", 1)
     for item in (*bpy.data.node_groups, *bpy.data.materials):
         item.use_fake_user = True
+    for kind in (bpy.data.objects, bpy.data.collections, bpy.data.meshes):
+        bpy.data.batch_remove(list(kind))
     path = RESOURCES / "nodes.blend"
-    bpy.ops.wm.save_as_mainfile(filepath=str(path), copy=True)  # without what no scene uses
+    bpy.ops.wm.save_as_mainfile(filepath=str(path), copy=True)
     return path
 
 
