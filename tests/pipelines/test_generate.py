@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from backend.pipelines import generate, views
+from backend.gaussians.tracking import Effort
+from backend.pipelines import dynamic_splats, generate, views
 from backend.pipelines.model import ViewsModel
 from backend.shared import asset
 from backend.shared.model_store import STARTER
@@ -16,6 +18,13 @@ from backend.shared.ply import read_ply
 from backend.shared.progress import Progress
 from backend.shared.protocol import DioramaError
 from backend.shared.request import GenerationRequest
+
+
+@pytest.fixture(autouse=True)
+def little_fitting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Splats are fitted and tracked in few steps: the views of tiny models show nothing anyway."""
+    monkeypatch.setattr(views, "REFINING_STEPS", 1)
+    monkeypatch.setattr(dynamic_splats, "track", partial(dynamic_splats.track, effort=Effort(2, 1, 1, 1, 1)))
 
 
 @pytest.fixture
@@ -54,9 +63,8 @@ def test_text_and_image_each_become_an_asset(
 
 
 def test_fast_request_skips_the_deep_layers_in_some_steps(
-    use, monkeypatch: pytest.MonkeyPatch, tiny_model: ViewsModel, tiny_moving_model: ViewsModel, out: Path
+    use, tiny_model: ViewsModel, tiny_moving_model: ViewsModel, out: Path
 ) -> None:
-    monkeypatch.setattr(views, "REFINING_STEPS", 1)
     skipped: list[bool] = []
 
     def look(_net: object, _args: object, options: dict) -> None:
