@@ -120,6 +120,7 @@ def test_mesh_is_hidden_smooth_and_in_one_piece(extension, glb, tmp_path):
 
 
 def test_import_leaves_only_the_mesh_besides_what_it_leaves_without_one(extension, glb, tmp_path):
+    bpy.ops.wm.read_homefile(use_empty=True)
     bpy.ops.object.empty_add()
     bpy.context.scene.unit_settings.scale_length = 0.01  # which the splats do not heed either
     bring_in(extension, write(tmp_path / "without", None))
