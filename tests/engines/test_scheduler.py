@@ -12,6 +12,7 @@ import pytest
 
 from backend.engines import report, scheduler
 from backend.engines.scheduler import Event, run_jobs
+from backend.shared import asset
 from backend.shared.asset import write_asset
 from backend.shared.job_file import BatchJob, BrokenLine, is_complete
 from backend.shared.protocol import DioramaError
@@ -120,6 +121,26 @@ def test_a_full_disk_is_raised_and_not_swallowed(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(scheduler, "_record", full)
     with pytest.raises(OSError, match="No space"):
         run(jobs_of("a car", "a tree"), tmp_path, Maker())
+
+
+def test_a_disk_that_fills_up_fails_what_is_left_and_the_next_run_makes_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs, written = jobs_of("a car", "a tree", "a fish"), asset.write_ply
+
+    def fills_up(path: Path, cloud: Any) -> None:
+        if any(tmp_path.glob("*/asset/asset.json")):
+            path.write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+        written(path, cloud)
+
+    monkeypatch.setattr(asset, "write_ply", fills_up)
+    outcomes, _ = run(jobs, tmp_path, Maker())
+    assert [outcome.error and outcome.error["code"] for outcome in outcomes] == [None, *["E_DISK_FULL"] * 2]
+    assert not [path for path in (tmp_path / "job 2").rglob("*") if path.is_file()]
+    monkeypatch.undo()
+    again, _ = run(jobs, tmp_path, Maker())
+    assert [(outcome.state, outcome.made) for outcome in again] == [("done", i > 0) for i in range(3)]
 
 
 def test_report_lists_all_and_escapes_what_is_not_ours(tmp_path: Path) -> None:
