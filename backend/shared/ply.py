@@ -17,6 +17,7 @@ SH_C0 = 0.28209479177387814  # the constant spherical harmonic, 1 / (2 sqrt(pi))
 _DAMAGED_HINT = "The file is damaged or was written by a faulty program; export it again."
 _MAX_HEADER = 64 * 1024
 _Z_UP = "comment Z is up (Diorama)"
+_DISPLAY = "comment Composited in display space (Diorama)"
 _PROPERTY_TYPES = {
     "char": "i1", "uchar": "u1", "short": "<i2", "ushort": "<u2", "int": "<i4", "uint": "<u4",
     "float": "<f4", "double": "<f8", "int8": "i1", "uint8": "u1", "int16": "<i2", "uint16": "<u2",
@@ -67,11 +68,12 @@ class PlyElement:
     offset: int  # first byte of the first record
 
 
-def write_ply(path: Path | str, cloud: GaussianCloud, *, z_up: bool = True) -> None:
+def write_ply(path: Path | str, cloud: GaussianCloud, *, z_up: bool = True, blending: str = "linear") -> None:
     """Write a cloud as the binary little-endian 3DGS PLY (opacity as logit, scale as logarithm).
 
     Args:
         z_up: note in the file that Z is up in it, which other programs do not have.
+        blending: "linear", or "display" to note that too: files of other programs do not say it.
 
     Raises:
         DioramaError: E_PLY if the cloud holds no splats, values that are not finite, or impossible sizes.
@@ -94,7 +96,8 @@ def write_ply(path: Path | str, cloud: GaussianCloud, *, z_up: bool = True) -> N
         cloud.quats,
     )
     records = np.concatenate([np.asarray(column, "<f4") for column in columns], axis=1)
-    header = ["ply", "format binary_little_endian 1.0", *[_Z_UP] * z_up, f"element vertex {len(cloud)}"]
+    notes = [_Z_UP] * z_up + [_DISPLAY] * (z_up and blending == "display")
+    header = ["ply", "format binary_little_endian 1.0", *notes, f"element vertex {len(cloud)}"]
     header += [f"property float {name}" for name in names] + ["end_header", ""]
     with whole_file(path) as partial, open(partial, "wb") as file:
         file.write("\n".join(header).encode("ascii"))
@@ -210,8 +213,18 @@ def read_header(path: Path | str) -> PlyHeader:
 
 def is_z_up(path: Path | str) -> bool:
     """Whether a PLY notes that Z is up in it, as ours do."""
+    return _Z_UP in _comments(path)
+
+
+def blending_of(path: Path | str) -> str:
+    """The space in which a PLY's splats are to be composited: "linear" for ours, unless they say else."""
+    comments = _comments(path)
+    return "linear" if _Z_UP in comments and _DISPLAY not in comments else "display"
+
+
+def _comments(path: Path | str) -> list[str]:
     with open(path, "rb") as file:
-        return f"{_Z_UP}\n".encode() in file.read(_MAX_HEADER).partition(b"end_header")[0]
+        return file.read(_MAX_HEADER).partition(b"end_header")[0].decode("ascii", "replace").splitlines()
 
 
 def read_elements(path: Path | str) -> list[PlyElement]:

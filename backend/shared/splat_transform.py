@@ -35,21 +35,48 @@ def transformed(cloud: GaussianCloud, target_from_source: np.ndarray) -> Gaussia
     if np.array_equal(linear, np.eye(3)) and not offset.any():
         return cloud
     means = (cloud.means @ linear.T + offset[:, 0]).astype(np.float32)
-    left, stretch, right = np.linalg.svd(linear)
-    turn = left @ right  # of the polar decomposition: orthogonal, perhaps mirrored
-    if stretch[0] - stretch[2] <= 1e-6 * stretch[0]:
-        proper = turn * np.sign(np.linalg.det(turn))  # an ellipsoid looks the same upside down
-        quats = _product(quaternions(proper[None])[0], cloud.quats)
-        scales = cloud.scales * stretch.mean()
-    else:
-        quats, scales = _stretched(cloud, linear)
+    quats, scales = shapes(linear, cloud.quats, cloud.scales)
     return GaussianCloud(
         means=means,
-        quats=quats.astype(np.float32),
-        scales=scales.astype(np.float32),
+        quats=quats,
+        scales=scales,
         opacities=cloud.opacities,
-        sh=turned_harmonics(cloud.sh, _directions(linear, turn)),
+        sh=turned_harmonics(cloud.sh, turn_of_directions(linear)),
     )
+
+
+def shapes(
+    linear: np.ndarray,  # [3, 3]
+    quats: np.ndarray,  # [N, 4] w x y z
+    scales: np.ndarray,  # [N, 3]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rotations and sizes of splats after a linear map L: their covariance C becomes L C L^T."""
+    left, stretch, right = np.linalg.svd(linear)
+    if stretch[0] - stretch[2] <= 1e-5 * stretch[0]:
+        turn = left @ right
+        proper = turn * np.sign(np.linalg.det(turn))  # an ellipsoid looks the same upside down
+        turned_quats = _product(quaternions(proper[None])[0], quats.astype(np.float64))
+        return turned_quats.astype(np.float32), (scales * stretch.mean()).astype(np.float32)
+    out_quats, out_scales = np.empty(quats.shape, np.float32), np.empty(scales.shape, np.float32)
+    for start in range(0, len(quats), _CHUNK):
+        rows = slice(start, start + _CHUNK)
+        axes = linear @ (rotations(quats[rows]) * scales[rows, None, :].astype(np.float64))
+        directions, sizes, _ = np.linalg.svd(axes)
+        directions *= np.sign(np.linalg.det(directions))[:, None, None]
+        out_quats[rows] = quaternions(directions)
+        out_scales[rows] = np.maximum(sizes, 1e-30)  # flat, still a splat
+    return out_quats, out_scales
+
+
+def turn_of_directions(linear: np.ndarray) -> np.ndarray:
+    """How directions of view turn under a linear map, [3, 3] orthogonal.
+
+    By the axes' own directions where these stay at right angles, else as the closest rotation does (the
+    orthogonal part of the polar decomposition, perhaps mirrored).
+    """
+    axes = linear / np.linalg.norm(linear, axis=0)
+    left, _, right = np.linalg.svd(linear)
+    return axes if np.allclose(axes.T @ axes, np.eye(3), atol=1e-6) else left @ right
 
 
 def rotations(quats: np.ndarray) -> np.ndarray:
@@ -135,28 +162,8 @@ def harmonics(directions: np.ndarray) -> np.ndarray:
     )
 
 
-def _directions(linear: np.ndarray, turn: np.ndarray) -> np.ndarray:
-    """How directions of view turn: by the axes' own directions, where these stay at right angles."""
-    axes = linear / np.linalg.norm(linear, axis=0)
-    return axes if np.allclose(axes.T @ axes, np.eye(3), atol=1e-6) else turn
-
-
 def _product(turn: np.ndarray, quats: np.ndarray) -> np.ndarray:
     """Quaternions turned further: [4], [N, 4] -> [N, 4]."""
     w, x, y, z = turn
     matrix = np.array([[w, -x, -y, -z], [x, w, -z, y], [y, z, w, -x], [z, -y, x, w]])
     return quats @ matrix.T
-
-
-def _stretched(cloud: GaussianCloud, linear: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rotations and sizes of the ellipsoids after a transform that keeps no angles."""
-    quats = np.empty(cloud.quats.shape, np.float32)
-    scales = np.empty(cloud.scales.shape, np.float32)
-    for start in range(0, len(cloud), _CHUNK):
-        rows = slice(start, start + _CHUNK)
-        axes = linear @ (rotations(cloud.quats[rows]) * cloud.scales[rows, None, :].astype(np.float64))
-        directions, sizes, _ = np.linalg.svd(axes)
-        directions *= np.sign(np.linalg.det(directions))[:, None, None]
-        quats[rows] = quaternions(directions)
-        scales[rows] = np.maximum(sizes, 1e-30)  # flat, still a splat
-    return quats, scales

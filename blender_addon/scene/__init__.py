@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import carry, operators, panel, viewport
+from . import carry, file_operators, operators, panel, viewport
 from .assets import import_asset, orbit_camera, splat_objects, view_cameras
 from .render import prepare_render
 from .sequences import frame_objects
@@ -22,6 +22,7 @@ __all__ = [
 def register() -> None:
     """Adds operators, menu entries and the panel."""
     operators.register()
+    file_operators.register()
     viewport.register()
     panel.register()
     carry.register()
@@ -31,4 +32,5 @@ def unregister() -> None:
     carry.unregister()
     panel.unregister()
     viewport.unregister()
+    file_operators.unregister()
     operators.unregister()

@@ -16,11 +16,6 @@ def turn_to_front(front: str) -> Matrix:
     return Matrix.Rotation(math.radians(-90), 4, "Z") if front == "+X" else Matrix()
 
 
-def upright_from_y_down() -> Matrix:
-    """Stands a scene upright whose Y points down and Z ahead, as photogrammetry programs have it."""
-    return Matrix.Rotation(math.radians(-90), 4, "X")
-
-
 def camera_object(name: str, fov_y: float) -> bpy.types.Object:
     """A camera with a vertical field of view; it is in no collection yet.
 

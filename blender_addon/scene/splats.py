@@ -7,7 +7,7 @@ import numpy as np
 
 from ..backend.shared.ply import GaussianCloud
 from ..backend.shared.protocol import DioramaError
-from . import affine
+from ..backend.shared.splat_transform import shapes, turn_of_directions, turned_harmonics
 from .modifier_inputs import set_inputs
 from .splat_material import preview_material, splat_material
 from .splat_nodes import GROUP_NAME, splat_group
@@ -119,14 +119,14 @@ def transform_shapes(mesh: bpy.types.Mesh, chosen: np.ndarray, linear: np.ndarra
         linear: [3, 3].
     """
     rotation, scale = values(mesh, "rotation", 4), values(mesh, "scale", 3)
-    rotation[chosen], scale[chosen] = affine.shapes(linear, rotation[chosen], scale[chosen])
+    rotation[chosen], scale[chosen] = shapes(linear, rotation[chosen], scale[chosen])
     _store(mesh, "rotation", rotation)
     _store(mesh, "scale", scale)
     degree = _sh_degree(mesh)
     if degree:
         names = [f"sh_{i}" for i in range((degree + 1) ** 2)]
         sh = np.stack([values(mesh, name, 3) for name in names], axis=1)
-        sh[chosen] = affine.harmonics(linear, sh[chosen])
+        sh[chosen] = turned_harmonics(sh[chosen], turn_of_directions(linear))
         for i, name in enumerate(names):
             _store(mesh, name, sh[:, i])
 

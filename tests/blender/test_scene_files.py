@@ -9,8 +9,11 @@ import bmesh
 import bpy
 import numpy as np
 import pytest
+from mathutils import Matrix
 
+from backend.shared import splat_formats
 from backend.shared.ply import read_ply, write_ply
+from backend.shared.splat_transform import UPS, turned
 from tests.blender.scene_helpers import add_camera, make_cloud, orbit, pixel_size, prepare, render, render_png
 from tests.blender.splat_reference import linear_to_srgb, psnr, srgb_to_linear
 from tests.blender.splat_reference import render as reference
@@ -43,7 +46,7 @@ def test_import_and_export_keep_every_bit(extension, tmp_path, degree):
 
 def test_menus_offer_import_and_export(extension):
     for menu in (bpy.types.TOPBAR_MT_file_import, bpy.types.TOPBAR_MT_file_export):
-        assert any(entry.__module__.endswith("scene.operators") for entry in menu.draw._draw_funcs)
+        assert any(entry.__module__.endswith("scene.file_operators") for entry in menu.draw._draw_funcs)
 
 
 def test_deleted_moved_and_duplicated_splats_are_exported_and_rendered(extension, tmp_path):
@@ -128,11 +131,45 @@ def test_export_into_a_missing_folder_is_an_error_in_words(extension, tmp_path):
         bpy.ops.diorama.export_splats(filepath=str(tmp_path / "no" / "b.ply"))
 
 
-def test_photogrammetry_splats_can_stand_upright(extension, tmp_path):
-    write_ply(tmp_path / "a.ply", make_cloud(10))
-    upright = import_splats(tmp_path / "a.ply", y_is_down=True)
-    bpy.context.view_layer.update()
-    np.testing.assert_allclose(np.array(upright.matrix_world)[:3, :3] @ [0, -1, 0], [0, 0, 1], atol=1e-6)
+@pytest.mark.parametrize("by_format", [True, False])
+def test_photogrammetry_splats_stand_upright_with_their_shapes_and_harmonics(extension, tmp_path, by_format):
+    cloud = make_cloud(50, 2)
+    write_ply(tmp_path / "a.ply", cloud, z_up=not by_format)
+    upright = import_splats(tmp_path / "a.ply", **({} if by_format else {"up_axis": "-Y"}))
+    assert upright.matrix_world == Matrix()
+    found, expected = extension.scene.splats.splats_of(upright), turned(cloud, UPS["-Y"])
+    np.testing.assert_array_equal(found.means, expected.means)
+    np.testing.assert_array_equal(found.means[:, 2], -cloud.means[:, 1])
+    for name in ("quats", "scales", "sh"):
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), atol=1e-6)
+    assert np.abs(found.sh - cloud.sh).max() > 0.1  # harmonics turn along
+
+
+def test_chosen_axes_come_back_from_an_export_with_the_same(extension, tmp_path):
+    cloud = make_cloud(50, 3)
+    write_ply(tmp_path / "a.ply", cloud)
+    axes = {"up_axis": "X", "forward_axis": "-Y"}
+    import_splats(tmp_path / "a.ply", **axes)
+    bpy.ops.diorama.export_splats(filepath=str(tmp_path / "b.ply"), **axes)
+    back = read_ply(tmp_path / "b.ply")
+    np.testing.assert_array_equal(back.means, cloud.means)
+    np.testing.assert_allclose(back.sh, cloud.sh, atol=1e-6)
+    with pytest.raises(RuntimeError, match=r"Up \(Z\) and Forward \(-Z\) are along one axis"):
+        bpy.ops.diorama.import_splats(filepath=str(tmp_path / "a.ply"), up_axis="Z", forward_axis="-Z")
+
+
+def test_files_say_how_they_are_blended(extension, tmp_path):
+    """Ours are light unless they were display before; those of other programs are always display."""
+    names = {"ours": {}, "shown": {"blending": "display"}, "theirs": {"z_up": False}}
+    found = {}
+    for name, notes in names.items():
+        write_ply(tmp_path / f"{name}.ply", make_cloud(10), **notes)
+        splats = import_splats(tmp_path / f"{name}.ply")
+        found[name] = extension.scene.modifier_inputs.get_input(splats.modifiers[0], "Display Blending")
+        bpy.ops.diorama.export_splats(filepath=str(tmp_path / f"{name} again.ply"))
+        again = splat_formats.blending_of(tmp_path / f"{name} again.ply")
+        assert again == ("display" if found[name] else "linear")
+    assert found == {"ours": False, "shown": True, "theirs": True}
 
 
 def splat_viewer(cloud, pose, **options):
@@ -146,7 +183,7 @@ def test_foreign_splats_look_as_in_splat_viewers(extension, tmp_path):
     scene = prepare(64, 64)
     scene.view_settings.view_transform = "Standard"
     add_camera(pose)
-    import_splats(tmp_path / "a.ply")
+    import_splats(tmp_path / "a.ply", blending="DISPLAY")
     expected = np.clip(splat_viewer(cloud, pose), 0, 1)
     assert psnr(render_png(tmp_path), expected) > 48
     wrong = linear_to_srgb(reference(cloud, pose, 64, 64, pixel=pixel_size(40, 64)))
@@ -158,10 +195,10 @@ def test_foreign_splats_look_right_whatever_was_there_before(extension, tmp_path
     cloud, pose = make_cloud(), orbit(4)[1]
     write_ply(tmp_path / "a.ply", cloud)
     if before == "another scene":
-        import_splats(tmp_path / "a.ply")
+        import_splats(tmp_path / "a.ply", blending="DISPLAY")
         bpy.ops.scene.new(type="NEW")
     elif before == "renamed":
-        bpy.data.objects.remove(import_splats(tmp_path / "a.ply"))
+        bpy.data.objects.remove(import_splats(tmp_path / "a.ply", blending="DISPLAY"))
         bpy.context.scene.collection.children[0].name = "mine"
         bpy.context.scene.view_layers[1].name = "mine too"
     elif bpy.app.version >= (5, 3):
@@ -175,7 +212,7 @@ def test_foreign_splats_look_right_whatever_was_there_before(extension, tmp_path
     scene = prepare(64, 64)
     scene.view_settings.view_transform = "Standard"
     add_camera(pose)
-    import_splats(tmp_path / "a.ply")
+    import_splats(tmp_path / "a.ply", blending="DISPLAY")
     assert len(scene.view_layers) == 2 and len(scene.collection.children) == 1
     assert psnr(render_png(tmp_path), np.clip(splat_viewer(cloud, pose), 0, 1)) > 48
 
@@ -204,7 +241,7 @@ def test_foreign_splats_and_meshes_hide_each_other_by_depth(extension, tmp_path)
     scene.collection.children.link(stage)
     stage.children.link(within)
     within.objects.link(body)
-    import_splats(tmp_path / "a.ply")
+    import_splats(tmp_path / "a.ply", blending="DISPLAY")
 
     inverse = np.linalg.inv(pose)
     in_front = -(cloud.means @ inverse[2, :3] + inverse[2, 3]) < 2.6
@@ -218,7 +255,7 @@ def test_foreign_splats_and_meshes_hide_each_other_by_depth(extension, tmp_path)
 
 def test_very_large_file_is_imported_only_on_request(extension, tmp_path, monkeypatch):
     write_ply(tmp_path / "a.ply", make_cloud(101))
-    monkeypatch.setattr(extension.scene.operators, "_LARGE", 100)
+    monkeypatch.setattr(extension.scene.file_operators, "_LARGE", 100)
     with pytest.raises(RuntimeError, match="Very Large"):
         bpy.ops.diorama.import_splats(filepath=str(tmp_path / "a.ply"))
     assert not bpy.data.meshes
@@ -237,7 +274,7 @@ def test_polls_need_no_window(extension, tmp_path):
     # what a timer's context has
     context = SimpleNamespace(view_layer=bpy.context.view_layer, scene=bpy.context.scene)
     operators = extension.scene.operators
-    assert operators.DIORAMA_OT_export_splats.poll(context)
+    assert extension.scene.file_operators.DIORAMA_OT_export_splats.poll(context)
     assert operators.DIORAMA_OT_crop_splats.poll(context)
     assert not operators.DIORAMA_OT_keep_frames_beside.poll(context)
     assert extension.scene.panel.DIORAMA_PT_splats.poll(context)
@@ -280,8 +317,8 @@ def test_nodes_that_lost_an_input_are_told_of(extension, tmp_path):
 def test_crop_begins_around_everything_and_is_exported(extension, tmp_path, shape):
     cloud = make_cloud(200)
     write_ply(tmp_path / "a.ply", cloud)
-    splats = import_splats(tmp_path / "a.ply", y_is_down=True)
-    splats.location = (1, 2, 3)
+    splats = import_splats(tmp_path / "a.ply")
+    splats.location, splats.rotation_euler.x = (1, 2, 3), -1.2
     bpy.context.view_layer.update()
     assert bpy.ops.diorama.crop_splats(shape=shape) == {"FINISHED"}
     crop = bpy.context.active_object

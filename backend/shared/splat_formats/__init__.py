@@ -103,17 +103,36 @@ def up_of(path: Path | str) -> str:
     return "Z" if kind == "ply" and ply.is_z_up(path) else FORMATS[kind].up
 
 
-def read_splats(path: Path | str, decode: Decode) -> GaussianCloud:
+def blending_of(path: Path | str) -> str:
+    """The space in which a file's splats are meant to be composited: "linear" for PLYs that Diorama made of
+    such splats, "display" for all others, as splat viewers do it.
+
+    Raises:
+        DioramaError: E_PLY
+    """
+    return ply.blending_of(path) if format_of(path) == "ply" else "display"
+
+
+def read_splats(
+    path: Path | str, decode: Decode, left_out: Callable[[str], None] | None = None
+) -> GaussianCloud:
     """Read splats of any format, in the axes of the file.
 
     Args:
         decode: makes [h, w, 4] uint8 of a WebP file's bytes.
+        left_out: splats that cannot be shown are left out, and it is told how many; without it, they are
+            refused.
 
     Raises:
         DioramaError: E_PLY for files that are something else, cut short, or hold impossible values.
     """
-    reader = _READERS[format_of(path)][1]
+    kind = format_of(path)
+    if kind == "ply":
+        return ply.read_ply(path, left_out)
+    reader = _READERS[kind][1]
     cloud = reader(path, decode) if reader is sog.read_sog else reader(path)
+    if left_out is not None:
+        cloud = ply.only_usable(cloud, left_out)
     ply.check(cloud, str(path))
     return cloud
 
@@ -125,6 +144,7 @@ def write_splats(
     *,
     axes: np.ndarray | None = None,
     kind: str = "",
+    blending: str = "linear",
 ) -> None:
     """Write splats whose up is Z.
 
@@ -132,6 +152,7 @@ def write_splats(
         encode: makes a WebP file's bytes of [h, w, 4] uint8, without loss.
         axes: [3, 3] from the axes of the file to ours; without it those of the format, for a PLY ours.
         kind: a name in WRITTEN; empty to go by the file's name.
+        blending: noted in a PLY whose Z is up; other files cannot say it.
 
     Raises:
         DioramaError: E_PLY if the cloud holds no splats, values that are not finite, or impossible sizes;
@@ -144,7 +165,7 @@ def write_splats(
     ply.check(cloud, str(path))
     cloud = turned(cloud, axes.T)
     writers: dict[str, Callable[[Path | str, GaussianCloud], None]] = {
-        "ply": partial(ply.write_ply, z_up=np.array_equal(axes, UPS["Z"])),
+        "ply": partial(ply.write_ply, z_up=np.array_equal(axes, UPS["Z"]), blending=blending),
         "compressed_ply": compressed_ply.write_compressed_ply,
         "spz": spz.write_spz,
         "sog": partial(sog.write_sog, encode=encode),
