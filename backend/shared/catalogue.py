@@ -1,6 +1,6 @@
-"""The models that Diorama knows: what each needs, where its files come from, and what its licence allows.
+"""The catalogue of models: the components of each, their published files, licence, and memory.
 
-Only facts, so that Blender can show them too; `model_store` looks at the disk, `install` fills it.
+Facts alone, which Blender shows too; `model_store` finds a model's files, `backend.install` makes them.
 """
 
 from __future__ import annotations
@@ -73,12 +73,13 @@ class Model:
     Attributes:
         licence: in words, with what it follows from.
         commercial: whether results may be used commercially, as far as the licences say.
-        conditioned_on: "text" or "image".
+        components: its networks and tokenizer; none for the starter, which is in the extension.
+        conditioned_on: the input that a request must give.
         moves: whether its objects can move.
         memory_gib: of the GPU: as fast as can be, and with idle networks offloaded to the CPU.
             Estimates of `pipelines.memory`; no GPU has been measured yet.
         warning: what the user should know before using it.
-        pipeline: how it works: "views" that splats are reconstructed from, or "triposplat".
+        pipeline: "views", from which splats are reconstructed, or "triposplat", without views.
         gaussians: the numbers of splats that can be asked for; empty if it cannot be chosen.
     """
 

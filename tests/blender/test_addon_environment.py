@@ -75,7 +75,7 @@ def repaired(environment: ModuleType, install, requirements: Path, tmp_path_fact
 
 def test_plan_only_plans(environment: ModuleType, requirements: Path, tmp_path: Path) -> None:
     folder = tmp_path / "env"
-    plan = environment.plan(requirements, folder)
+    plan = environment.plan(requirements, folder, sys.executable)
     assert str(requirements) in [word for step in plan.steps for word in step.argv]
     assert not folder.exists()
     assert environment.state(requirements, folder) == "missing"

@@ -50,7 +50,9 @@ def scene_state() -> dict:
     }
 
 
-def test_splats_with_display_blending_are_in_their_asset_and_on_the_layer_of_their_own(extension, tmp_path):
+def test_splats_with_display_blending_are_in_their_asset_and_on_the_layer_of_their_own(
+    extension, nodes, tmp_path
+):
     cloud, pose = make_cloud(20), orbit(1)
     write_asset(
         tmp_path,
@@ -174,7 +176,7 @@ def test_only_what_is_needed_changes_and_is_reported(extension, asset_folder):
         assert after[unchanged] == before[unchanged]
 
 
-def test_frame_range_and_markers_on_request(extension, asset_folder):
+def test_frame_range_and_markers_on_request(nodes, asset_folder):
     result = bpy.ops.diorama.import_asset(directory=str(asset_folder), frame_range=True, markers=True)
     assert result == {"FINISHED"}
     scene = bpy.context.scene
@@ -283,7 +285,7 @@ def test_panel_lists_what_keeps_colours_from_being_right(extension, collection):
     assert obstacles(scene) == []
 
 
-def test_import_works_where_cycles_is_switched_off(extension, asset_folder):
+def test_import_works_where_cycles_is_switched_off(extension, nodes, asset_folder):
     bpy.ops.preferences.addon_disable(module="cycles")
     try:
         collection = extension.scene.import_asset(bpy.context, asset_folder, report=lambda change: None)
