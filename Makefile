@@ -18,6 +18,9 @@ PYTHON313 ?= $(or $(shell python3.13 -c "import sys; print(sys.executable)" 2>/d
 # What depends on Blender's version: registration, Blender's extension tool, datablocks, nodes and renders.
 IN_EVERY_BLENDER := tests/blender/test_addon_register.py $(wildcard tests/blender/test_scene_*.py)
 
+# What converts, trains and compares networks: about half of the tests without Blender.
+NETWORKS := tests/install tests/parity tests/starter tests/training
+
 # For test-quick: the worlds' contracts, file formats, requests, errors, documentation, and the zip in a Blender.
 QUICK := tests/test_worlds.py tests/test_house.py tests/shared tests/process/test_errors.py \
 	tests/process/test_request.py
@@ -30,7 +33,7 @@ BACKEND := .venv-backend/bin/python
 SOURCES := build_addon.py pyproject.toml $(shell find blender_addon backend kernels -type f -not -path '*/__pycache__/*')
 ARGS = $(if $(ANIMATE),--frames 8) --prompt "$$PROMPT" --seed "$$SEED" --out "$$OUT" --backend-python $(BACKEND)
 
-.PHONY: demo test test-quick test-backend test-blender bench addon lint
+.PHONY: demo test test-quick test-backend test-networks test-blender bench addon lint
 .PRECIOUS: .venv-host-%/ready
 
 # Prompt to scene.blend, preview.png and asset/ in OUT. ANIMATE=1 makes the object move. BLENDER=/path/to/blender uses that one instead of bpy.
@@ -50,8 +53,9 @@ $(INSTALLED)/__init__.py: $(SOURCES) | .venv-host/ready
 	$(HOST) -c "import bpy; bpy.ops.extensions.package_install_files(filepath='build/diorama.zip', repo='user_default')"
 endif
 
-test: lint
-	$(MAKE) --jobs 2 --output-sync=target test-backend test-blender \
+# The longest first, so that two cores are busy until the end.
+test: .venv-backend/ready
+	$(MAKE) --jobs 2 --output-sync=target test-backend test-networks test-blender lint \
 		$(OLDER_BPY:%=test-blender-%) $(NEWER_BPY:%=test-blender-%)
 
 test-quick: .venv-backend/ready .venv-host/ready
@@ -59,7 +63,10 @@ test-quick: .venv-backend/ready .venv-host/ready
 	$(HOST) -m pytest $(QUICK_IN_BLENDER)
 
 test-backend: .venv-backend/ready
-	$(BACKEND) -m pytest tests --ignore tests/blender --ignore tests/bench
+	$(BACKEND) -m pytest tests --ignore tests/blender --ignore tests/bench $(NETWORKS:%=--ignore %)
+
+test-networks: .venv-backend/ready
+	$(BACKEND) -m pytest $(NETWORKS)
 
 test-blender: .venv-backend/ready .venv-host/ready
 	$(HOST) -m pytest tests/blender
