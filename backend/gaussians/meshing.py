@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from .photos import Photo, all_around, given
 
 _PHOTOS = 40  # around the object, from which its surface is found
 _WITNESSES = 2.5  # photos that must look at a place; one or two may see it through gaps between splats
+_VERTICES, _INDICES = 34962, 34963  # glTF's numbers for them, which are OpenGL's
 _SMALLEST_PART = 0.02  # of the largest part's area; smaller ones are floating splats
 
 
@@ -107,9 +109,11 @@ def mesh_from_gaussians(
         done(len(renders))
     surface = _reduced(_large_parts(_surface(renders, low, high, voxel)), face_count)
     done(_PHOTOS + 1)
-    origins, faces, uv = texturing.unwrap(surface.vertices, surface.faces, surface.vertex_normals, texture_px)
+    directions = np.array(surface.vertex_normals)
+    directions[np.linalg.norm(directions, axis=1) < 0.5] = (0, 0, 1)  # faces back to back cancel each other
+    origins, faces, uv = texturing.unwrap(surface.vertices, surface.faces, directions, texture_px)
     vertices = np.array(surface.vertices[origins], np.float32)
-    normals = np.array(surface.vertex_normals[origins], np.float32)
+    normals = np.array(directions[origins], np.float32)
     done(_PHOTOS + 2)
 
     def photos_of_views() -> Iterator[Photo]:
@@ -145,7 +149,16 @@ def glb_of(mesh: TexturedMesh) -> bytes:
     )
     scene = trimesh.Scene()
     scene.add_geometry(turned, node_name="mesh", geom_name="mesh")
-    return bytes(scene.export(file_type="glb", include_normals=True))
+    return bytes(scene.export(file_type="glb", include_normals=True, tree_postprocessor=_name_targets))
+
+
+def _name_targets(tree: dict[str, Any]) -> None:
+    """Says of the data of a glTF which of it is vertices and which is indices."""
+    for mesh in tree["meshes"]:
+        for primitive in mesh["primitives"]:
+            for index in primitive["attributes"].values():
+                tree["bufferViews"][tree["accessors"][index]["bufferView"]]["target"] = _VERTICES
+            tree["bufferViews"][tree["accessors"][primitive["indices"]]["bufferView"]]["target"] = _INDICES
 
 
 def _y_up(vectors: np.ndarray) -> np.ndarray:
