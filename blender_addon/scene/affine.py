@@ -11,8 +11,8 @@ def fit(before: np.ndarray, after: np.ndarray) -> np.ndarray:  # [N, 3], [N, 3] 
     """The map that takes points to points: affine, or where they are too few or flat, the similar one."""
     middle, there = before.mean(0), after.mean(0)
     source, target = before - middle, after - there
-    _, sizes, axes = np.linalg.svd(source, full_matrices=True)
-    sizes = np.pad(sizes, (0, 3))[:3]
+    axes, squares, _ = np.linalg.svd(source.T @ source)
+    sizes = np.sqrt(squares)
     rank = int((sizes > _FLAT * max(sizes[0], 1e-30)).sum()) if sizes[0] > 0 else 0
     linear = np.eye(3)
     if rank == 3:
@@ -23,7 +23,7 @@ def fit(before: np.ndarray, after: np.ndarray) -> np.ndarray:  # [N, 3], [N, 3] 
             left, _, right = np.linalg.svd(target.T @ source)  # Kabsch 1976
             turn = left @ np.diag([1, 1, np.sign(np.linalg.det(left @ right))]) @ right
         else:
-            turn = _shortest_turn(axes[0], target.T @ (source @ axes[0]))
+            turn = _shortest_turn(axes[:, 0], target.T @ (source @ axes[:, 0]))
         linear = turn * size
     matrix = np.eye(4)
     matrix[:3, :3], matrix[:3, 3] = linear, there - linear @ middle

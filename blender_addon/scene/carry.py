@@ -1,15 +1,15 @@
 """Keeps the shapes of splats with their places, whatever tool of Blender has moved these.
 
-Blender's tools (Apply, Join, Edit Mode, scripts) move vertices and know nothing of the rotation, size and
-harmonics beside them. So every mesh also holds where its splats were when their shapes were last right.
-Where that differs from where they are, the map between the two is found, and shapes and harmonics follow by
-it: after every change in Blender, when a file is loaded, and before splats are exported. Files and farms need
-no add-on: what they show has been set right.
+Blender's tools (Apply, Join, Edit Mode, Sculpt Mode, scripts) move vertices and know nothing of the rotation,
+size and harmonics beside them. So every mesh also holds where its splats were when their shapes were last
+right. Where that differs from where they are, the map between the two is found, and shapes and harmonics
+follow by it: after every change in Blender, when a file is loaded, and before splats are exported. Files and
+farms need no add-on: what they show has been set right.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import bpy
@@ -23,8 +23,14 @@ _NEAR = 2e-5  # of the extent: closer than this, two places are the same
 _NEIGHBOURS = 12
 _SEEDS = 12
 _MOST_PIECES = 64
+_MOST_BLOCKS = 1000  # with which a million splats take a second or two
+_MISSED = 0.5  # of how differently neighbours have moved: 0.87 where they have nothing in common
 
-_Known = dict[int, tuple[np.ndarray, int]]  # of objects: matrix in the world, number of splats
+_MOST_MATRICES = 8
+
+# Of objects: their last matrices in the world, the newest first, and the number of splats. Several, since
+# a step of undo may go back to before the shapes have followed.
+_Known = dict[int, tuple[list[np.ndarray], int]]
 _known: _Known = {}
 
 
@@ -48,9 +54,10 @@ def carry(mesh: bpy.types.Mesh, likely: Sequence[tuple[np.ndarray, int]] = ()) -
     if not moved.any():
         return False
     source, target = before.astype(np.float64), places.astype(np.float64)
-    for matrix, chosen in _pieces(source, target, moved, near, likely):
-        if not np.allclose(matrix[:3, :3], np.eye(3), atol=1e-5):
-            splats.transform_shapes(mesh, chosen, matrix[:3, :3])
+    pieces = _pieces(source, target, moved, near, likely)
+    turned = [(m[:3, :3], chosen) for m, chosen in pieces if not np.allclose(m[:3, :3], np.eye(3), atol=1e-5)]
+    if turned:
+        splats.transform_shapes(mesh, turned)
     _remember(mesh, places)
     mesh.update_tag()
     return True
@@ -68,7 +75,8 @@ def _pieces(
     near: float,
     likely: Sequence[tuple[np.ndarray, int]],
 ) -> list[tuple[np.ndarray, np.ndarray]]:  # [4, 4], and which splats it has moved
-    """The maps that have moved the splats: one for each object that was joined, or part that was edited."""
+    """The maps that have moved the splats: one for each object that was joined, or part that was edited, and
+    for each small neighbourhood of what was bent."""
 
     def follows(matrix: np.ndarray, index: np.ndarray) -> np.ndarray:
         there = source[index] @ matrix[:3, :3].T + matrix[:3, 3]
@@ -99,7 +107,31 @@ def _pieces(
             with_still = with_still[~moved[with_still] | np.isin(with_still, best)]
         found.append((matrix, with_still))
         left = np.setdiff1d(left, best, assume_unique=True)
-    return found
+    return [*found, *_bent(source, target, left)]
+
+
+def _bent(
+    source: np.ndarray, target: np.ndarray, left: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The maps of small neighbourhoods, where a tool has bent splats, as proportional editing does.
+
+    Splats that have moved with no regard to their neighbours keep their shapes.
+    """
+    least = max(_NEIGHBOURS, len(left) // _MOST_BLOCKS)
+    blocks = [left]
+    while blocks:
+        block = blocks.pop()
+        half = len(block) // 2
+        if half >= least:
+            longest = np.ptp(source[block], axis=0).argmax()
+            block = block[np.argpartition(source[block, longest], half)]
+            blocks += [block[:half], block[half:]]
+        elif len(block) >= _NEIGHBOURS:
+            matrix = affine.fit(source[block], target[block])
+            away = target[block] - source[block]
+            missed = source[block] @ matrix[:3, :3].T + matrix[:3, 3] - target[block]
+            if np.linalg.norm(missed) <= _MISSED * np.linalg.norm(away - away.mean(axis=0)):
+                yield matrix, block
 
 
 def _best_fit(
@@ -132,10 +164,12 @@ def sync(body: bpy.types.Object) -> None:
     back = np.linalg.pinv(now)
     living = {item.session_uid for item in bpy.data.objects if item.type == "MESH"}
     own = _known.get(body.session_uid)
-    likely = [(back @ own[0], own[1])] if own else []
-    likely += [(back @ matrix, count) for uid, (matrix, count) in _known.items() if uid not in living]
+    matrices = own[0] if own else []
+    likely = [(back @ matrix, own[1]) for matrix in matrices] if own else []
+    likely += [(back @ gone[0], count) for uid, (gone, count) in _known.items() if uid not in living]
     carry(body.data, likely)
-    _known[body.session_uid] = (now, len(body.data.vertices))
+    others = [matrix for matrix in matrices if not np.array_equal(matrix, now)]
+    _known[body.session_uid] = ([now, *others][:_MOST_MATRICES], len(body.data.vertices))
 
 
 @persistent

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import bpy
 import numpy as np
 
@@ -111,24 +113,22 @@ def positions(mesh: bpy.types.Mesh) -> np.ndarray:  # [N, 3]
     return places
 
 
-def transform_shapes(mesh: bpy.types.Mesh, chosen: np.ndarray, linear: np.ndarray) -> None:
-    """Let shapes and harmonics of some splats follow a linear map that their places have followed already.
+def transform_shapes(mesh: bpy.types.Mesh, maps: Iterable[tuple[np.ndarray, np.ndarray]]) -> None:
+    """Let shapes and harmonics of splats follow linear maps that their places have followed already.
 
     Args:
-        chosen: [n] numbers of splats.
-        linear: [3, 3].
+        maps: a map, [3, 3], and the numbers of the splats that have followed it, [n].
     """
     rotation, scale = values(mesh, "rotation", 4), values(mesh, "scale", 3)
-    rotation[chosen], scale[chosen] = shapes(linear, rotation[chosen], scale[chosen])
+    names = [f"sh_{i}" for i in range((_sh_degree(mesh) + 1) ** 2)]
+    sh = np.stack([values(mesh, name, 3) for name in names], axis=1)
+    for linear, chosen in maps:
+        rotation[chosen], scale[chosen] = shapes(linear, rotation[chosen], scale[chosen])
+        sh[chosen] = turned_harmonics(sh[chosen], turn_of_directions(linear))
     _store(mesh, "rotation", rotation)
     _store(mesh, "scale", scale)
-    degree = _sh_degree(mesh)
-    if degree:
-        names = [f"sh_{i}" for i in range((degree + 1) ** 2)]
-        sh = np.stack([values(mesh, name, 3) for name in names], axis=1)
-        sh[chosen] = turned_harmonics(sh[chosen], turn_of_directions(linear))
-        for i, name in enumerate(names):
-            _store(mesh, name, sh[:, i])
+    for i, name in enumerate(names):
+        _store(mesh, name, sh[:, i])
 
 
 def _store(mesh: bpy.types.Mesh, name: str, content: np.ndarray) -> None:

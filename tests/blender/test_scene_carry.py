@@ -126,6 +126,41 @@ def test_part_that_is_turned_in_edit_mode_takes_its_shapes_along(imported, expor
     assert_same(exported(), shapes, seen)
 
 
+def test_what_is_bent_in_edit_mode_takes_its_shapes_along(imported, exported) -> None:
+    cloud = make_cloud(4000, degree=1)
+    body = imported(cloud)
+    bpy.ops.object.mode_set(mode="EDIT")
+    edited = bmesh.from_edit_mesh(body.data)
+    bend = cloud.means.astype(np.float64)
+    angles = np.clip(
+        1 - np.linalg.norm(bend, axis=1) / 1.2, 0, 1
+    )  # less farther out, as in proportional editing
+    for vertex, angle in zip(edited.verts, angles, strict=True):
+        vertex.co.rotate(Euler((0, 0, angle)))
+    bmesh.update_edit_mesh(body.data)
+    bpy.ops.object.mode_set(mode="OBJECT")
+    # The derivative of that motion: the turn itself, and the growing angle outwards.
+    cos, sin, zero, one = np.cos(angles), np.sin(angles), np.zeros_like(angles), np.ones_like(angles)
+    turn = np.array([[cos, -sin, zero], [sin, cos, zero], [zero, zero, one]]).transpose(2, 0, 1)
+    across = np.einsum("nij,nj->ni", turn, np.stack([-bend[:, 1], bend[:, 0], zero], 1))
+    outward = -bend / np.maximum(np.linalg.norm(bend, axis=1, keepdims=True), 1e-9) / 1.2
+    linear = turn + across[:, :, None] * (outward * (angles > 0)[:, None])[:, None, :]
+    wanted = linear @ covariances(cloud) @ linear.transpose(0, 2, 1)
+    left_behind, found = (
+        np.linalg.norm(shapes - wanted, axis=(1, 2)) / np.linalg.norm(wanted, axis=(1, 2))
+        for shapes in (covariances(cloud), covariances(exported()))
+    )
+    assert np.median(left_behind) > 0.35
+    assert np.median(found) < 0.15 and np.quantile(found, 0.95) < 0.4
+
+
+def test_the_map_of_many_splats_is_found_in_little_memory(extension) -> None:
+    before = np.random.default_rng(0).normal(size=(200_000, 3))
+    matrix = np.array(MAPS["stretched"])
+    found = extension.scene.affine.fit(before, before @ matrix[:3, :3].T + matrix[:3, 3])
+    np.testing.assert_allclose(found, matrix, atol=1e-9)
+
+
 def test_moved_and_deleted_splats_keep_their_shapes(imported, exported) -> None:
     cloud = make_cloud(60)
     body = imported(cloud)
@@ -139,6 +174,32 @@ def test_moved_and_deleted_splats_keep_their_shapes(imported, exported) -> None:
     found = exported()
     np.testing.assert_array_equal(found.quats, cloud.quats[5:])
     np.testing.assert_allclose(found.scales, cloud.scales[5:], rtol=1e-6)
+
+
+@pytest.mark.parametrize("count", [1, 20])
+def test_undo_brings_places_and_shapes_back_together(extension, imported, count: int, tmp_path: Path) -> None:
+    def shapes() -> np.ndarray:
+        bpy.context.view_layer.update()
+        return covariances(extension.scene.splats.splats_of(bpy.context.view_layer.objects.active))
+
+    cloud = make_cloud(count)
+    imported(cloud, TURN)
+    bpy.ops.ed.undo_push(message="placed")
+    bpy.ops.object.transform_apply("EXEC_DEFAULT", True, location=True, rotation=True, scale=True)
+    applied = covariances(cloud, TURN)
+    np.testing.assert_allclose(shapes(), applied, rtol=1e-3, atol=1e-6)
+    bpy.ops.transform.translate("EXEC_DEFAULT", True, value=(1, 0, 0))
+    bpy.ops.ed.undo()
+    np.testing.assert_allclose(shapes(), applied, rtol=1e-3, atol=1e-6)
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "a.blend"), copy=True)
+    bpy.ops.ed.undo()
+    np.testing.assert_allclose(shapes(), covariances(cloud), rtol=1e-3, atol=1e-6)
+    bpy.ops.ed.redo()
+    np.testing.assert_allclose(shapes(), applied, rtol=1e-3, atol=1e-6)
+    with bpy.data.libraries.load(str(tmp_path / "a.blend")) as (_, there):  # as it is in the file
+        there.meshes = ["a"]
+    saved = extension.scene.splats.cloud_in(there.meshes[0])
+    np.testing.assert_allclose(covariances(saved), applied, rtol=1e-3, atol=1e-6)
 
 
 def test_undone_and_saved_changes_stay_right(imported, exported, tmp_path: Path) -> None:

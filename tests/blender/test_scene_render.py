@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import bpy
 import numpy as np
 import pytest
@@ -55,6 +57,39 @@ def test_rotated_and_stretched_splats_keep_their_harmonics(add_splats, tmp_path)
     add_camera(pose, FOV)
     expected = reference(cloud, pose, SIZE, SIZE, pixel=pixel_size(FOV, SIZE), world_from_object=PLACED)
     assert psnr(render(tmp_path), expected) > 70
+
+
+def test_mirrored_object_looks_as_its_splats_mirrored_one_by_one(add_splats, tmp_path):
+    cloud = make_cloud(80, degree=3)
+    odd_in_x = [3, 4, 7, 10, 13, 15]  # of the harmonics: x, xy, xz, xyz, x(4zz-xx-yy), x(xx-3yy)
+    mirrored = dataclasses.replace(
+        cloud,
+        means=cloud.means * np.float32([-1, 1, 1]),
+        quats=cloud.quats * np.float32([1, 1, -1, -1]),
+        sh=cloud.sh * np.where(np.isin(np.arange(16), odd_in_x), -1, 1).astype(np.float32)[:, None],
+    )
+    splats = add_splats(cloud)
+    splats.scale.x = -1
+    prepare(48, 48)
+    add_camera(orbit(4)[1], FOV)
+    seen = render(tmp_path)
+    bpy.data.objects.remove(splats)
+    add_splats(mirrored)
+    assert psnr(seen, render(tmp_path)) > 70
+
+
+def test_what_is_nearer_than_clip_start_is_not_seen(add_splats, tmp_path):
+    cloud, pose = make_cloud(), orbit(4)[0]
+    splats = add_splats(cloud)
+    prepare(48, 48)
+    add_camera(pose, FOV).data.clip_start = 2.6
+    seen = render(tmp_path)
+    beyond = (pose[:3, 3] - cloud.means) @ pose[:3, 2] > 2.6
+    assert 100 < beyond.sum() < 200
+    bpy.data.objects.remove(splats)
+    add_splats(type(cloud)(**{name: values[beyond] for name, values in vars(cloud).items()}))
+    bpy.context.scene.camera.data.clip_start = 0.01
+    assert psnr(seen, render(tmp_path)) > 70
 
 
 def test_splats_follow_a_parent(add_splats, tmp_path):
