@@ -160,6 +160,9 @@ def _render_file(source: Path, group: str, out: Path, settings: Settings) -> lis
         done = _read_json(folder / DONE)
         if done.get("identity") == identity:
             entry |= {"status": "skipped", "was": done["status"], "reason": done.get("reason")}
+        elif not done and folder.exists() and any(folder.iterdir()):
+            reason = f"{folder} holds files that were not made here: move them away, or choose another --out"
+            entry |= {"status": "failed", "reason": reason}
         else:
             entry |= _render_subject(source, subject, folder, settings)
             entry["seconds"] = round(time.monotonic() - began, 2)
@@ -177,6 +180,7 @@ def _render_subject(source: Path, subject: Subject, folder: Path, settings: Sett
     """One object's pictures; the folder holds nothing else afterwards, and nothing if it was dropped."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    _write_json(folder / DONE, {"status": "begun"})  # so that the next run knows the folder for ours
     try:
         subjects.load(source)
         subjects.show_only(subject)

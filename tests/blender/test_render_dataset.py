@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -101,7 +102,7 @@ def test_finished_objects_are_skipped_and_unfinished_ones_rendered_again(render_
         save(tmp_path / f"files/{name}.blend")
     command = (tmp_path / "files", "--out", tmp_path / "data", *SMALL)
     assert render_dataset(*command) == 0
-    (tmp_path / "data/two/two/campos_32_v4/done.json").unlink()  # as if stopped in the middle
+    (tmp_path / "data/two/two/campos_32_v4/done.json").write_text('{"status": "begun"}')  # it was stopped
     kept = tmp_path / "data/one/one/campos_32_v4/00000/00000.png"
     lost = tmp_path / "data/two/two/campos_32_v4/00003/00003.png"
     lost.unlink()
@@ -114,6 +115,19 @@ def test_finished_objects_are_skipped_and_unfinished_ones_rendered_again(render_
     assert kept.stat().st_mtime_ns == stamp and lost.exists()
     assert render_dataset(*command, "--seed", "1") == 0  # other settings: nothing of it is finished
     assert kept.stat().st_mtime_ns != stamp
+
+
+def test_folder_of_the_users_is_not_replaced(render_dataset, tmp_path, capsys):
+    add_ball((0, 0, 0), (1, 0, 0), 1)
+    mine = tmp_path / "{data}/one/one/campos_32_v4/00000/00000.png"  # a downloaded data set has these names
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    command = (save(tmp_path / "one.blend"), "--out", tmp_path / "{data}", *SMALL)
+    assert render_dataset(*command) == 1
+    assert mine.read_text() == "mine" and "were not made here" in capsys.readouterr().out
+    shutil.rmtree(mine.parents[1])
+    assert render_dataset(*command) == 0
+    assert mine.stat().st_size > 100
 
 
 def test_runs_alone_on_a_glb_and_reports_a_damaged_file(dataset_script, tmp_path):
