@@ -110,6 +110,8 @@ def recentred(rgba: np.ndarray, size_px: int, object_px: int) -> Tensor:  # [H, 
 
 
 def _read(path: Path) -> np.ndarray:  # [H, W, 4] sRGB 0..1
+    if path.exists() and not path.is_file():  # a pipe would be waited for for ever
+        raise _error(f"{path} is no file", "Choose an image file.")
     try:
         with Image.open(path) as image:
             width, height = image.size
@@ -133,11 +135,14 @@ def _eight_bits(grey: Image.Image, name: str, is_16_bit: bool) -> Image.Image:
     """Greys of 16 or 32 bits or of floating point numbers as light as they are, in 8 bits.
 
     Formats with modes I and F do not say how light white is: it is the least of 1 (of floating point
-    numbers), 255, 65535 and 2^31 - 1 that no pixel is beyond.
+    numbers), 255, 65535 and 2^31 - 1 that no pixel is beyond, but for highlights up to 16 times as light as
+    1.
     """
     values = np.asarray(grey, np.float64)
     if not np.isfinite(values).all() or values.min() < 0:
         raise _error(f"{name} holds greys that are negative or not finite")
+    if grey.mode == "F" and values.max() <= 16:
+        values = np.minimum(values, 1)
     whites = (1, 2**8 - 1, 2**16 - 1, 2**31 - 1)[0 if grey.mode == "F" else 1 :]
     if grey.mode.startswith("I;16") or is_16_bit:
         whites = (2**16 - 1,)

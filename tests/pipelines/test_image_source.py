@@ -110,7 +110,9 @@ def greys(folder: Path) -> np.ndarray:  # [H, W] of 16 bits: two rectangles on w
     return grey
 
 
-@pytest.mark.parametrize("name", ["16.pgm", "12.pgm", "float.tif", "float255.tif", "int32.tif", "big.tif"])
+@pytest.mark.parametrize(
+    "name", ["16.pgm", "12.pgm", "float.tif", "float255.tif", "highlight.tif", "int32.tif", "big.tif"]
+)
 def test_deep_greys_are_as_light_as_they_are(tmp_path: Path, name: str) -> None:
     grey = greys(tmp_path)
     path = tmp_path / name
@@ -122,6 +124,7 @@ def test_deep_greys_are_as_light_as_they_are(tmp_path: Path, name: str) -> None:
         values = {
             "float.tif": (grey / 65535).astype(np.float32),
             "float255.tif": (grey / 257).astype(np.float32),
+            "highlight.tif": np.where(grey == 65535, 8.0, grey / 65535).astype(np.float32),
             "int32.tif": grey.astype(np.int32),
             "big.tif": (grey.astype(np.int64) * 32768).astype(np.int32),
         }
