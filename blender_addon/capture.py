@@ -123,7 +123,8 @@ class Rendering:
     scene. `pump` is for a timer; until it says that it is done, nothing may be imported.
 
     Args:
-        then: called when the scene is as it was before, with what went wrong, unless it was cancelled.
+        then: called when the scene is as it was before, with what went wrong: E_CANCELLED if somebody
+            cancelled it.
 
     Raises:
         DioramaError: E_OUTPUT_UNWRITABLE, or E_IMAGE if it cannot be begun.
@@ -165,14 +166,14 @@ class Rendering:
         if not self.ended or bpy.app.is_job_running("RENDER"):  # it may not even have begun
             return False
         failure = None
-        if self.ended == "completed":
-            try:
-                _put(self._aside, self.path)
-            except DioramaError as error:
-                failure = error
+        try:
+            if self.ended == "cancelled":
+                raise DioramaError("E_CANCELLED", "the render was cancelled")
+            _put(self._aside, self.path)
+        except DioramaError as error:
+            failure = error
         self.close()
-        if self.ended == "completed":
-            self.then(failure)
+        self.then(failure)
         return True
 
     def close(self) -> None:

@@ -180,7 +180,7 @@ def _run(job: BatchJob | BrokenLine, out: Path, opened: str) -> bool:
         if ours:
             print(f"\n{job.name}: {job.prompt} · seed {job.request.seed}")
             made = is_complete(folder / "asset", job.request)
-            if made and (folder / "preview.png").is_file():  # written last
+            if made and output_folder.is_finished(folder, LAYOUT):
                 print("already complete")
             else:
                 _generate(job.request, folder, opened, made)
@@ -195,8 +195,13 @@ def _generate(request: GenerationRequest, folder: Path, opened: str, made: bool 
     """
     began = time.monotonic()
     bar = TerminalBar()
-    _claim(folder, request)
-    job = jobs.new_job(request, folder / "asset") if made else host.get().run(request, folder / "asset", bar)
+    is_new = not folder.exists()
+    try:
+        job = _made(request, folder, bar, made)
+    except BaseException:
+        if is_new:
+            output_folder.clear(folder)
+        raise
     progress = Progress(bar)
     progress.stage("Importing into Blender")
     if opened:
@@ -221,6 +226,13 @@ def _generate(request: GenerationRequest, folder: Path, opened: str, made: bool 
     bar.finish()
     _table(job, progress.stages, time.monotonic() - began)
     print(f"Saved: '{folder / 'scene.blend'}'")
+
+
+def _made(request: GenerationRequest, folder: Path, bar: TerminalBar, made: bool) -> Job:
+    _claim(folder, request)
+    if made:
+        return jobs.new_job(request, folder / "asset")
+    return host.get().run(request, folder / "asset", bar)
 
 
 def _claim(folder: Path, request: GenerationRequest | None = None) -> None:

@@ -158,7 +158,7 @@ class Host:
         self.variations = []
         for seed in seeds:
             wanted = dataclasses.replace(request, seed=seed)
-            directory = jobs.free_directory(folders.output_folder(), wanted)
+            directory = jobs.new_directory(folders.output_folder(), wanted)
             self.variations.append(self.submit(wanted, directory, None).id)
 
     def run_again(self, identity: str, asked: Asked) -> Job:
@@ -169,7 +169,7 @@ class Host:
         """
         job = self.session.job(identity)
         request = GenerationRequest.from_dict(job.request)
-        again = self.submit(request, jobs.free_directory(folders.output_folder(), request), asked)
+        again = self.submit(request, jobs.new_directory(folders.output_folder(), request), asked)
         if job.state == jobs.INTERRUPTED:
             self.session.remove(identity)
         return again

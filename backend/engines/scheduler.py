@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from ..shared import output_folder
 from ..shared.claims import claimed
 from ..shared.job_file import RECORDS, BatchJob, is_complete
 from ..shared.progress import Emit
@@ -213,11 +214,12 @@ def _attempt(
     with claimed(out / RECORDS, job.name) as ours:
         if not ours:
             return None
+        directory = out / job.name / "asset"
+        is_new = not directory.parent.exists()
         try:
-            if is_complete(out / job.name / "asset", job.request):
+            if is_complete(directory, job.request):
                 return _recorded(out, job)
             tell(Event(worker.name, job, "begin", {}))
-            directory = out / job.name / "asset"
             result = worker.run(
                 job.request,
                 directory,
@@ -225,6 +227,9 @@ def _attempt(
                 cancelled,
             )
         except Exception as error:  # the border: the next job runs
+            if is_new:  # a process that died in the middle has left what was half-written
+                output_folder.clear(directory)
+                output_folder.clear(directory.parent)
             failure = explained(error)
             state: State = "cancelled" if failure.code == "E_CANCELLED" else "failed"
             return _outcome(job, state, began, error=failure.to_dict(), worker=worker.name)

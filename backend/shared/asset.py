@@ -51,6 +51,7 @@ class Asset:
 
     directory: Path
     request: dict[str, Any]
+    image_sha256: str  # of the request's image file, as it was when the asset was made; "" if there is none
     model: str
     seed: int
     blending: Blending  # the space that its splats are blended in
@@ -152,8 +153,9 @@ def receive_asset(directory: Path, request: dict[str, Any], fetch: Callable[[str
 
 
 def _finish(directory: Path, manifest: dict[str, Any], staging: Path) -> None:
-    picture = output_folder.listed(directory, own_picture(directory, manifest["request"]))
-    whole = {**manifest, "files": {**manifest["files"], **picture}}
+    request = manifest["request"]
+    picture = output_folder.listed(directory, own_picture(directory, request))
+    whole = {**manifest, "image_sha256": image_sha256(request), "files": {**manifest["files"], **picture}}
     output_folder.finish(directory, LAYOUT, whole, staging)
 
 
@@ -212,6 +214,7 @@ def read_asset(directory: Path | str) -> Asset:
         return Asset(
             directory=directory,
             request=manifest["request"],
+            image_sha256=str(manifest.get("image_sha256", "")),  # assets of before do not know it
             model=str(manifest["model"]),
             seed=int(manifest["seed"]),
             blending=manifest["blending"],
@@ -314,6 +317,14 @@ def own_picture(directory: Path, request: dict[str, Any]) -> dict[str, Path]:
     if image.is_file() and image.parent == directory / SOURCE:
         return {image.relative_to(directory).as_posix(): image}
     return {}
+
+
+def image_sha256(request: dict[str, Any]) -> str:
+    """What is in the image of a request now: its checksum, or "" if there is none to read."""
+    image = Path(request.get("image") or "")
+    with contextlib.suppress(OSError):
+        return sha256(image) if image.is_file() else ""
+    return ""
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:

@@ -12,14 +12,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .asset import MANIFEST, read_asset
+from .asset import MANIFEST, image_sha256, read_asset
 from .protocol import DioramaError
 from .request import GenerationRequest
 
 RECORDS = ".jobs"  # the folder within the output folder of what became of the jobs, and of claims on them
-NAME_CHARACTERS = (
-    100  # with what is put beside it, a folder's name must stay below the 255 bytes of most disks
-)
+# With what is put beside it, a folder's name must stay below the 255 bytes of most disks.
+NAME_CHARACTERS, NAME_BYTES = 100, 200
+REPORTS = ("report.json", "report.html")  # of the batch, beside the folders of its jobs
 RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(1, 10))}
 
 
@@ -75,7 +75,7 @@ def read_job_file(
         ) from error
     jobs: dict[str, BatchJob] = {}  # by the name that a disk without cases would see
     broken = []
-    for number, line in enumerate(text.split("\n"), 1):  # not splitlines: strings may hold U+2028
+    for number, line in enumerate(re.split(r"\r\n|\r|\n", text), 1):  # not splitlines: for U+2028 in strings
         if not line.strip():
             continue
         try:
@@ -110,8 +110,8 @@ def folder_name(request: GenerationRequest) -> str:
     kept = "".join(c if c.isalnum() or unicodedata.category(c)[0] == "M" else " " for c in what)
     words = "-".join(kept.split()).encode()[:60].decode("utf-8", "ignore").strip("-") or "prompt"
     identity = hashlib.sha256(json.dumps(request.to_dict(), sort_keys=True).encode())
-    if request.image is not None:
-        with contextlib.suppress(OSError):  # the job itself will say so
+    if request.image is not None and Path(request.image).is_file():  # else the job itself will say so
+        with contextlib.suppress(OSError):
             identity.update(Path(request.image).read_bytes())
     return f"{words}-{request.seed}-{identity.hexdigest()[:16]}"
 
@@ -120,26 +120,28 @@ def is_complete(directory: Path, request: GenerationRequest) -> bool:
     """Whether an asset folder holds the result of this very request, to the last file.
 
     Raises:
-        DioramaError: E_REQUEST if it holds that of another request.
+        DioramaError: E_REQUEST if it holds that of another request, or of an image that has changed since.
     """
     if not (directory / MANIFEST).is_file():
         return False
     try:
-        found = read_asset(directory).request
+        found = read_asset(directory)
     except DioramaError:
         return False  # damaged: it is made again
-    if found != request.to_dict():
+    hint = "Give the job another name, or choose another output folder."
+    if found.request != request.to_dict():
+        raise DioramaError("E_REQUEST", f"{directory} holds the result of another request", hint)
+    image = image_sha256(found.request)
+    if image and found.image_sha256 and image != found.image_sha256:
         raise DioramaError(
-            "E_REQUEST",
-            f"{directory} holds the result of another request",
-            "Give the job another name, or choose another output folder.",
+            "E_REQUEST", f"{directory} holds the result of {request.image} as it was before", hint
         )
     return True
 
 
 def _read_line(line: str, number: int, beside: Path, defaults: Mapping[str, Any]) -> BatchJob:
     try:
-        data = json.loads(line)
+        data = json.loads(line, object_pairs_hook=_without_repeats)
     except (ValueError, RecursionError) as error:
         raise DioramaError("E_REQUEST", f"not JSON: {error}", "Each line is one JSON object.") from error
     name = data.pop("name", None) if isinstance(data, dict) else None
@@ -147,6 +149,13 @@ def _read_line(line: str, number: int, beside: Path, defaults: Mapping[str, Any]
     if request.image is not None:
         request = dataclasses.replace(request, image=str(beside / request.image))
     return BatchJob(folder_name(request) if name is None else _checked(name), request, number)
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"{', '.join(repeated)} is given more than once")
+    return dict(pairs)
 
 
 def _checked(name: Any) -> str:
@@ -157,10 +166,13 @@ def _checked(name: Any) -> str:
         or name[0] in ". "
         or name[-1] in ". "
         or name.partition(".")[0].lower() in RESERVED
+        or name.casefold() in REPORTS
+        or len(name.encode()) > NAME_BYTES
     ):
         raise DioramaError(
             "E_REQUEST",
-            f"name is {name!r}; expected the name of a folder, at most {NAME_CHARACTERS} characters",
+            f"name is {name!r}; expected the name of a folder, at most {NAME_CHARACTERS} characters, or "
+            f"{NAME_BYTES} bytes",
             'It may not begin or end with a dot or a space, or hold any of < > : " / \\ | ? *.',
         )
     return name

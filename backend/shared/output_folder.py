@@ -96,6 +96,12 @@ def finish(directory: Path, layout: Layout, manifest: dict[str, Any], staging: P
     os.replace(pending, directory / layout.manifest)
 
 
+def is_finished(directory: Path, layout: Layout) -> bool:
+    """Whether a folder of ours holds everything that its manifest lists."""
+    made = [files for path, files in _manifests(directory, layout) if path.name == layout.manifest]
+    return bool(made) and all((directory / name).is_file() for name in made[0])
+
+
 def listed(folder: Path, names: Collection[str]) -> dict[str, dict[str, Any]]:
     """Files as a manifest lists them."""
     return {
@@ -134,10 +140,11 @@ def clear_partial(directory: Path) -> None:
 
 def clear(directory: Path) -> None:
     """Throw away what a job that did not end well left of its folder: all that is half-written, and the
-    folder if nothing else is in it."""
+    folder if no file is in it."""
     clear_partial(directory)
-    with contextlib.suppress(OSError):
-        directory.rmdir()
+    for parent, _, _ in os.walk(directory, topdown=False):
+        with contextlib.suppress(OSError):  # it is not empty
+            os.rmdir(parent)
 
 
 @contextlib.contextmanager
@@ -145,11 +152,14 @@ def whole_file(path: Path | str) -> Iterator[Path]:
     """Where to write a file, beside its place: it comes there when it is whole, or not at all.
 
     Raises:
-        OSError: it cannot be written, or something that is no plain file has that name; what was there stays.
+        OSError: it cannot be written, or something has that name that is no plain file, or one that is
+            read-only; what was there stays.
     """
     target = Path(os.path.realpath(path))  # the file that a link leads to, not the link
     if os.path.lexists(target) and not target.is_file():
         raise OSError(errno.EINVAL, "there is something that is no plain file", str(target))
+    if target.is_file() and not target.stat().st_mode & 0o222:
+        raise OSError(errno.EACCES, "there is a file that is read-only", str(target))
     partial = target.with_name(f".{secrets.token_hex(8)}.partial")
     try:
         yield partial

@@ -58,6 +58,8 @@ class GenerationRequest:
             raise DioramaError("E_REQUEST", f"the prompt must be text, not {self.prompt!r}")
         if any("\ud800" <= c <= "\udfff" for c in self.prompt):
             raise DioramaError("E_REQUEST", f"the prompt holds half a character: {self.prompt!a}")
+        if "\0" in self.prompt:  # to Blender, a name ends there
+            raise DioramaError("E_REQUEST", f"the prompt holds a NUL character: {self.prompt!a}")
         if self.image is not None and (not isinstance(self.image, str) or not self.image):
             raise DioramaError("E_REQUEST", f"image is {self.image!r}; expected the path of an image")
         if not self.prompt.strip() and self.image is None:

@@ -36,7 +36,7 @@ class Job:
     stages: tuple[dict[str, Any], ...] = ()
     peak_mib: int | None = None
     owner: str = ""  # the Blender that runs it: the name of a lock that the system frees when it ends
-    made_folder: bool = False  # the directory was not there before
+    made_folder: bool = False  # the directory was empty, or not there before
 
     @property
     def finished(self) -> bool:
@@ -169,13 +169,26 @@ def clean_up(job: Job) -> None:
         output_folder.clear_partial(directory)
 
 
-def free_directory(parent: Path, request: GenerationRequest) -> Path:
-    """The folder of this request, or with a number behind it if that exists."""
+def new_directory(parent: Path, request: GenerationRequest) -> Path:
+    """Makes the folder of this request, or one with a number behind its name if that exists: so a job that
+    waits, here or in another Blender, shares its folder with none.
+
+    Raises:
+        DioramaError: E_OUTPUT_UNWRITABLE or E_DISK_FULL.
+    """
     directory = named = parent / folder_name(request)
     numbers = itertools.count(2)
-    while os.path.lexists(directory):
-        directory = named.with_name(f"{named.name}-{next(numbers)}")
-    return directory
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            try:
+                directory.mkdir()
+            except FileExistsError:
+                directory = named.with_name(f"{named.name}-{next(numbers)}")
+            else:
+                return directory
+    except OSError as error:
+        raise output_folder.unwritable(directory, error) from error
 
 
 def _lock(path: Path) -> BinaryIO | None:

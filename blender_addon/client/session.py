@@ -89,7 +89,7 @@ class Session:
         job = dataclasses.replace(
             jobs.new_job(request, directory),
             owner=self._store.owner,
-            made_folder=not directory.exists(),
+            made_folder=not (directory.exists() and any(directory.iterdir())),
         )
         self._store.save(job)
         self.jobs.append(job)
@@ -153,7 +153,7 @@ class Session:
         self._waiting.clear()
         self.client.close()
         for job in self.jobs:  # now that nothing writes there any more
-            if job.state == jobs.CANCELLED and job.owner == self._store.owner:
+            if job.state in (jobs.CANCELLED, jobs.INTERRUPTED) and job.owner == self._store.owner:
                 jobs.clean_up(job)
         self._store.close()
 

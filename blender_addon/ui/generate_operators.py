@@ -12,7 +12,7 @@ from pathlib import Path
 import bpy
 
 from .. import capture, folders, host, scene
-from ..backend.shared import asset
+from ..backend.shared import asset, output_folder
 from ..backend.shared.progress import TerminalBar
 from ..backend.shared.protocol import DioramaError
 from ..backend.shared.request import MAX_SEED, GenerationRequest
@@ -98,7 +98,7 @@ class DIORAMA_OT_generate(bpy.types.Operator):
         """The button: if the camera's picture must be rendered first, Blender's window lives on meanwhile."""
         if bpy.app.background or self._source(context) != "CAMERA":
             return self.execute(context)
-        current, asked = host.get(), host.asked_in(context)
+        current, asked, is_new = host.get(), host.asked_in(context), not self.directory
 
         def then(error: DioramaError | None) -> None:
             try:
@@ -106,12 +106,19 @@ class DIORAMA_OT_generate(bpy.types.Operator):
                     raise error
                 current.submit(request, directory, asked)
             except DioramaError as failure:
-                current.problem = f"{sentence(failure.message)} {failure.hint}"
+                if is_new:
+                    output_folder.clear(directory)
+                if failure.code != "E_CANCELLED":
+                    current.problem = f"{sentence(failure.message)} {failure.hint}"
 
         try:
             request, directory = self._wanted(context)
+        except DioramaError as error:
+            return report(self, error)
+        try:
             current.begin_capture(capture.Rendering(context, *_shot(context, request), then))
         except DioramaError as error:
+            self._give_back(directory)
             return report(self, error)
         return {"FINISHED"}
 
@@ -119,9 +126,13 @@ class DIORAMA_OT_generate(bpy.types.Operator):
         """Queues the job; in background mode, where no timer runs, works until the result is imported."""
         try:
             request, directory = self._wanted(context)
+        except DioramaError as error:
+            return report(self, error)
+        try:
             if self._source(context) == "CAMERA":
                 capture.picture(context, *_shot(context, request))
             if self.variations > 1 and not bpy.app.background:
+                self._give_back(directory)  # each gets one of its own
                 host.get().submit_variations(request, self.variations)
                 return {"FINISHED"}
             if not bpy.app.background:
@@ -132,6 +143,7 @@ class DIORAMA_OT_generate(bpy.types.Operator):
             bar.finish()
             scene.import_asset(context, job.directory)
         except DioramaError as error:
+            self._give_back(directory)
             return report(self, error)
         for warning in job.warnings:
             self.report({"WARNING"}, warning)
@@ -150,19 +162,26 @@ class DIORAMA_OT_generate(bpy.types.Operator):
             DioramaError: as `_request`, or E_REQUEST if the camera's picture cannot be made now.
         """
         request = self._request(context)
+        if self._source(context) == "CAMERA" and (
+            obstacle := capture.obstacle(context, context.scene.diorama.only_selected)
+        ):
+            raise DioramaError("E_REQUEST", obstacle)
         if self.directory:  # the backend works in another folder than Blender
             directory = Path(bpy.path.abspath(self.directory)).absolute()
         else:
-            directory = jobs.free_directory(folders.output_folder(), request)
+            directory = jobs.new_directory(folders.output_folder(), request)
         if self._source(context) == "CAMERA":
-            if obstacle := capture.obstacle(context, context.scene.diorama.only_selected):
-                raise DioramaError("E_REQUEST", obstacle)
             asset.claim(directory, {})
             picture = directory / asset.SOURCE / str(request.image)
             request = dataclasses.replace(request, image=str(picture))
             for warning in capture.differences(context.scene):
                 self.report({"WARNING"}, warning)
         return request, directory
+
+    def _give_back(self, directory: Path) -> None:
+        """Takes away the folder that was made for a job, if nothing came into it."""
+        if not self.directory:
+            output_folder.clear(directory)
 
     def _request(self, context: bpy.types.Context) -> GenerationRequest:
         """What was asked for; from the camera, `image` is only the name that its picture will have.

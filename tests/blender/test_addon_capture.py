@@ -76,11 +76,11 @@ def test_picture_has_the_object_and_no_background(
 ) -> None:
     monkeypatch.setattr(diorama.capture, "LONGEST_PX", 128)
     before = state(scene)
-    path = tmp_path / "new" / "folder" / "camera.png"
+    path = tmp_path / "{new}" / "{scene_name}" / "{camera}.png"
     diorama.capture.picture(bpy.context, scene.camera, path, only_selected=True)
     assert diorama.capture.differences(scene) == []
     assert state(scene) == before
-    assert [child.name for child in path.parent.iterdir()] == ["camera.png"]
+    assert [child.name for child in path.parent.iterdir()] == ["{camera}.png"]
     rgba = pixels(path)
     height, width = rgba.shape[:2]
     assert (height, width) == (128, 114)  # 320 × 180 pixels that are twice as high as wide
@@ -153,7 +153,8 @@ def test_cancelled_picture_is_thrown_away_and_nothing_follows(
     path = tmp_path / "camera.png"
     rendering = diorama.capture.Rendering(bpy.context, scene.camera, path, False, ended.append)
     assert rendering.pump()
-    assert not ended and not path.exists() and state(scene) == before
+    assert [failure.code for failure in ended] == ["E_CANCELLED"]
+    assert not path.exists() and state(scene) == before
 
 
 def test_copy_of_the_scene_gets_into_no_file(

@@ -113,8 +113,10 @@ def test_preview_shows_moments_of_what_moves(
         settings.image_settings.media_type = "VIDEO"
     else:
         settings.image_settings.file_format = "FFMPEG"
-    extension.headless._preview(collection, tmp_path / "asset" / "preview.png", tmp_path / "preview.png")
-    pixels = extension.headless._pixels(tmp_path / "preview.png")
+    made = tmp_path / "{3F25}" / "preview.png"
+    made.parent.mkdir()
+    extension.headless._preview(collection, tmp_path / "asset" / "preview.png", made)
+    pixels = extension.headless._pixels(made)
     assert pixels.shape[:2] == (48, 3 * 48 + 6 * 48)  # the sheet has a row of six frames
     shown = np.abs(pixels[:, : 3 * 48, :3] - extension.headless.GREY).max(axis=-1).reshape(48, 3, 48)
     heights = (shown.sum(2) * np.arange(48)[:, None]).sum(0) / shown.sum((0, 2))

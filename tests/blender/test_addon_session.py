@@ -124,6 +124,20 @@ def test_cancel_in_last_step_leaves_next_job_clean(diorama: ModuleType, session:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGSTOP")
+def test_jobs_of_the_same_settings_share_no_folder_and_leave_none(
+    diorama: ModuleType, session: Any, tmp_path: Path
+) -> None:
+    folders = [diorama.client.jobs.new_directory(tmp_path / "assets", a_request(diorama)) for _ in range(3)]
+    queued = [session.submit(a_request(diorama), folder) for folder in folders]
+    assert len({job.directory for job in queued}) == 3
+    assert all(folder.is_dir() for folder in folders)  # for another Blender they are taken
+    session.cancel(queued[1].id)
+    assert not folders[1].exists()
+    session.close()
+    assert not list((tmp_path / "assets").iterdir())
+    assert [job.state for job in session.jobs] == ["interrupted", "cancelled", "interrupted"]
+
+
 def test_backend_that_does_not_stop_is_ended(diorama: ModuleType, session: Any, tmp_path: Path) -> None:
     job = session.submit(a_request(diorama), tmp_path / "asset")
     pump_until(session, lambda: stage(session) == "Loading libraries")

@@ -97,6 +97,7 @@ def test_a_deadly_job_is_tried_twice_and_stops_no_other(tmp_path: Path) -> None:
     assert [outcome.state for outcome in outcomes] == ["failed", "done", "failed"]
     assert worker.ran == ["deadly", "a car", "impossible", "deadly"] and worker.closed
     assert outcomes[2].error and outcomes[2].error["code"] == "E_OUT_OF_MEMORY"
+    assert not (tmp_path / "job 1").exists()  # nothing of what the dead had half-written
 
 
 def test_jobs_of_one_model_follow_each_other(tmp_path: Path) -> None:

@@ -116,6 +116,18 @@ def test_environment_without_torch(tmp_path: Path) -> None:
     assert "Install Backend" in result.stderr
 
 
+def test_broken_pipe_ends_quietly() -> None:
+    listing = subprocess.Popen(
+        [sys.executable, "-m", "backend", "models"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+    )
+    listing.stdout.close()  # as `| head` does
+    assert listing.stderr.read() == b""
+    assert listing.wait() == 128 + 13
+
+
 def test_models_are_listed() -> None:
     code, out, _ = command("models")
     assert code == 0

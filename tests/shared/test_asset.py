@@ -27,14 +27,18 @@ def make_cloud(count: int = 50, degree: int = 0, seed: int = 0) -> ply.GaussianC
 
 
 def write_small_asset(
-    directory: Path, seed: int = 7, clouds: int = 1, mesh: bytes | Path | None = None
+    directory: Path,
+    seed: int = 7,
+    clouds: int = 1,
+    mesh: bytes | Path | None = None,
+    request: dict | None = None,
 ) -> Path:
     rng = np.random.default_rng(seed)
     cameras = np.tile(np.eye(4), (3, 1, 1))
     cameras[:, :3, 3] = rng.normal(size=(3, 3))
     return asset.write_asset(
         directory,
-        request={"prompt": "a red mushroom", "seed": seed},
+        request=request or {"prompt": "a red mushroom", "seed": seed},
         model="starter",
         clouds=[make_cloud(seed=seed + i) for i in range(clouds)],
         views=rng.uniform(size=(3, 2, 6, 8, 4)).astype(np.float32),

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from backend.shared.job_file import folder_name, read_job_file
+from backend.shared.job_file import folder_name, is_complete, read_job_file
 from backend.shared.protocol import DioramaError
 from backend.shared.request import GenerationRequest
+from tests.shared.test_asset import write_small_asset
 
 
 def written(tmp_path: Path, *lines: object, encoding: str = "utf-8", end: str = "\n") -> Path:
@@ -20,7 +21,8 @@ def written(tmp_path: Path, *lines: object, encoding: str = "utf-8", end: str = 
 
 
 @pytest.mark.parametrize(
-    ("encoding", "end"), [("utf-8", "\n"), ("utf-8-sig", "\n"), ("utf-8", "\r\n"), ("utf-8-sig", "\n \n")]
+    ("encoding", "end"),
+    [("utf-8", "\n"), ("utf-8-sig", "\n"), ("utf-8", "\r\n"), ("utf-8", "\r"), ("utf-8-sig", "\n \n")],
 )
 def test_every_editors_file_is_read(tmp_path: Path, encoding: str, end: str) -> None:
     prompts = ["a red\u2028mushroom", "a blue\x85car", "赤いキノコ"]
@@ -47,6 +49,11 @@ def test_defaults_stand_behind_what_a_line_says(tmp_path: Path) -> None:
         ('{"prompt": "a", "name": "NUL.txt"}', "E_REQUEST", "name of a folder"),
         ('{"prompt": "a", "name": 3}', "E_REQUEST", "name of a folder"),
         ('{"prompt": "a", "name": "ONE"}', "E_REQUEST", "line 2"),
+        ('{"prompt": "a", "name": "report.html"}', "E_REQUEST", "name of a folder"),
+        (json.dumps({"prompt": "a", "name": "🍄" * 60}), "E_REQUEST", "200 bytes"),
+        ('{"prompt": "a", "seed": 1, "seed": 2}', "E_REQUEST", "seed is given more than once"),
+        ('{"prompt": "a", "guidance": NaN}', "E_REQUEST", "guidance is nan"),
+        ('{"prompt": "a\\u0000b"}', "E_REQUEST", "a NUL character"),
     ],
 )
 def test_a_broken_line_says_its_number_and_stops_no_other(
@@ -93,3 +100,16 @@ def test_a_part_of_the_lines_keeps_the_names_of_all(tmp_path: Path) -> None:
     assert not jobs and [line.line for line in broken] == [3, 4]
     jobs, broken = read_job_file(path, last=2)
     assert [job.line for job in jobs] == [1] and not broken
+
+
+def test_a_named_job_whose_image_has_changed_is_not_found_complete(tmp_path: Path) -> None:
+    image = tmp_path / "chair.png"
+    image.write_bytes(b"as it was")
+    request = GenerationRequest(image=str(image), model="videomv-i2v")
+    write_small_asset(tmp_path / "asset", request=request.to_dict())
+    assert is_complete(tmp_path / "asset", request)
+    image.write_bytes(b"as it is now")
+    with pytest.raises(DioramaError, match="as it was before"):
+        is_complete(tmp_path / "asset", request)
+    image.unlink()
+    assert is_complete(tmp_path / "asset", request)

@@ -14,6 +14,7 @@ from backend.shared.job_file import folder_name
 from backend.shared.protocol import DioramaError
 from backend.shared.request import GenerationRequest
 from tests.shared.test_asset import make_cloud, write_small_asset
+from tests.small_disk import run_on_small_disk
 
 
 @pytest.mark.parametrize(
@@ -119,6 +120,14 @@ def test_file_is_written_through_a_link_and_whole(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "real", "real.partial"]
 
 
+def test_read_only_file_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "a.ply").write_bytes(b"mine")
+    (tmp_path / "a.ply").chmod(0o444)
+    with pytest.raises(OSError, match="read-only"), output_folder.whole_file(tmp_path / "a.ply") as partial:
+        partial.write_bytes(b"new")
+    assert (tmp_path / "a.ply").read_bytes() == b"mine"
+
+
 def test_names_of_folders_keep_the_letters_of_every_script(tmp_path: Path) -> None:
     names = [folder_name(GenerationRequest(prompt)) for prompt in ("赤い きのこ", "लाल मशरूम", "Гриб №7")]
     assert [name.rsplit("-", 2)[0] for name in names] == ["赤い-きのこ", "लाल-मशरूम", "гриб-7"]
@@ -131,3 +140,22 @@ def test_another_image_in_the_same_file_is_another_job(tmp_path: Path) -> None:
     first = folder_name(request)
     image.write_bytes(b"2")
     assert folder_name(request) != first
+
+
+WRITE_TWICE = """
+import os, sys
+from backend.shared.asset import read_asset
+from backend.shared.protocol import DioramaError
+from tests.shared.test_asset import write_small_asset
+write_small_asset(sys.argv[1], seed=1)
+there = sorted(os.walk(sys.argv[1]))
+try:
+    write_small_asset(sys.argv[1], seed=2, clouds=40)
+except DioramaError as error:
+    print(error.code, error.exit_code)
+print(read_asset(sys.argv[1]).seed, sorted(os.walk(sys.argv[1])) == there)
+"""
+
+
+def test_full_disk_is_said_and_what_was_there_stays(tmp_path: Path) -> None:
+    assert run_on_small_disk(tmp_path, 100, WRITE_TWICE).splitlines() == ["E_DISK_FULL 4", "1 True"]
