@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 from backend.shared.ply import write_ply
-from tests.blender.scene_helpers import make_cloud
+from tests.shared.clouds import make_cloud
 from tests.small_disk import run_on_small_disk
 
 # Where these tests run in the background of a shell, it has them and all that they start ignore Ctrl-C.
