@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
         return code
     except BrokenPipeError:  # as `| head` does: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + 13  # what a shell says of programs that the signal ended
+        return protocol.BROKEN_PIPE
     except KeyboardInterrupt:
         error = protocol.DioramaError("E_CANCELLED", "cancelled")
     except Exception as unexpected:  # the border: a terminal gets words, not a traceback

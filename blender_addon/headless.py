@@ -38,7 +38,7 @@ from .backend.shared.job_file import (
     read_job_file,
 )
 from .backend.shared.progress import Progress, TerminalBar, forgive_encodings
-from .backend.shared.protocol import DioramaError, explained
+from .backend.shared.protocol import BROKEN_PIPE, DioramaError, explained
 from .backend.shared.request import (
     GenerationRequest,
     add_arguments,
@@ -104,7 +104,7 @@ def main(argv: list[str]) -> int:
         _tell(failure)
     except BrokenPipeError:  # as `| head` does: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 128 + 13
+        code = BROKEN_PIPE
     except DioramaError as failure:
         code = failure.exit_code
         _tell(failure)

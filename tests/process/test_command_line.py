@@ -14,6 +14,7 @@ import pytest
 from backend.evaluation import image_quality
 from backend.evaluation.images import images_of
 from backend.shared import asset
+from backend.shared.protocol import BROKEN_PIPE
 from tests.process.terminal import command
 
 ROOT = Path(__file__).parents[2]
@@ -125,7 +126,7 @@ def test_broken_pipe_ends_quietly() -> None:
     )
     listing.stdout.close()  # as `| head` does
     assert listing.stderr.read() == b""
-    assert listing.wait() == 128 + 13
+    assert listing.wait() == BROKEN_PIPE
 
 
 def test_models_are_listed() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from backend.shared.protocol import REMEDIES, DioramaError, explained
+from backend.shared.protocol import BROKEN_PIPE, REMEDIES, DioramaError, explained
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -21,7 +21,7 @@ def test_documentation_lists_every_code_and_no_other() -> None:
 def test_documentation_lists_every_exit_code() -> None:
     page = (DOCS / "cli.md").read_text("utf-8")
     codes = {DioramaError(code, "").exit_code for code in REMEDIES}
-    assert {int(code) for code in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)} == codes | {0}
+    assert {int(code) for code in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)} == codes | {0, BROKEN_PIPE}
 
 
 @pytest.mark.parametrize("code", REMEDIES)
