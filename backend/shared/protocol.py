@@ -41,9 +41,7 @@ REMEDIES = {
 """Every error code that a user can meet, with what to do unless the error itself knows better."""
 
 
-BROKEN_PIPE = (
-    128 + 13
-)  # nobody reads on, as after `| head`: what a shell says of programs that the signal ended
+BROKEN_PIPE = 128 + 13  # nobody reads on, as after `| head`; what a shell says of programs that SIGPIPE ended
 _EXIT_CODES = {
     "E_REQUEST": 2,
     "E_PROMPT_EMPTY": 2,
