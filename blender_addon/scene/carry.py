@@ -16,6 +16,7 @@ import bpy
 import numpy as np
 from bpy.app.handlers import persistent
 
+from ..backend.shared.ply import GaussianCloud
 from . import affine, splats
 from .splats import PLACE
 
@@ -170,6 +171,24 @@ def sync(body: bpy.types.Object) -> None:
     carry(body.data, likely)
     others = [matrix for matrix in matrices if not np.array_equal(matrix, now)]
     _known[body.session_uid] = ([now, *others][:_MOST_MATRICES], len(body.data.vertices))
+
+
+def carried(body: bpy.types.Object) -> GaussianCloud:
+    """The splats of an object as they are now, in whatever mode it is.
+
+    Raises:
+        DioramaError: E_PLY if the object is not a splat object.
+    """
+    if body.mode != "EDIT":
+        sync(body)
+        return splats.splats_of(body)
+    body.update_from_editmode()
+    mesh = body.data.copy()  # attributes cannot be read in Edit Mode
+    try:
+        carry(mesh)
+        return splats.cloud_in(mesh)
+    finally:
+        bpy.data.meshes.remove(mesh)
 
 
 @persistent

@@ -200,8 +200,6 @@ class DIORAMA_OT_export_splats(bpy.types.Operator, ExportHelper):
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         body = context.view_layer.objects.active
-        body.update_from_editmode()
-        carry.sync(body)
         path = Path(bpy.path.abspath(self.filepath))
         frames = sequences.frame_objects(body)
         try:
@@ -209,7 +207,7 @@ class DIORAMA_OT_export_splats(bpy.types.Operator, ExportHelper):
             for index, frame in enumerate(frames):
                 self._write(_named_for(kind, path, f"_{index:04d}"), kind, body, splats.splats_of(frame))
             if not frames:
-                self._write(path, kind, body, splats.splats_of(body))
+                self._write(path, kind, body, carry.carried(body))
         except DioramaError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}

@@ -119,10 +119,12 @@ def test_part_that_is_turned_in_edit_mode_takes_its_shapes_along(imported, expor
     chosen = [vertex for vertex, part in zip(edited.verts, turned, strict=True) if part]
     bmesh.ops.transform(edited, matrix=MAPS["turned and scaled"], verts=chosen)
     bmesh.update_edit_mesh(body.data)
+    in_edit_mode = exported()
     bpy.ops.object.mode_set(mode="OBJECT")
     matrix = MAPS["turned and scaled"]
     shapes = np.where(turned[:, None, None], covariances(cloud, matrix), covariances(cloud))
     seen = np.where(turned[None, :, None], colours(cloud, matrix), colours(cloud))
+    assert_same(in_edit_mode, shapes, seen)
     assert_same(exported(), shapes, seen)
 
 
