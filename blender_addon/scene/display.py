@@ -59,6 +59,26 @@ def show_in_display_layer(
     return changes
 
 
+def take_out(scene: bpy.types.Scene, body: bpy.types.Object) -> None:
+    """Take an object out of the splats with display blending, and put it beside them."""
+    for home in [each for each in body.users_collection if _is_ours(each)]:
+        parents = [scene.collection, *scene.collection.children_recursive]
+        parent = next((each for each in parents if home.name in each.children), scene.collection)
+        home.objects.unlink(body)
+        if body.name not in parent.objects:
+            parent.objects.link(body)
+    hold_out_others(scene)
+
+
+def put_back(scene: bpy.types.Scene, body: bpy.types.Object) -> list[str]:
+    """Put an object among the splats with display blending, where it stands; says what was changed."""
+    homes = list(body.users_collection)
+    for home in homes:
+        home.objects.unlink(body)
+    home = next((each for each in homes if _HELD not in each), scene.collection)
+    return show_in_display_layer(scene, body, home)
+
+
 def hold_out_others(scene: bpy.types.Scene) -> None:
     """Let the splat layer hold out all collections but the splats, and all other layers the splats.
 

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import bpy
@@ -17,10 +16,9 @@ from ..backend.shared.ply import GaussianCloud, only_usable
 from ..backend.shared.protocol import DioramaError
 from ..backend.shared.sequence_file import SUFFIX, SplatSequence, read_sequence, sequence_size
 from ..backend.shared.splat_transform import UPS, transformed, turned
-from . import axes, carry, display, render, sequences, splats, webp
+from . import axes, carry, display, native, render, sequences, splats, webp
 from .crop import inside_crop
 from .modifier_inputs import get_input
-from .operators import poll_splats
 from .transaction import all_or_nothing
 
 _LARGE = 5_000_000  # splats; more are imported only on request
@@ -72,6 +70,7 @@ class DIORAMA_OT_import_splats(bpy.types.Operator, ImportHelper):
     directory: bpy.props.StringProperty(subtype="DIR_PATH", options={"HIDDEN", "SKIP_SAVE"})
     up_axis: axes.up_axis("What points up in the file")
     forward_axis: axes.forward_axis("What points away from the viewer in the file")
+    representation: bpy.props.EnumProperty(name="As", items=native.REPRESENTATIONS)
     very_large: bpy.props.BoolProperty(
         name="Very Large", description=f"Import even more than {_LARGE:,} splats"
     )
@@ -82,6 +81,8 @@ class DIORAMA_OT_import_splats(bpy.types.Operator, ImportHelper):
 
     def draw(self, _context: bpy.types.Context) -> None:
         self.layout.use_property_split = True
+        if native.is_available():
+            self.layout.prop(self, "representation")
         self.layout.prop(self, "blending")
         axes.draw(self)
         self.layout.prop(self, "very_large")
@@ -90,37 +91,22 @@ class DIORAMA_OT_import_splats(bpy.types.Operator, ImportHelper):
         paths = [Path(bpy.path.abspath(self.filepath))]
         if len(self.files) > 1:
             paths = [Path(bpy.path.abspath(self.directory), file.name) for file in self.files]
+        is_native = self.representation == "NATIVE"
         try:
-            if len(paths) > 1 and any(_is_sequence(path) for path in paths):
-                raise DioramaError("E_PLY", "an .npz file is a sequence in itself", "Import one at a time.")
-            count = sum(_count(path) for path in paths)
-            if count > _LARGE and not self.very_large:
-                raise DioramaError(
-                    "E_PLY",
-                    f"{count:,} splats need about {count * _BYTES_PER_SPLAT / 2**30:.0f} GB of memory",
-                    "Tick Very Large to import them all the same.",
-                )
-            chosen = axes.chosen(self)
-            blending = self.blending.lower()
+            if is_native:
+                native.ensure_available()
+            _check(paths, very_large=self.very_large)
             with all_or_nothing():
-                if _is_sequence(paths[0]):
-                    moving = read_sequence(paths[0])
-                    blending = moving.blending
-                    body = _sequence(paths[0].stem, moving, chosen, context.scene)
-                else:
-                    if blending == "auto":
-                        blending = splat_formats.blending_of(paths[0])
-                    body = _splats_or_frames(
-                        sorted(paths, key=_by_numbers),
-                        lambda path: self._read(path, chosen),
-                        blending,
-                        context.scene.frame_start,
-                    )
+                body, blending = self._object(paths, context.scene, is_native=is_native)
         except DioramaError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         changes = render.raise_bounces(context.scene)
-        if blending == "display":
+        if is_native:
+            native.note_blending(body, blending)
+            if blending == "display":
+                changes.append("Blender mixes its own splats as light, not as splat viewers do")
+        if blending == "display" and not is_native:
             changes += display.show_in_display_layer(context.scene, body, context.scene.collection)
         else:
             _active_collection(context).objects.link(body)
@@ -132,6 +118,25 @@ class DIORAMA_OT_import_splats(bpy.types.Operator, ImportHelper):
         for change in changes:
             self.report({"INFO"}, change)
         return {"FINISHED"}
+
+    def _object(
+        self, paths: list[Path], scene: bpy.types.Scene, *, is_native: bool
+    ) -> tuple[bpy.types.Object, str]:
+        """The splats of the files, in no collection yet, and how they are blended."""
+        chosen = axes.chosen(self)
+        if _is_sequence(paths[0]):
+            moving = read_sequence(paths[0])
+            return _sequence(paths[0].stem, moving, chosen, scene, is_native=is_native), moving.blending
+        blending = self.blending.lower()
+        if blending == "auto":
+            blending = splat_formats.blending_of(paths[0])
+        name, clouds = paths[0].stem, [self._read(path, chosen) for path in sorted(paths, key=_by_numbers)]
+        if len(clouds) > 1:
+            start = scene.frame_start
+            return sequences.sequence_object(name, clouds, blending, start, is_native=is_native), blending
+        if is_native:
+            return bpy.data.objects.new(name, native.native_points(name, clouds[0])), blending
+        return splats.splat_object(name, splats.splat_mesh(name, clouds[0]), blending), blending
 
     def _read(self, path: Path, chosen: np.ndarray | None) -> GaussianCloud:
         """A file's splats in Blender's axes."""
@@ -175,7 +180,11 @@ class DIORAMA_OT_export_splats(bpy.types.Operator, ExportHelper):
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        return poll_splats(cls, context)
+        active = context.view_layer.objects.active
+        if splats.is_splats(active) or native.is_native(active):
+            return True
+        cls.poll_message_set("Select a splat object")
+        return False
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
         """Asks for the file, which is called as the object is."""
@@ -205,9 +214,9 @@ class DIORAMA_OT_export_splats(bpy.types.Operator, ExportHelper):
         try:
             kind = splat_formats.kind_by_name(path) if self.kind == "AUTO" else self.kind
             for index, frame in enumerate(frames):
-                self._write(_named_for(kind, path, f"_{index:04d}"), kind, body, splats.splats_of(frame))
+                self._write(_named_for(kind, path, f"_{index:04d}"), kind, body, _cloud_of(frame))
             if not frames:
-                self._write(path, kind, body, carry.carried(body))
+                self._write(path, kind, body, _cloud_of(body))
         except DioramaError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
@@ -223,10 +232,8 @@ class DIORAMA_OT_export_splats(bpy.types.Operator, ExportHelper):
         if self.apply_transform:
             cloud = transformed(cloud, np.array(body.matrix_world))
         cloud = only_usable(cloud, lambda text: self.report({"WARNING"}, text))
-        modifier = splats.splat_modifier(body)
-        blending = "display" if modifier and get_input(modifier, "Display Blending") else "linear"
         splat_formats.write_splats(
-            path, cloud, webp.encode, axes=axes.chosen(self), kind=kind, blending=blending
+            path, cloud, webp.encode, axes=axes.chosen(self), kind=kind, blending=_blending_of(body)
         )
 
 
@@ -235,8 +242,36 @@ _register, _unregister = bpy.utils.register_classes_factory(
 )
 
 
+def _cloud_of(body: bpy.types.Object) -> GaussianCloud:
+    return native.cloud_in(body.data) if native.is_native(body) else carry.carried(body)
+
+
+def _blending_of(body: bpy.types.Object) -> str:
+    if native.is_native(body):
+        return native.noted_blending(body)
+    modifier = splats.splat_modifier(body)
+    return "display" if modifier and get_input(modifier, "Display Blending") else "linear"
+
+
 def _is_sequence(path: Path) -> bool:
     return path.suffix.lower() == SUFFIX
+
+
+def _check(paths: list[Path], *, very_large: bool) -> None:
+    """Refuse what cannot be imported together, or only on request, before anything is read.
+
+    Raises:
+        DioramaError: E_PLY
+    """
+    if len(paths) > 1 and any(_is_sequence(path) for path in paths):
+        raise DioramaError("E_PLY", "an .npz file is a sequence in itself", "Import one at a time.")
+    count = sum(_count(path) for path in paths)
+    if count > _LARGE and not very_large:
+        raise DioramaError(
+            "E_PLY",
+            f"{count:,} splats need about {count * _BYTES_PER_SPLAT / 2**30:.0f} GB of memory",
+            "Tick Very Large to import them all the same.",
+        )
 
 
 def _count(path: Path) -> int:
@@ -267,25 +302,27 @@ def _named_for(kind: str, path: Path, more: str = "") -> Path:
 
 
 def _sequence(
-    name: str, moving: SplatSequence, chosen: np.ndarray | None, scene: bpy.types.Scene
+    name: str,
+    moving: SplatSequence,
+    chosen: np.ndarray | None,
+    scene: bpy.types.Scene,
+    *,
+    is_native: bool,
 ) -> bpy.types.Object:
     """Tracked splats at the speed they were made for, whatever the scene's frame rate."""
     clouds = moving.clouds if chosen is None else [turned(cloud, chosen) for cloud in moving.clouds]
     speed = moving.fps * scene.render.fps_base / scene.render.fps
     body = sequences.sequence_object(
-        name, clouds, moving.blending, scene.frame_start, tracked=True, speed=speed
+        name,
+        clouds,
+        moving.blending,
+        scene.frame_start,
+        tracked=True,
+        speed=speed,
+        is_native=is_native,
     )
     body["fps"] = moving.fps
     return body
-
-
-def _splats_or_frames(
-    paths: list[Path], read: Callable[[Path], GaussianCloud], blending: str, frame_start: int
-) -> bpy.types.Object:
-    name = paths[0].stem
-    if len(paths) > 1:
-        return sequences.sequence_object(name, [read(path) for path in paths], blending, frame_start)
-    return splats.splat_object(name, splats.splat_mesh(name, read(paths[0])), blending)
 
 
 def _active_collection(context: bpy.types.Context) -> bpy.types.Collection:

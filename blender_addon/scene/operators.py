@@ -10,7 +10,7 @@ import bpy
 from bpy_extras.io_utils import ExportHelper
 
 from ..backend.shared.protocol import DioramaError
-from . import assets, render, sequences, splats
+from . import assets, conversion, native, render, sequences, splats
 from .crop import add_crop
 from .transaction import all_or_nothing
 
@@ -114,6 +114,56 @@ class DIORAMA_OT_keep_frames_beside(bpy.types.Operator, ExportHelper):
         return {"FINISHED"}
 
 
+class DIORAMA_OT_convert_to_native(bpy.types.Operator):
+    """Make the active object one of Blender's own splats, with all of its splats and harmonics.
+    What only Diorama's splats have (tint, crop, display blending) is no longer shown"""
+
+    bl_idname = "diorama.convert_to_native"
+    bl_label = "Convert to Blender's Splats"
+    bl_options = {"REGISTER", "UNDO"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        if native.is_available():
+            return poll_splats(cls, context)
+        cls.poll_message_set("Needs Blender 5.3 or later")
+        return False
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        try:
+            for lost in conversion.to_native(context, context.view_layer.objects.active):
+                self.report({"WARNING"}, lost)
+        except DioramaError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        return {"FINISHED"}
+
+
+class DIORAMA_OT_convert_to_splats(bpy.types.Operator):
+    """Make the active object of Blender's own splats one of Diorama's, which are exact with one sample"""
+
+    bl_idname = "diorama.convert_to_splats"
+    bl_label = "Convert to Diorama Splats"
+    bl_options = {"REGISTER", "UNDO"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        if native.is_native(context.view_layer.objects.active):
+            return True
+        cls.poll_message_set("Select an object of Blender's own splats")
+        return False
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        try:
+            changes = conversion.to_splats(context, context.view_layer.objects.active)
+        except DioramaError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        for change in changes + render.raise_bounces(context.scene):
+            self.report({"INFO"}, change)
+        return {"FINISHED"}
+
+
 class DIORAMA_OT_prepare_render(bpy.types.Operator):
     """Set transparency and view transform so that splats render with the colours they were made with"""
 
@@ -132,6 +182,8 @@ CLASSES = (
     DIORAMA_OT_import_asset,
     DIORAMA_OT_crop_splats,
     DIORAMA_OT_keep_frames_beside,
+    DIORAMA_OT_convert_to_native,
+    DIORAMA_OT_convert_to_splats,
     DIORAMA_OT_prepare_render,
 )
 register, unregister = bpy.utils.register_classes_factory(CLASSES)

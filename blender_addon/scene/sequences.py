@@ -14,10 +14,17 @@ from ..backend.shared.ply import GaussianCloud
 from ..backend.shared.protocol import DioramaError
 from .attribute_nodes import named, shared, store
 from .modifier_inputs import get_input, input_path, set_inputs
+from .native import native_points
 from .node_formulas import Field, Formulas
 from .splats import splat_mesh, splat_object
 
 GROUP_NAME = "Diorama Sequence"
+_NATIVE_NAME = "Diorama Native Sequence"
+SETTINGS = ("Frame", "Loop", "Interpolate")  # inputs that artists set
+# What moves between frames: attributes, how they are stored, and how two of them are mixed.
+_SHAPE = (("rotation", "QUATERNION", "ROTATION"), ("scale", "FLOAT_VECTOR", "VECTOR"))
+_COLOUR = (("opacity", "FLOAT", "FLOAT"), ("sh_0", "FLOAT_VECTOR", "VECTOR"))
+_NATIVE_COLOUR = (("radiance:base", "FLOAT_COLOR", "RGBA"),)  # with the opacity; nodes know no FLOAT4
 
 
 def sequence_object(
@@ -28,28 +35,43 @@ def sequence_object(
     *,
     tracked: bool = False,
     speed: float = 1.0,
+    is_native: bool = False,
 ) -> bpy.types.Object:
     """An object that shows clouds one after another from a frame of the scene on; in no collection yet.
 
     Args:
         tracked: the clouds have the same splats in the same order, which then move between the frames.
         speed: clouds per frame of the scene.
+        is_native: of Blender's own splats; they have no display blending.
     """
-    frames = bpy.data.collections.new(f"{name} frames")  # in no scene: used by the modifier only
-    # Short names: they give the order, and Blender cuts long ones.
-    meshes = [splat_mesh(f"frame {index:04d}", cloud) for index, cloud in enumerate(clouds)]
-    for mesh in meshes:
-        frames.objects.link(bpy.data.objects.new(mesh.name, mesh))
-    body = splat_object(name, meshes[0], blending)
-    group = shared(bpy.data.node_groups, GROUP_NAME, _build_group, "GeometryNodeTree")
-    modifier = body.modifiers.new(GROUP_NAME, "NODES")
-    modifier.node_group = group
-    set_inputs(modifier, Frames=frames, Interpolate=tracked)
-    body.modifiers.move(1, 0)
+    if is_native:
+        body = bpy.data.objects.new(name, native_points(name, clouds[0]))
+    else:
+        body = splat_object(name, splat_mesh(name, clouds[0]), blending)
+    modifier = add_frames(body, clouds, is_native=is_native)
+    set_inputs(modifier, Interpolate=tracked)
     since = f"frame - {frame_start}"
     expression = since if speed == 1 else f"({since}) * {speed:.6g}"
     body.driver_add(input_path(modifier, "Frame")).driver.expression = expression
     return body
+
+
+def add_frames(
+    body: bpy.types.Object, clouds: list[GaussianCloud], *, is_native: bool
+) -> bpy.types.NodesModifier:
+    """Let a splat object show clouds one after another, by a modifier before all others."""
+    frames = bpy.data.collections.new(f"{body.name} frames")  # in no scene: used by the modifier only
+    make = native_points if is_native else splat_mesh
+    for index, cloud in enumerate(clouds):
+        # Short names: they give the order, and Blender cuts long ones.
+        data = make(f"frame {index:04d}", cloud)
+        frames.objects.link(bpy.data.objects.new(data.name, data))
+    modifier = body.modifiers.new(GROUP_NAME, "NODES")
+    name, build = (_NATIVE_NAME, _build_native_group) if is_native else (GROUP_NAME, _build_group)
+    modifier.node_group = shared(bpy.data.node_groups, name, build, "GeometryNodeTree")
+    set_inputs(modifier, Frames=frames)
+    body.modifiers.move(len(body.modifiers) - 1, 0)
+    return modifier
 
 
 def frame_objects(body: bpy.types.Object) -> list[bpy.types.Object]:
@@ -103,6 +125,14 @@ def _in_order(frames: bpy.types.Collection) -> list[bpy.types.Object]:
 
 
 def _build_group(group: bpy.types.NodeTree) -> None:
+    _build(group, "MESH", (*_SHAPE, *_COLOUR))
+
+
+def _build_native_group(group: bpy.types.NodeTree) -> None:
+    _build(group, "POINTCLOUD", (*_SHAPE, *_NATIVE_COLOUR))
+
+
+def _build(group: bpy.types.NodeTree, component: str, moving: tuple[tuple[str, str, str], ...]) -> None:
     group.is_modifier = True
     group.description = "Shows one of the clouds in a collection, by name in alphabetical order"
     new = group.interface.new_socket
@@ -154,17 +184,16 @@ def _build_group(group: bpy.types.NodeTree) -> None:
 
         place = f.node("GeometryNodeInputPosition").first
         moved = f.node("GeometryNodeSetPosition", here, None, between(place, "FLOAT_VECTOR", "VECTOR")).first
-        for name, data_type, mix_type in (
-            ("rotation", "QUATERNION", "ROTATION"),
-            ("scale", "FLOAT_VECTOR", "VECTOR"),
-            ("opacity", "FLOAT", "FLOAT"),
-            ("sh_0", "FLOAT_VECTOR", "VECTOR"),
-        ):
+        for name, data_type, mix_type in moving:
             value = between(named(f, name, data_type), data_type, mix_type)
             moved = store(f, moved, name, data_type, "POINT", value)
 
     with f.frame("Only where it can be"):
-        sizes = [f.node("GeometryNodeAttributeDomainSize", cloud)["Point Count"] for cloud in (here, there)]
+        kind = {"component": component}
+        sizes = [
+            f.node("GeometryNodeAttributeDomainSize", cloud, settings=kind)["Point Count"]
+            for cloud in (here, there)
+        ]
         same = f.math("COMPARE", *sizes, 0.5) * f.input("Interpolate") * (rest > 0)
         shown = f.node("GeometryNodeSwitch", same, here, moved, settings={"input_type": "GEOMETRY"}).first
     f.node("NodeGroupOutput", shown)

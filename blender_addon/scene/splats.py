@@ -27,18 +27,23 @@ def splat_object(name: str, mesh: bpy.types.Mesh, blending: str) -> bpy.types.Ob
         blending: "linear" (composited as light, as everything in Blender) or "display" (colours kept as splat
             viewers have them, for scenes that convert the finished layer).
     """
-    splats = bpy.data.objects.new(name, mesh)
-    modifier = splats.modifiers.new(GROUP_NAME, "NODES")
+    body = bpy.data.objects.new(name, mesh)
+    show(body, blending)
+    return body
+
+
+def show(body: bpy.types.Object, blending: str) -> None:
+    """Let an object whose mesh has splats show them, blended "linear" or "display"."""
+    modifier = body.modifiers.new(GROUP_NAME, "NODES")
     modifier.node_group = splat_group()
     modifier.show_in_editmode = False  # there, splats are points to be selected
     set_inputs(
         modifier,
         Material=splat_material(),
         Preview_Material=preview_material(),
-        SH_Degree=_sh_degree(mesh),
+        SH_Degree=_sh_degree(body.data),
         Display_Blending=blending == "display",
     )
-    return splats
 
 
 def splat_modifier(splats: bpy.types.Object) -> bpy.types.NodesModifier | None:
@@ -58,11 +63,11 @@ def splats_of(splats: bpy.types.Object) -> GaussianCloud:
     return cloud_in(splats.data)
 
 
-def cloud_in(mesh: bpy.types.Mesh) -> GaussianCloud:
-    """The cloud in a mesh that has the attributes of splats."""
+def cloud_in(mesh: bpy.types.Mesh | bpy.types.PointCloud) -> GaussianCloud:
+    """The cloud in a mesh that has the attributes of splats, or in a point cloud that was one."""
     harmonics = (_sh_degree(mesh) + 1) ** 2
     return GaussianCloud(
-        means=positions(mesh),
+        means=values(mesh, "position", 3),
         quats=values(mesh, "rotation", 4),
         scales=values(mesh, "scale", 3),
         opacities=values(mesh, "opacity", 1)[:, 0],
@@ -84,6 +89,12 @@ def splat_mesh(name: str, cloud: GaussianCloud) -> bpy.types.Mesh:
     """A mesh with a loose vertex per splat."""
     mesh = bpy.data.meshes.new(name)
     mesh.vertices.add(len(cloud))
+    fill(mesh, cloud)
+    return mesh
+
+
+def fill(mesh: bpy.types.Mesh, cloud: GaussianCloud) -> None:
+    """Make splats of the loose vertices of a mesh, which are as many and have no attributes of splats."""
     mesh.vertices.foreach_set("co", np.ascontiguousarray(cloud.means, np.float32).ravel())
     columns = [
         ("rotation", "QUATERNION", cloud.quats),
@@ -95,10 +106,16 @@ def splat_mesh(name: str, cloud: GaussianCloud) -> bpy.types.Mesh:
     for attribute_name, kind, content in columns:
         mesh.attributes.new(attribute_name, kind, "POINT")
         _store(mesh, attribute_name, content)
-    return mesh
 
 
-def _sh_degree(mesh: bpy.types.Mesh) -> int:
+def forget(points: bpy.types.PointCloud) -> None:
+    """Take away what a point cloud that was made of such a mesh has of it, but the places."""
+    for name in [each.name for each in points.attributes]:
+        if name in ("rotation", "scale", "opacity", PLACE) or name.startswith("sh_"):
+            points.attributes.remove(points.attributes[name])
+
+
+def _sh_degree(mesh: bpy.types.Mesh | bpy.types.PointCloud) -> int:
     """The degree up to which all spherical harmonics are there."""
     degree = 0
     while all(f"sh_{i}" in mesh.attributes for i in range((degree + 2) ** 2)):
@@ -138,9 +155,9 @@ def _store(mesh: bpy.types.Mesh, name: str, content: np.ndarray) -> None:
     )
 
 
-def values(mesh: bpy.types.Mesh, name: str, width: int) -> np.ndarray:  # [N, width]
+def values(mesh: bpy.types.Mesh | bpy.types.PointCloud, name: str, width: int) -> np.ndarray:  # [N, width]
     """An attribute of the splats of a mesh."""
     attribute = mesh.attributes[name]
-    found = np.empty((len(mesh.vertices), width), np.float32)
+    found = np.empty((len(attribute.data), width), np.float32)
     attribute.data.foreach_get(_PROPERTY[attribute.data_type], found.ravel())
     return found
