@@ -9,9 +9,10 @@ from pathlib import Path
 import bpy
 import numpy as np
 
+from .. import folders
 from ..backend.shared.asset import Asset, read_asset
 from ..backend.shared.ply import read_ply
-from . import cameras, display, mesh, render, sequences, splats, views
+from . import cameras, conversion, display, mesh, native, render, sequences, splats, views
 from .modifier_inputs import set_inputs
 from .transaction import all_or_nothing
 
@@ -51,6 +52,10 @@ def import_asset(
         for body in splat_objects(collection):
             collection.objects.unlink(body)
             changes += display.show_in_display_layer(scene, body, collection)
+    preferences = folders.get_preferences()
+    if preferences and preferences.generated_splats == "NATIVE" and native.is_available():
+        for body in splat_objects(collection):
+            changes += conversion.to_native(context, body)
     display.hold_out_others(scene)
     last = cameras.orbit_frame(scene.frame_start, len(asset.views) - 1)
     if markers:
@@ -85,7 +90,8 @@ def orbit_camera(collection: bpy.types.Collection) -> bpy.types.Object:
 def splat_objects(collection: bpy.types.Collection) -> list[bpy.types.Object]:
     """The splats of an imported collection, of which those with display blending are kept in another one."""
     roots = [item for item in collection.objects if item.parent is None]
-    return [child for root in roots for child in root.children if splats.is_splats(child)]
+    children = [child for root in roots for child in root.children]
+    return [child for child in children if splats.is_splats(child) or native.is_native(child)]
 
 
 def _build(asset: Asset, clouds: list[splats.GaussianCloud], frame_start: int) -> bpy.types.Collection:

@@ -94,7 +94,7 @@ def _move(body: bpy.types.Object, motion: _Motion | None, *, is_native: bool) ->
         modifier = sequences.add_frames(body, motion.clouds, is_native=is_native)
         set_inputs(modifier, **motion.inputs)
         for curve in body.animation_data.drivers if body.animation_data else ():
-            curve.is_valid = True  # again: while the modifier was not there, Blender has given it up
+            curve.driver.is_valid = True  # again: while the modifier was not there, Blender has given it up
 
 
 def _retype(context: bpy.types.Context, body: bpy.types.Object, target: str) -> None:
@@ -107,7 +107,7 @@ def _retype(context: bpy.types.Context, body: bpy.types.Object, target: str) -> 
         raise DioramaError("E_REQUEST", f"{body.name} is in Edit Mode", "Leave Edit Mode first.")
     for name in (splats.GROUP_NAME, sequences.GROUP_NAME):
         if name in body.modifiers:
-            body.modifiers.remove(body.modifiers[name])
+            body.modifiers[name].show_viewport = False  # not removed: their drivers would go too
     chosen = {
         "object": body,
         "active_object": body,

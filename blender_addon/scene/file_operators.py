@@ -16,7 +16,7 @@ from ..backend.shared.ply import GaussianCloud, only_usable
 from ..backend.shared.protocol import DioramaError
 from ..backend.shared.sequence_file import SUFFIX, SplatSequence, read_sequence, sequence_size
 from ..backend.shared.splat_transform import UPS, transformed, turned
-from . import axes, carry, display, native, render, sequences, splats, webp
+from . import axes, carry, display, native, render, sequences, splats, usd, webp
 from .crop import inside_crop
 from .modifier_inputs import get_input
 from .transaction import all_or_nothing
@@ -24,16 +24,14 @@ from .transaction import all_or_nothing
 _LARGE = 5_000_000  # splats; more are imported only on request
 _BYTES_PER_SPLAT = 750  # measured at the peak of an import with harmonics of degree 3
 _READ_SUFFIXES = (".ply", ".spz", ".sog", ".splat", ".ksplat", ".glb", SUFFIX)
-_WRITTEN_SUFFIXES = [splat_formats.FORMATS[kind].suffix for kind in splat_formats.WRITTEN]
+_WRITTEN = {kind: splat_formats.FORMATS[kind].suffix for kind in splat_formats.WRITTEN} | {"usd": usd.SUFFIX}
+_LABELS = {kind: splat_formats.FORMATS[kind].label for kind in splat_formats.WRITTEN} | {"usd": usd.LABEL}
 # Annotations are evaluated where a comprehension in them would not find the names of this module.
 _READ_GLOB = ";".join(f"*{suffix}" for suffix in _READ_SUFFIXES) + ";meta.json"
-_WRITTEN_GLOB = ";".join(f"*{suffix}" for suffix in _WRITTEN_SUFFIXES)
+_WRITTEN_GLOB = ";".join(f"*{suffix}" for suffix in _WRITTEN.values())
 _KINDS = [
     ("AUTO", "By Name", "As the file's name ends"),
-    *(
-        (kind, f"{splat_formats.FORMATS[kind].label} ({splat_formats.FORMATS[kind].suffix})", "")
-        for kind in splat_formats.WRITTEN
-    ),
+    *((kind, f"{_LABELS[kind]} ({suffix})", "") for kind, suffix in _WRITTEN.items()),
 ]
 
 
@@ -212,7 +210,7 @@ class DIORAMA_OT_export_splats(bpy.types.Operator, ExportHelper):
         path = Path(bpy.path.abspath(self.filepath))
         frames = sequences.frame_objects(body)
         try:
-            kind = splat_formats.kind_by_name(path) if self.kind == "AUTO" else self.kind
+            kind = self.kind if self.kind != "AUTO" else _kind_by_name(path)
             for index, frame in enumerate(frames):
                 self._write(_named_for(kind, path, f"_{index:04d}"), kind, body, _cloud_of(frame))
             if not frames:
@@ -232,8 +230,12 @@ class DIORAMA_OT_export_splats(bpy.types.Operator, ExportHelper):
         if self.apply_transform:
             cloud = transformed(cloud, np.array(body.matrix_world))
         cloud = only_usable(cloud, lambda text: self.report({"WARNING"}, text))
+        chosen = axes.chosen(self)
+        if kind == "usd":
+            usd.write_usd(path, turned(cloud, (UPS["Y"] if chosen is None else chosen).T))
+            return
         splat_formats.write_splats(
-            path, cloud, webp.encode, axes=axes.chosen(self), kind=kind, blending=_blending_of(body)
+            path, cloud, webp.encode, axes=chosen, kind=kind, blending=_blending_of(body)
         )
 
 
@@ -287,18 +289,22 @@ def _by_numbers(path: Path) -> list[str]:
     return [part.zfill(20) if part.isdecimal() else part for part in re.split(r"(\d+)", path.name)]
 
 
+def _kind_by_name(path: Path) -> str:
+    return "usd" if path.suffix.lower() == usd.SUFFIX else splat_formats.kind_by_name(path)
+
+
 def _ends_known(path: Path) -> bool:
-    return path.name.lower().endswith(tuple(_WRITTEN_SUFFIXES))
+    return path.name.lower().endswith(tuple(_WRITTEN.values()))
 
 
 def _named_for(kind: str, path: Path, more: str = "") -> Path:
     """The path with the ending of a format instead of that of another, and something before it."""
     stem, lower = path.name, path.name.lower()
-    for suffix in sorted(_WRITTEN_SUFFIXES, key=len, reverse=True):
+    for suffix in sorted(_WRITTEN.values(), key=len, reverse=True):
         if lower.endswith(suffix) and len(lower) > len(suffix):
             stem = stem[: -len(suffix)]
             break
-    return path.with_name(f"{stem}{more}{splat_formats.FORMATS[kind].suffix}")
+    return path.with_name(f"{stem}{more}{_WRITTEN[kind]}")
 
 
 def _sequence(
@@ -340,7 +346,7 @@ def _import_entries(self: bpy.types.Menu, _context: bpy.types.Context) -> None:
 
 
 def _export_entries(self: bpy.types.Menu, _context: bpy.types.Context) -> None:
-    text = f"Gaussian Splats ({', '.join(each for each in _WRITTEN_SUFFIXES if each.count('.') == 1)})"
+    text = f"Gaussian Splats ({', '.join(each for each in _WRITTEN.values() if each.count('.') == 1)})"
     self.layout.operator(DIORAMA_OT_export_splats.bl_idname, text=text)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bpy
 
-from . import render, sequences, splats
+from . import native, render, sequences, splats
 from .modifier_inputs import draw_input
 
 _INPUTS = ("Free View", "Lit", "Tint", "Brightness", "Opacity", "Size", "Density", "Detail")
@@ -54,8 +54,28 @@ class DIORAMA_PT_splats(InTab, bpy.types.Panel):
         row.operator("diorama.crop_splats", text="Box").shape = "CUBE"
         row.operator("diorama.crop_splats", text="Ball").shape = "SPHERE"
         layout.operator("diorama.export_splats", icon="EXPORT")
+        if native.is_available():
+            layout.operator("diorama.convert_to_native")
         if frames and frames[0].library is None:
             layout.operator("diorama.keep_frames_beside", icon="LINK_BLEND")
 
 
-register, unregister = bpy.utils.register_classes_factory((DIORAMA_PT_splats,))
+class DIORAMA_PT_native_splats(InTab, bpy.types.Panel):
+    """The active object of Blender's own splats."""
+
+    bl_idname = "DIORAMA_PT_native_splats"
+    bl_label = "Blender's Splats"
+    bl_order = 1
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return native.is_native(context.view_layer.objects.active)
+
+    def draw(self, context: bpy.types.Context) -> None:
+        body = context.view_layer.objects.active
+        self.layout.label(text=f"{len(body.data.points):,} splats", icon="OUTLINER_OB_POINTCLOUD")
+        self.layout.operator("diorama.convert_to_splats")
+        self.layout.operator("diorama.export_splats", icon="EXPORT")
+
+
+register, unregister = bpy.utils.register_classes_factory((DIORAMA_PT_splats, DIORAMA_PT_native_splats))

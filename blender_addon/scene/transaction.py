@@ -8,7 +8,8 @@ from contextlib import contextmanager
 import bpy
 
 _KINDS = (
-    "objects", "collections", "meshes", "cameras", "images", "materials", "node_groups", "actions",
+    "objects", "collections", "meshes", "pointclouds", "cameras", "images", "materials", "node_groups",
+    "actions",
 )  # fmt: skip
 
 

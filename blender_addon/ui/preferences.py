@@ -6,6 +6,7 @@ import bpy
 
 from .. import folders, host
 from ..client import environment
+from ..scene import native
 from . import model_list
 from .first_run import draw_environment
 
@@ -54,6 +55,12 @@ class DIORAMA_AP_preferences(bpy.types.AddonPreferences):
         update=_models_changed,
     )
 
+    generated_splats: bpy.props.EnumProperty(
+        name="Generated Splats",
+        items=native.REPRESENTATIONS,
+        description="What generated splats become in the scene; each can be converted into the other",
+    )
+
     def draw(self, _context: bpy.types.Context) -> None:
         """Draws the state of the backend, the folders, and the models."""
         layout = self.layout
@@ -78,6 +85,8 @@ class DIORAMA_AP_preferences(bpy.types.AddonPreferences):
         column.use_property_split = True
         column.prop(self, "output_folder", placeholder=str(folders.default_output_folder()))
         column.prop(self, "models_folder", placeholder=str(folders.default_models_folder()))
+        if native.is_available():
+            column.prop(self, "generated_splats")
         row = column.row()
         row.use_property_split = False
         row.label(text=f"History: {folders.history_folder()}. All of this outlives the extension.")

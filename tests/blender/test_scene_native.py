@@ -8,9 +8,10 @@ import bpy
 import numpy as np
 import pytest
 
+from backend.shared.asset import write_asset
 from backend.shared.ply import GaussianCloud, read_ply, write_ply
-from backend.shared.splat_transform import transformed
-from tests.blender.scene_helpers import make_cloud
+from backend.shared.splat_transform import UPS, transformed, turned
+from tests.blender.scene_helpers import make_cloud, orbit
 
 pytestmark = pytest.mark.usefixtures("nodes")
 newer = pytest.mark.skipif(bpy.app.version < (5, 3, 0), reason="Blender has no splats of its own")
@@ -123,3 +124,47 @@ def test_moving_native_splats_follow_the_timeline_and_mix_between_frames(extensi
         bpy.ops.diorama.convert_to_splats()  # and back, with its motion
         assert len(extension.scene.frame_objects(body)) == 2
         bpy.ops.diorama.convert_to_native()
+
+
+@newer
+def test_generated_splats_are_what_the_preferences_say(extension, tmp_path):
+    write_asset(
+        tmp_path / "asset",
+        request={"prompt": "a ball", "seed": 3},
+        model="starter",
+        clouds=[make_cloud(20)],
+        views=np.zeros((4, 1, 8, 8, 3), np.float32),
+        cameras=orbit(4),
+        fov_deg=40,
+        blending="linear",
+        timings={},
+    )
+    preferences = bpy.context.preferences.addons[extension.__name__].preferences
+    preferences.generated_splats = "NATIVE"
+    try:
+        collection = extension.scene.import_asset(bpy.context, tmp_path / "asset", report=lambda _: None)
+    finally:
+        preferences.generated_splats = "NODES"
+    (body,) = extension.scene.splat_objects(collection)
+    assert extension.scene.native.is_native(body) and body.parent
+
+
+@newer
+def test_usd_is_read_by_blender_as_it_was_written(extension, tmp_path):
+    cloud = make_cloud(40, 3)
+    write_ply(tmp_path / "a.ply", cloud)
+    import_splats(tmp_path / "a.ply")
+    assert bpy.ops.diorama.export_splats(filepath=str(tmp_path / "b.usdc")) == {"FINISHED"}
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["a.ply", "b.usdc"]
+    bpy.utils.expose_bundled_modules()
+    from pxr import Usd, UsdGeom, UsdVol
+
+    stage = Usd.Stage.Open(str(tmp_path / "b.usdc"))
+    prim = UsdVol.ParticleField3DGaussianSplat(stage.GetDefaultPrim())
+    assert prim and UsdGeom.GetStageUpAxis(stage) == "Y"
+    x, y, z = np.array(prim.GetPositionsAttr().Get()).T
+    np.testing.assert_array_equal(np.stack([x, -z, y], axis=1), cloud.means)
+    before = set(bpy.data.objects)
+    bpy.ops.wm.usd_import(filepath=str(tmp_path / "b.usdc"))
+    (splats,) = (item for item in set(bpy.data.objects) - before if item.type == "POINTCLOUD")
+    assert_same(extension.scene.native.cloud_in(splats.data), turned(cloud, UPS["Y"].T), 1e-6)
