@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 BLENDER = {"bpy", "bpy_extras", "addon_utils", "mathutils", "gpu", "gpu_extras", "blf", "bl_math", "numpy"}
-BLENDER |= {"imbuf", "bl_ui", "bl_operators"}
+BLENDER |= {"pxr", "imbuf", "bl_ui", "bl_operators"}
 
 
 def import_with_blocked(modules: list[str], blocked: list[str]) -> subprocess.CompletedProcess[str]:
