@@ -253,11 +253,61 @@ def test_headers_that_promise_nothing_or_too_much_are_refused_before_memory_is_t
     assert caught.value.code == "E_PLY"
 
 
-def test_degrees_above_three_are_refused(tmp_path):
-    raw = zlib.decompress(a_file(tmp_path, "spz").read_bytes(), 31)
-    (tmp_path / "4.spz").write_bytes(zlib.compress(raw[:12] + b"\x04" + raw[13:] + bytes(10_000), wbits=31))
-    with pytest.raises(DioramaError, match="degree 4"):
-        splat_formats.read_splats(tmp_path / "4.spz", decode)
+def rewrite_sog(path: Path, change) -> None:
+    with zipfile.ZipFile(path) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    meta = json.loads(files["meta.json"])
+    change(meta, files)
+    files["meta.json"] = json.dumps(meta).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+
+
+@pytest.mark.parametrize("kind", ["ply", "compressed_ply", "spz", "sog", "ksplat", "gltf"])
+def test_degrees_above_three_are_refused(tmp_path, kind):
+    path = a_file(tmp_path, kind)
+    data = path.read_bytes()
+    if kind == "spz":
+        raw = zlib.decompress(data, 31)
+        path.write_bytes(zlib.compress(raw[:12] + b"\x04" + raw[13:] + bytes(10_000), wbits=31))
+    elif kind == "ksplat":
+        path.write_bytes(data[: 4096 + 40] + b"\x04" + data[4096 + 41 :])
+    elif kind == "sog":
+        wide = encode(np.zeros((1, 24 * 64, 4), np.uint8))
+        rewrite_sog(path, lambda meta, files: files.update({"shN_centroids.webp": wide}))
+    elif kind == "gltf":
+        rewrite_json(path, add_degree_4)
+    else:  # 24 harmonics of three colours
+        rest, kept = (b"uchar", 9) if kind == "compressed_ply" else (b"float", 9)
+        more = b"".join(b"property %s f_rest_%d\n" % (rest, i) for i in range(kept, 72))
+        last = b"property %s f_rest_8\n" % rest
+        path.write_bytes(data.replace(last, last + more) + bytes(20_000))
+    with pytest.raises(DioramaError, match=r"degree|72 f_rest") as caught:
+        splat_formats.read_splats(path, decode)
+    assert caught.value.code == "E_PLY"
+
+
+def add_degree_4(gltf: dict) -> None:
+    attributes = gltf["meshes"][0]["primitives"][0]["attributes"]
+    attributes["KHR_gaussian_splatting:SH_DEGREE_4_COEF_0"] = attributes["POSITION"]
+
+
+@pytest.mark.parametrize("kind", ["compressed_ply", "sog", "ksplat"])
+def test_packed_values_that_are_not_finite_are_refused(tmp_path, kind):
+    path = a_file(tmp_path, kind)
+    if kind == "sog":
+        rewrite_sog(path, lambda meta, files: meta["sh0"].update(codebook=[float("nan")] * 256))
+    else:
+        data = bytearray(
+            (DATA / "mkkellogg_0.ksplat").read_bytes() if kind == "ksplat" else path.read_bytes()
+        )
+        # The first number: a chunk's least x; a splat's x, after the header and one section's.
+        start = 4096 + 1024 if kind == "ksplat" else data.index(b"end_header\n") + 11
+        data[start : start + 4] = np.float32(np.nan).tobytes()
+        path.write_bytes(data)
+    with pytest.raises(DioramaError, match="not finite"):
+        splat_formats.read_splats(path, decode)
 
 
 @pytest.mark.parametrize("kind", ["ply", "splat", "gltf"])

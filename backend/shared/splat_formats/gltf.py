@@ -17,7 +17,7 @@ from ..output_folder import whole_file
 from ..ply import GaussianCloud
 from ..protocol import DioramaError
 from ..splat_transform import rotations, transformed
-from .quantised import believable, colour_bytes, damaged, to_bytes, unit
+from .quantised import believable, colour_bytes, damaged, shared_degree, to_bytes, unit
 
 EXTENSION = "KHR_gaussian_splatting"
 _KINDS = {5120: "i1", 5121: "u1", 5122: "<i2", 5123: "<u2", 5126: "<f4"}
@@ -210,6 +210,8 @@ def _cloud(
     def column(name: str) -> np.ndarray:
         return _values(gltf, binary, attributes[name])
 
+    if f"{EXTENSION}:SH_DEGREE_4_COEF_0" in attributes:
+        shared_degree(4, path)
     sh = []
     for degree in range(4):
         names = [f"{EXTENSION}:SH_DEGREE_{degree}_COEF_{i}" for i in range(2 * degree + 1)]
