@@ -115,6 +115,10 @@ def _evaluate(argv: list[str]) -> int:
         from .starter import evaluate_views
 
         return evaluate_views.main(argv[1:])
+    if argv[:1] == ["starter-192"]:
+        from .starter import evaluate_192
+
+        return evaluate_192.main(argv[1:])
     if argv[:1] == ["starter-motion"]:
         from .starter import evaluate_motion
 

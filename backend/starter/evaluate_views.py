@@ -72,23 +72,17 @@ def evaluate(weights: Path, seeds: int, three_d_aware: tuple[float, ...] | None,
         write_image_grid(out / f"{start:04d}.png", images)
     reconstructed, refined = torch.tensor(quality).mean(0).tolist()
     true_images = torch.cat([_true_images(cameras, i, *pair) for i, pair in enumerate(pairs)])
-    wrong = Counter(
-        f"{wanted} → {got}"
-        for pair, name in zip(asked, named, strict=True)
-        for wanted, got in zip(pair, name, strict=True)
-        if wanted != got
-    )
     return {
         "prompts": len(asked),
-        **{f"generated: {key}": value for key, value in _right(asked, named).items()},
-        **{f"true pictures: {key}": value for key, value in _right(pairs, judge.name(true_images)).items()},
+        **{f"generated: {key}": value for key, value in right(asked, named).items()},
+        **{f"true pictures: {key}": value for key, value in right(pairs, judge.name(true_images)).items()},
         "reconstructed splats against views, dB": round(reconstructed, 2),
         "refined splats against views, dB": round(refined, 2),
-        "mistakes": dict(wrong.most_common()),
+        "mistakes": mistakes(asked, named),
     }
 
 
-def _right(asked: list[tuple[str, str]], named: list[tuple[str, str]]) -> dict[str, float]:
+def right(asked: list[tuple[str, str]], named: list[tuple[str, str]]) -> dict[str, float]:
     """Which part of the objects has the category, the colour, and both, that it should have."""
     same = torch.tensor(
         [[a == b for a, b in zip(*pair, strict=True)] for pair in zip(asked, named, strict=True)]
@@ -96,6 +90,17 @@ def _right(asked: list[tuple[str, str]], named: list[tuple[str, str]]) -> dict[s
     parts = (same[:, 0], same[:, 1], same.all(1))
     names = ("category", "colour", "both")
     return {name: round(part.float().mean().item(), 3) for name, part in zip(names, parts, strict=True)}
+
+
+def mistakes(asked: list[tuple[str, str]], named: list[tuple[str, str]]) -> dict[str, int]:
+    """How often which category or colour was taken for which, the most frequent first."""
+    wrong = Counter(
+        f"{wanted} → {got}"
+        for pair, name in zip(asked, named, strict=True)
+        for wanted, got in zip(pair, name, strict=True)
+        if wanted != got
+    )
+    return dict(wrong.most_common())
 
 
 def _true_images(cameras: Tensor, i: int, category: str, color: str) -> Tensor:  # [1, V, 3, H, W]

@@ -2,8 +2,9 @@
 
 Its world (`objects/`) has 64 kinds of objects and random compositions, rendered when needed. The stages are
 an autoencoder; single images, then views with cameras, by a denoiser that text, an image or both condition
-(VideoMV); a reconstructor on true images, then on half-denoised ones, with the denoiser frozen. Each stage
-is kept in the work folder, and an interrupted recipe goes on where it was.
+(VideoMV); a reconstructor on true images, then on half-denoised ones, with the denoiser frozen; a judge.
+Autoencoder and denoiser begin with the 96 px starter's weights. Each stage is kept in the work folder, and
+an interrupted recipe goes on where it was.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor, nn
+from transformers import PreTrainedTokenizerFast
 
 from ..models.lgm import LGM
 from ..models.videomv_unet import VideoMVImageUNet
@@ -27,6 +29,7 @@ from ..pipelines.model import ViewsModel
 from ..pipelines.noise import initial_noise
 from ..pipelines.settings import ModelSettings
 from ..pipelines.three_d_aware import SplatRendering
+from ..shared.model_store import STARTER
 from ..training import denoiser, reconstructor
 from ..training.image_grid import write_image_grid
 from ..training.loop import Batch, TrainingPlan
@@ -34,15 +37,18 @@ from ..training.text import make_text_encoder, make_tokenizer, tokens_of
 from . import recipe, reconstructor_192, smooth_autoencoder
 from .conditioned import ConditionedObjective, make_image_encoder
 from .dataset import GREY
-from .objects import encoded, pictures
+from .enlarged import enlarge_autoencoder, enlarge_denoiser, enlarge_text_encoder
+from .objects import encoded, judged, pictures
 from .objects.framing import ELEVATION_DEG, FOV_DEG, RADIUS
 from .objects.vocabulary import TOKENS, is_held_out, vocabulary
 from .reconstructor_192 import INPUT_VIEWS
+from .train_judge import ClassifierObjective
 
 OBJECTS, HELD_OUT = 3000, 50
 SEED = 0
 WIDTH = 128  # of a text token
 LATENT_CHANNELS = 16  # four times the large models', of a sixteenth of the views' side
+PRIOR = STARTER  # 96 px weights to begin with, of `python -m backend train starter`
 WEIGHTS = Path("out/training/weights192")  # until they are better than those that are shipped
 PROMPTS = (
     "a red and white spotted mushroom",
@@ -59,6 +65,7 @@ PLANS = {  # batch, shared by all processes, and the rest
     "views": (8, TrainingPlan(2200, 8e-4, ema_decay=0.998, keep_every=200)),
     "reconstructor": (2, TrainingPlan(3000, 1e-3, ema_decay=0.997, keep_every=250)),
     "reconstructor on half-denoised views": (2, TrainingPlan(500, 3e-4, ema_decay=0.99, keep_every=250)),
+    "judge": (64, TrainingPlan(1500, 2e-3, ema_decay=0.99, keep_every=250)),
 }
 
 SETTINGS = ModelSettings(
@@ -91,7 +98,7 @@ class Recipe:
         self.autoencoder = AutoencoderKL(
             in_channels=12,  # blocks of 2 × 2 pixels
             out_channels=12,
-            block_out_channels=(24, 48, 96, 128),
+            block_out_channels=(24, 48, 96, 96),
             down_block_types=("DownEncoderBlock2D",) * 4,
             up_block_types=("UpDecoderBlock2D",) * 4,
             norm_num_groups=8,
@@ -128,6 +135,11 @@ class Recipe:
         )
         with torch.no_grad():
             self.reconstructor.conv.bias[4:7] = -2.7  # splats begin as small as pixels
+        self.judge = judged.make_judge()
+        enlarge_autoencoder(self.autoencoder, PRIOR / "autoencoder")
+        enlarge_denoiser(self.unet, PRIOR / "unet")
+        words = PreTrainedTokenizerFast.from_pretrained(PRIOR / "tokenizer")
+        enlarge_text_encoder(self.text_encoder, self.tokenizer, PRIOR / "text_encoder", words)
 
     @cached_property
     def world(self) -> pictures.Pictures:
@@ -174,6 +186,8 @@ class Recipe:
             )
         elif stage in ("images", "views"):
             self._train_denoiser(stage, getattr(denoiser, stage.upper()))
+        elif stage == "judge":
+            self._train_judge(stage)
         else:
             self._train_reconstructor(stage)
 
@@ -200,6 +214,17 @@ class Recipe:
             reconstructor.ReconstructorObjective(self.reconstructor, FOV_DEG, "linear", INPUT_VIEWS),
             lambda generator, size: reconstructor_192.batch_of(self.world, generator, size, seen),
             lambda path: reconstructor.show(self.reconstructor, shown, path, SETTINGS.rendering, INPUT_VIEWS),
+        )
+
+    def _train_judge(self, stage: str) -> None:
+        world, held_out = (
+            part.where(lambda item: bool(item.caption)) for part in (self.world, self.held_out)
+        )
+        self._train(
+            stage,
+            ClassifierObjective(self.judge),
+            lambda generator, size: judged.batch_of(world, self.judge, generator, size),
+            lambda path: judged.show(self.judge, held_out, path),
         )
 
     def _train(
@@ -263,6 +288,6 @@ class Recipe:
         folder.mkdir(parents=True, exist_ok=True)
         SETTINGS.write(folder)
         self.tokenizer.save_pretrained(folder / "tokenizer")
-        for part in ("text_encoder", "image_encoder", "unet", "autoencoder", "reconstructor"):
+        for part in ("text_encoder", "image_encoder", "unet", "autoencoder", "reconstructor", "judge"):
             copy.deepcopy(getattr(self, part)).half().save_pretrained(folder / part)
         recipe.write_record(folder, "starter-192", SEED, PLANS, objects=OBJECTS)

@@ -18,7 +18,7 @@ from .objects.pictures import PHOTOS, VIEWS, Pictures
 CROP_PX = 128  # all of the network is convolutions, so it may learn on parts
 EDGE_WEIGHT = 1.0
 SIZE_WEIGHT = 1e-3  # of the latents' square: their unit is free, and should not drift
-LATENT_NOISE = 0.1  # of the latents' own spread
+LATENT_NOISE = 0.1  # of the root mean square by which latents differ from those of plain grey
 LEAST_STRENGTH = 0.8  # of what latents differ from those of plain grey by
 SHOWN = 64  # held-out images that are measured
 
@@ -43,13 +43,14 @@ class SmoothAutoencoderObjective(nn.Module):
             ).latent_dist.mean
             plain = plain.float().mean((2, 3), keepdim=True)
         strength = torch.empty_like(latents[:, :1, :1, :1]).uniform_(LEAST_STRENGTH, 1)
-        noise = LATENT_NOISE * latents.detach().std() * torch.randn_like(latents)
-        disturbed = plain + strength * (latents - plain) + noise
+        signal = latents - plain
+        noise = LATENT_NOISE * signal.detach().square().mean().sqrt() * torch.randn_like(latents)
+        disturbed = plain + strength * signal + noise
         back = (shuffled(coder, coder.decode(disturbed).sample.float()) + 1) / 2
         error = back - images
         across = (error[..., 1:] - error[..., :-1]).abs().mean()
         down = (error[..., 1:, :] - error[..., :-1, :]).abs().mean()
-        return error.abs().mean() + EDGE_WEIGHT * (across + down) + SIZE_WEIGHT * latents.square().mean()
+        return error.abs().mean() + EDGE_WEIGHT * (across + down) + SIZE_WEIGHT * signal.square().mean()
 
 
 def batch_of(pictures: Pictures, generator: torch.Generator, size: int) -> Batch:

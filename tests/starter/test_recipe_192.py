@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import pytest
 import torch
 
 from backend.pipelines import model as models
-from backend.starter import recipe_192, smooth_autoencoder
+from backend.starter import evaluate_192, recipe_192, smooth_autoencoder
 from backend.starter.objects import encoded, pictures
+from backend.starter.objects.vocabulary import CATEGORIES, COLORS, is_held_out
 from backend.training import denoiser
 from backend.training.loop import TrainingPlan
 from backend.training.text import tokens_of
@@ -82,7 +84,15 @@ def test_what_was_encoded_is_read_again(small: recipe_192.Recipe) -> None:
     assert torch.equal(kept.latents, small.encoded.latents)
 
 
-def test_stages_run_through_to_weights_that_load(
+def test_a_third_of_the_judged_prompts_are_pairs_never_seen_together() -> None:
+    asked = evaluate_192.prompts_to_judge(300)
+    assert len(asked) == len(set(asked)) == 300
+    assert sum(is_held_out(*pair) for pair in asked) == 100
+    assert {category for category, _ in asked} == set(CATEGORIES)
+    assert {color for _, color in asked} == set(COLORS)
+
+
+def test_stages_run_through_to_weights_that_load_and_are_measured(
     small: recipe_192.Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recipe_192, "PROMPTS", ("a red cat",))
@@ -93,4 +103,13 @@ def test_stages_run_through_to_weights_that_load(
     model = models.load(tmp_path)
     assert model.image_encoder is not None
     assert model.unknown_words("a red and blue striped cat with a party hat, 3d asset") == []
+    monkeypatch.setattr(evaluate_192, "DIVERSE_PROMPTS", 1)
+    monkeypatch.setattr(evaluate_192, "DIVERSE_SEEDS", 2)
+    out = tmp_path / "evaluation"
+    command = ["--weights", str(tmp_path), "--prompts", "3", "--images", "1", "--out", str(out)]
+    assert evaluate_192.main(command) == 0
+    table = json.loads((out / "starter-192.json").read_text("utf-8"))
+    assert table["true images, same judge: category"] in (0, 1)
+    assert table["from one image: novel views against truth, dB"] > 3
+    assert table["diversity of seeds, of that of true objects"] > 0
     assert model.autoencoder.config["scaling_factor"] == pytest.approx(1 / small.encoded.spread, rel=1e-4)
