@@ -60,7 +60,7 @@ PROMPTS = (
 )
 
 PLANS = {  # batch, shared by all processes, and the rest
-    "autoencoder": (8, TrainingPlan(7000, 1e-3, ema_decay=0.998, keep_every=250)),
+    "autoencoder": (8, TrainingPlan(7000, 5e-4, ema_decay=0.998, keep_every=250)),
     "images": (32, TrainingPlan(6000, 1e-3, ema_decay=0.998, keep_every=250)),
     "views": (8, TrainingPlan(2200, 8e-4, ema_decay=0.998, keep_every=200)),
     "reconstructor": (2, TrainingPlan(3000, 1e-3, ema_decay=0.997, keep_every=250)),

@@ -18,8 +18,8 @@ from .objects.pictures import PHOTOS, VIEWS, Pictures
 CROP_PX = 128  # all of the network is convolutions, so it may learn on parts
 EDGE_WEIGHT = 1.0
 SIZE_WEIGHT = 1e-3  # of the latents' square: their unit is free, and should not drift
-LATENT_NOISE = 0.1  # of the root mean square by which latents differ from those of plain grey
-LEAST_STRENGTH = 0.8  # of what latents differ from those of plain grey by
+LATENT_NOISE = 0.05  # of the root mean square by which latents differ from those of plain grey
+LEAST_STRENGTH = 0.85  # of what latents differ from those of plain grey by
 SHOWN = 64  # held-out images that are measured
 
 
