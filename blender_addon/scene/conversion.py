@@ -105,9 +105,9 @@ def _retype(context: bpy.types.Context, body: bpy.types.Object, target: str) -> 
         )
     if body.mode != "OBJECT":
         raise DioramaError("E_REQUEST", f"{body.name} is in Edit Mode", "Leave Edit Mode first.")
-    for name in (splats.GROUP_NAME, sequences.GROUP_NAME):
-        if name in body.modifiers:
-            body.modifiers[name].show_viewport = False  # not removed: their drivers would go too
+    own = [each for each in body.modifiers if each.name in (splats.GROUP_NAME, sequences.GROUP_NAME)]
+    for modifier in own:
+        modifier.show_viewport = False  # not removed: their drivers would go too
     chosen = {
         "object": body,
         "active_object": body,
@@ -115,8 +115,16 @@ def _retype(context: bpy.types.Context, body: bpy.types.Object, target: str) -> 
         "selected_editable_objects": [body],
     }
     context.view_layer.update()
-    with context.temp_override(**chosen):
-        if bpy.ops.object.convert(target=target) != {"FINISHED"}:
-            raise DioramaError(
-                "E_REQUEST", f"Blender cannot convert {body.name}", "Show it in this view layer first."
-            )
+    try:
+        with context.temp_override(**chosen):
+            bpy.ops.object.convert(target=target)
+    except RuntimeError:  # says less than what follows
+        pass
+    if body.type != target:
+        for modifier in own:
+            modifier.show_viewport = True
+        raise DioramaError(
+            "E_REQUEST",
+            f"Blender cannot convert {body.name}",
+            "Leave Edit Mode, and show it in this view layer.",
+        )

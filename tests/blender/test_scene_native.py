@@ -80,6 +80,17 @@ def test_what_blenders_splats_cannot_show_is_said_and_display_blending_comes_bac
 
 
 @newer
+def test_what_cannot_be_converted_stays_as_it_is(extension, tmp_path):
+    write_ply(tmp_path / "a.ply", make_cloud(20))
+    splats = import_splats(tmp_path / "a.ply")
+    for home in splats.users_collection:
+        home.objects.unlink(splats)
+    with pytest.raises(extension.backend.shared.protocol.DioramaError, match="cannot convert a"):
+        extension.scene.conversion.to_native(bpy.context, splats)
+    assert splats.type == "MESH" and splats.modifiers[0].show_viewport
+
+
+@newer
 def test_native_objects_are_exported_as_they_stand(extension, tmp_path):
     cloud = make_cloud(60, 3)
     write_ply(tmp_path / "a.ply", cloud)
