@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .dispatch import rasterization
+from .dispatch import drawing_device, rasterization
 
-__all__ = ["rasterization"]
+__all__ = ["drawing_device", "rasterization"]

@@ -114,6 +114,16 @@ def rasterization(
     return images, alphas, meta | {"backend": backend}
 
 
+def drawing_device(device: torch.device) -> torch.device:
+    """Where splats that a network on `device` has made are drawn fastest: there, or on the CPU.
+
+    AMD's, Intel's and Apple's GPUs have no engine, nor has an NVIDIA driver that is too old for Warp. The CPU's
+    engine is faster than plain torch on any of them, and only splats and finished images cross over.
+    """
+    drawn_there = device.type == "cuda" and not torch.version.hip and (_gsplat_is_compiled() or _warp_works())
+    return device if drawn_there else torch.device("cpu")
+
+
 def _render(
     engine: ModuleType,
     inputs: dict[str, Tensor],  # the checked tensors of `rasterization`

@@ -16,6 +16,8 @@ from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from kernels import drawing_device
+
 from ..cameras import turned
 from ..gaussians import fitting
 from ..models.videomv_unet import VideoMVImageUNet
@@ -93,18 +95,19 @@ def distill(
     progress, steps = progress or Progress(), sampling.steps
     with torch.inference_mode(False), torch.enable_grad():
         settings, device = model.settings, model.device
+        drawn_on = drawing_device(device)
         scheduler = DDIMScheduler(**settings.schedule)
         generator = generator_for(seed, "distillation")
         cameras = cameras.clone()
         ball = _ball(model, cameras, generator)
-        splats = fitting.SplatParameters.of(ball, device)
+        splats = fitting.SplatParameters.of(ball, drawn_on)
         size = float(ball.scales[0, 0])
         optimizer, decay = fitting.optimizer_of(splats, size, steps, _PACE)
         for i in range(steps):
             # 1. Render the splats from the orbit, turned now and then, and encode the renders.
-            seen_from = _cameras_of_step(model, cameras, generator).to(device)
+            seen_from = _cameras_of_step(model, cameras, generator).to(drawn_on)
             images = _render(model, splats, seen_from)
-            latents = encode(model, images).float()[None, :, None]  # [1, V, 1, C, h, w]
+            latents = encode(model, images.to(device)).float()[None, :, None]  # [1, V, 1, C, h, w]
 
             # 2. Noise them, less in every step, and let the model denoise them.
             noise = torch.randn(
@@ -120,13 +123,13 @@ def distill(
                 latents,
                 noise,
                 timestep,
-                seen_from,
+                seen_from.to(device),
                 sampling.guidance,
                 progress,
             )
 
             # 3. Move the splats towards what the model makes of them.
-            loss = distance(latents, clean) + _FOG * _covered(splats) / size**2
+            loss = distance(latents, clean).to(drawn_on) + _FOG * _covered(splats) / size**2
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

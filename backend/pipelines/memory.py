@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import psutil
 import torch
 from huggingface_hub import parse_local_safetensors_file_metadata
 from huggingface_hub.errors import SafetensorsParsingError
 
 from ..shared.model_store import network_folder
 from ..shared.protocol import DioramaError
+from .devices import fastest_dtype
 from .latents import latent_size
 from .plan import Plan
 from .settings import ModelSettings
@@ -199,16 +199,6 @@ def needed_bytes(work: Work, plan: Plan) -> int:
     return round(SPARE * (most + waiting)) + WORKSPACE_BYTES
 
 
-def free_bytes(device: torch.device) -> int:
-    """Memory that a new model could take; on a GPU, what this process holds there counts as free.
-
-    It holds it for models that go when another one comes.
-    """
-    if device.type == "cpu":
-        return psutil.virtual_memory().available
-    return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
-
-
 WORTHWHILE = 0.95  # a leaner plan that needs more than this part of the one before it is not worth its time
 
 
@@ -230,16 +220,19 @@ class Choice:
 
 def plans(device: torch.device) -> list[Plan]:
     """All plans for a device, from the fastest to the leanest."""
-    lean = {"batch_cfg": False, "images_at_once": 4}
+    lean: dict[str, Any] = {"batch_cfg": False, "images_at_once": 4}
+    fastest = fastest_dtype(device)
     if device.type == "cpu":
-        # Some CPUs compute in bfloat16; the others imitate it, which takes time but saves as much.
-        return [Plan(device), Plan(device, **lean), Plan(device, torch.bfloat16, **lean)]  # type: ignore[arg-type]
-    half = torch.float16  # in which the published models were run on GPUs, too
+        # A CPU that does not compute in bfloat16 imitates it, which takes time but saves as much.
+        least = [] if fastest == torch.bfloat16 else [Plan(device, torch.bfloat16, **lean)]
+        return [Plan(device, fastest), Plan(device, fastest, **lean), *least]
+    if device.type == "mps":  # its memory is the main memory: nothing is gained by moving networks there
+        return [Plan(device, fastest, images_at_once=8), Plan(device, fastest, **lean)]
     return [
-        Plan(device, half, images_at_once=8),  # more at once are not faster
-        Plan(device, half, **lean),  # type: ignore[arg-type]
-        Plan(device, half, **lean, offload="model"),  # type: ignore[arg-type]
-        Plan(device, half, batch_cfg=False, images_at_once=1, offload="sequential"),
+        Plan(device, fastest, images_at_once=8),  # more at once are not faster
+        Plan(device, fastest, **lean),
+        Plan(device, fastest, **lean, offload="model"),
+        Plan(device, fastest, batch_cfg=False, images_at_once=1, offload="sequential"),
     ]
 
 
@@ -271,7 +264,7 @@ def choose(work: Planned, device: torch.device, free_bytes: int) -> Choice:
     plan, needed = worthwhile[chosen]
     leaner = worthwhile[chosen + 1][0] if chosen + 1 < len(worthwhile) else None
 
-    place = "main memory" if device.type == "cpu" else "the GPU's memory"
+    place = "main memory" if device.type in {"cpu", "mps"} else "the GPU's memory"
     dtype = str(first.dtype).removeprefix("torch.")
     reason = f"{work.what} need about {_gb(most)} at {dtype}, {_gb(free_bytes)} of {place} are free: "
     reason += f"{plan} ({_gb(needed)})" if chosen else str(plan)

@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 import torch
 
+from . import devices
 from .plan import Plan
 
 
@@ -38,8 +39,7 @@ def forget() -> None:
     """Gives back the memory of the model that was kept for the next job."""
     _kept.clear()
     gc.collect()  # hooks that move networks are parts of cycles
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    devices.empty_cache()
 
 
 def kept_bytes(device: torch.device) -> int:

@@ -36,7 +36,7 @@ class Plan:
         if not self.batch_cfg:
             savings.append("the two halves of guidance run one after the other")
         if self.dtype == torch.bfloat16:
-            savings.append("weights are bfloat16, half their size")
+            savings.append("weights are bfloat16, half the size of float32")
         if self.offload != "none":
             idle = "networks" if self.offload == "model" else "layers"
             slow = " (this is slow)" if self.offload == "sequential" else ""

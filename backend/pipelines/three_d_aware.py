@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kernels import drawing_device
+
 from ..cameras import plucker_rays, reconstruction_cameras, world_from_reconstruction
 from ..gaussians.color import encode
 from ..gaussians.rendering import composite
@@ -74,7 +76,7 @@ def three_d_aware_step(
     renders, _ = render(gaussians, reconstruction_cameras(world_from_camera), rendering)
     # Plain nearest neighbour, as the published renders were resized: it takes every other pixel of 512.
     small = F.interpolate(renders.flatten(0, 1), size=images.shape[-2:], mode="nearest")
-    latents = encode(small.to(x0.dtype)).unflatten(0, (batch, num_views))
+    latents = encode(small.to(x0)).unflatten(0, (batch, num_views))
     return Refined(latents.transpose(1, 2), gaussians, small.unflatten(0, (batch, num_views)))
 
 
@@ -84,7 +86,7 @@ def reconstruct(
     input_views: Sequence[int],  # V of the F views
     reconstructor: LGM,
     fov_deg: float,
-) -> Gaussians:
+) -> Gaussians:  # where splats are drawn: see `kernels.drawing_device`
     """Gaussians, in the reconstructor's frame, of the object that the images show.
 
     Args:
@@ -93,7 +95,8 @@ def reconstruct(
         fov_deg: of all cameras.
     """
     cameras = reconstruction_cameras(world_from_camera)[..., list(input_views), :, :]
-    return reconstructor.gaussians(reconstruction_features(reconstructor, images, cameras, fov_deg).float())
+    features = reconstruction_features(reconstructor, images, cameras, fov_deg)
+    return reconstructor.gaussians(features.to(drawing_device(features.device)).float())
 
 
 def reconstruction_features(

@@ -22,6 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from ..pipelines.devices import computes_bfloat16
 from ..shared.protocol import DioramaError, explained
 
 Batch = dict[str, Tensor]
@@ -135,7 +136,7 @@ def train(
 
 def _precision() -> str:
     """Half precision where the processor has it; where that is imitated, a step takes ten times as long."""
-    quick = torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported()
+    quick = torch.cuda.is_available() or computes_bfloat16()
     return "bf16" if quick else "no"
 
 
