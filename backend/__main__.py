@@ -10,7 +10,9 @@ from pathlib import Path
 # Before torch is loaded: threads that wait must sleep, or two processes that share cores stop each other.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("KMP_BLOCKTIME", "0")
+os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")  # operators that Apple's GPUs lack, on the CPU
 
+from . import allocator
 from .install import command
 from .shared import protocol
 from .shared.progress import forgive_encodings
@@ -23,6 +25,7 @@ EPILOG = """exit codes: 0 done · 1 failed · 2 the request is wrong · 3 the in
 def main(argv: list[str]) -> int:
     """Runs one command and returns its exit code; every failure is one sentence and what to do."""
     forgive_encodings()
+    allocator.keep_memory()
     try:
         if argv[:1] and argv[0] in WITH_OPTIONS_OF_THEIR_OWN:
             code = WITH_OPTIONS_OF_THEIR_OWN[argv[0]](argv[1:])
@@ -51,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_arguments(
         commands.add_parser("models", help="list, download, convert, verify or remove models", epilog=EPILOG)
     )
+    commands.add_parser("doctor", help="what this machine has, and how each model would run", epilog=EPILOG)
     commands.add_parser("convert", help="a file of splats into another format")
     commands.add_parser("train", help="train a model: starter, starter-motion, videomv or vivid-zoo")
     commands.add_parser("evaluate", help="measure asset folders, or a starter")
@@ -88,6 +92,12 @@ def _serve(_args: argparse.Namespace) -> int:
     return serve()
 
 
+def _doctor(_args: argparse.Namespace) -> int:
+    from . import doctor
+
+    return doctor.main()
+
+
 def _batch(args: argparse.Namespace) -> int:
     from .engines import command as batch
 
@@ -103,6 +113,7 @@ def _engines(args: argparse.Namespace) -> int:
 
 RUN = {
     "serve": _serve,
+    "doctor": _doctor,
     "generate": _generate,
     "batch": _batch,
     "engines": _engines,

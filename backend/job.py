@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from . import allocator
 from .shared import model_store, output_folder
 from .shared.progress import Progress, peak_memory_mib
 from .shared.protocol import explained
@@ -40,6 +41,8 @@ def run(request: GenerationRequest, directory: Path, progress: Progress) -> dict
         if not isinstance(error, Exception):  # Ctrl-C
             raise
         raise explained(error) from error  # the border: everything leaves as a DioramaError
+    finally:
+        allocator.give_back()
     progress.finish()
     return {
         "asset": str(made_asset),
