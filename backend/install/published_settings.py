@@ -6,13 +6,18 @@ belongs to the weights.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from ..pipelines import schedules
+from ..pipelines.settings import PRESETS
 
 # Half the arithmetic or less, 3D-aware steps and all (`python -m tests.bench.denoising`). Chosen with the
 # starter, whose views are 45 dB or closer to the exact ones at 50 steps; published weights were not at hand.
 _FAST = {"whole_until": 0.12, "whole_every": 3, "layers": 1}
+
+# "full" is the number of steps below, with DDIM.
+_PRESETS = {name: dataclasses.asdict(preset) for name, preset in PRESETS.items()}
 
 _VIDEOMV: dict[str, Any] = {
     "num_views": 24,
@@ -27,6 +32,7 @@ _VIDEOMV: dict[str, Any] = {
     ),
     "words": (),
     "fast": _FAST,
+    "presets": _PRESETS,
 }
 
 # LGM as its authors trained it, with MVDream's views; VideoMV trained it on with other cameras.
@@ -48,6 +54,7 @@ _LGM: dict[str, Any] = {
     ),
     "words": (),
     "fast": _FAST,
+    "presets": _PRESETS,
 }
 
 SETTINGS: dict[str, dict[str, Any]] = {

@@ -1,4 +1,4 @@
-"""The denoising loop of every model: DDIM, classifier-free guidance, 3D-aware steps and DeepCache."""
+"""The denoising loop of every model: samplers, classifier-free guidance, 3D-aware steps and DeepCache."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor
 
 from ..models.deepcache import DeepFeatures
@@ -21,6 +20,7 @@ from .guidance import apply_cfg, split_cfg_batch
 from .memory import OBJECTS_AT_ONCE
 from .model import ViewsModel
 from .reconstruction import input_views
+from .samplers import Sampler, begin_anew, scheduler_of
 from .settings import ModelSettings
 from .three_d_aware import three_d_aware_step
 
@@ -30,25 +30,29 @@ class Sampling:
     """How latents are sampled.
 
     Attributes:
-        steps: of DDIM.
+        steps: of the sampler.
         guidance: scale of classifier-free guidance; 1 is the conditional prediction alone.
         three_d_aware: which steps make the views those of one object, as fractions of the steps, 0..1.
         cache: DeepCache; None evaluates the whole network in every step.
+        sampler: which solver goes from step to step.
     """
 
     steps: int
     guidance: float
     three_d_aware: tuple[float, ...] = ()
     cache: DeepCacheConfig | None = None
+    sampler: Sampler = "ddim"
 
     @classmethod
     def of(cls, request: GenerationRequest, settings: ModelSettings) -> Sampling:
-        """The request's settings, or the model's own where the request leaves them out."""
+        """The request's settings, or those of its preset where the request leaves them out."""
+        preset = settings.preset(request.preset)
         return cls(
-            request.steps or settings.steps,
+            request.steps or preset.steps,
             settings.guidance if request.guidance is None else request.guidance,
             settings.three_d_aware,
-            settings.fast if request.fast else None,
+            settings.fast if request.fast or preset.fast else None,
+            preset.sampler,
         )
 
     @property
@@ -90,8 +94,7 @@ def denoise(
     check_sizes(model, noise, cameras)
 
     # 1. The schedule: which steps are 3D-aware, and which of them DeepCache shortens.
-    scheduler = DDIMScheduler(**model.settings.schedule)
-    scheduler.set_timesteps(sampling.steps)  # on the CPU, where they are read
+    scheduler = scheduler_of(sampling.sampler, model.settings.schedule, sampling.steps)
     aware = sampling.aware_steps
     evaluations = 1 if model.plan.batch_cfg else 2
     cache = DeepCache(sampling.cache, sampling.steps, aware, evaluations) if sampling.cache else None
@@ -111,17 +114,19 @@ def denoise(
             x0 = schedules.x0_from_prediction(scheduler, prediction, t, batch)
             x0 = apply_cfg(one_object_per_frame(model, x0, cameras, progress), sampling.guidance)
             prediction = schedules.prediction_from_x0(scheduler, x0, t, latents)
+            begin_anew(scheduler)
         else:
             prediction = apply_cfg(prediction, sampling.guidance)
 
         # 5. Step from x_t to x_(t-1).
-        step = scheduler.step(prediction, t, latents)
-        latents = _with_first_frame(first_frame, step.prev_sample)
+        noisy, (latents, *_) = latents, scheduler.step(prediction, t, latents, return_dict=False)
+        latents = _with_first_frame(first_frame, latents)
 
         # 6. Report.
         progress.step(i + 1, sampling.steps)
         if on_step:
-            on_step(i + 1, _with_first_frame(first_frame, step.pred_original_sample))
+            x0 = schedules.x0_from_prediction(scheduler, prediction, t, noisy)
+            on_step(i + 1, _with_first_frame(first_frame, x0))
     return latents
 
 

@@ -7,6 +7,8 @@ from typing import Any
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor
 
+from .samplers import Scheduler
+
 # All of them: plain DDIM, timesteps 981, 961, ... 1 of 1000 for 50 steps.
 _COMMON: dict[str, Any] = {
     "num_train_timesteps": 1000,
@@ -32,7 +34,7 @@ VIVID_ZOO = _STABLE_DIFFUSION | {"beta_schedule": "linear"}
 ANIMATE3D = VIVID_ZOO | {"set_alpha_to_one": True}
 
 
-def x0_from_prediction(scheduler: DDIMScheduler, prediction: Tensor, timestep: int, noisy: Tensor) -> Tensor:
+def x0_from_prediction(scheduler: Scheduler, prediction: Tensor, timestep: int, noisy: Tensor) -> Tensor:
     """Clean latents from a prediction (noise, v or x0, as the scheduler is configured)."""
     signal, noise = _amplitudes(scheduler, timestep)
     match scheduler.config["prediction_type"]:
@@ -46,7 +48,7 @@ def x0_from_prediction(scheduler: DDIMScheduler, prediction: Tensor, timestep: i
             raise ValueError(f"unknown prediction type {other!r}")
 
 
-def prediction_from_x0(scheduler: DDIMScheduler, x0: Tensor, timestep: int, noisy: Tensor) -> Tensor:
+def prediction_from_x0(scheduler: Scheduler, x0: Tensor, timestep: int, noisy: Tensor) -> Tensor:
     """The prediction that makes `scheduler.step` continue towards the clean latents `x0`."""
     signal, noise = _amplitudes(scheduler, timestep)
     epsilon = (noisy - signal * x0) / noise
@@ -80,6 +82,6 @@ def mixed_noise(
     return shared**0.5 * common + (1 - shared) ** 0.5 * own
 
 
-def _amplitudes(scheduler: DDIMScheduler, timestep: int) -> tuple[float, float]:
+def _amplitudes(scheduler: Scheduler, timestep: int) -> tuple[float, float]:
     alpha = float(scheduler.alphas_cumprod[timestep])
     return alpha**0.5, (1 - alpha) ** 0.5

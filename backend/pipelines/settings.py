@@ -11,7 +11,25 @@ from typing import Any
 from ..shared.model_store import SETTINGS
 from ..shared.protocol import DioramaError
 from .deepcache import DeepCacheConfig
+from .samplers import Sampler
 from .three_d_aware import SplatRendering
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One way to sample a model: how much time it takes, against how near it comes to the published one.
+
+    Attributes:
+        fast: whether with DeepCache.
+    """
+
+    sampler: Sampler
+    steps: int
+    fast: bool = False
+
+
+# Chosen with the starter (docs/speed.md); for the published models, whose weights were not at hand, too.
+PRESETS = {"draft": Preset("unipc", 10), "standard": Preset("unipc", 16)}
 
 
 @dataclass(frozen=True)
@@ -30,6 +48,7 @@ class ModelSettings:
         num_frames: of every view; 1 for models of objects that stand still.
         shared_noise: the fraction of the noise's variance that all frames of a view share.
         fast: DeepCache's configuration, for requests that are to be fast.
+        presets: "draft" and "standard"; "full" is DDIM with `steps`, as published.
         rounds: of FreeInit: a video is denoised again from the low frequencies of the one before.
         first_frame: of models that animate given views (Animate3D): settings to replace while the same
             network makes these views, without its motion modules.
@@ -52,6 +71,7 @@ class ModelSettings:
     num_frames: int = 1
     shared_noise: float = 0.0
     fast: DeepCacheConfig = field(default_factory=DeepCacheConfig)
+    presets: dict[str, Preset] = field(default_factory=lambda: dict(PRESETS))
     rounds: int = 1
     first_frame: dict[str, Any] | None = None
 
@@ -70,7 +90,13 @@ class ModelSettings:
         """The settings as they are in a file."""
         lists = {name: tuple(data[name]) for name in ("three_d_aware", "words")}
         rendering, fast = SplatRendering(**data["rendering"]), DeepCacheConfig(**data.get("fast", {}))
-        return cls(**{**data, **lists, "rendering": rendering, "fast": fast})
+        given = data.get("presets")  # not in models that were installed before there were presets
+        presets = {name: Preset(**preset) for name, preset in given.items()} if given else dict(PRESETS)
+        return cls(**{**data, **lists, "rendering": rendering, "fast": fast, "presets": presets})
+
+    def preset(self, name: str) -> Preset:
+        """The way to sample that a request names."""
+        return Preset("ddim", self.steps) if name == "full" else self.presets[name]
 
     def of_first_frame(self) -> ModelSettings:
         """The settings with which the views are made that are animated then."""

@@ -192,7 +192,8 @@ def image_to_gaussians(
     unconditional = Context(absent.tokens, copies=appearance.shape[1])
 
     progress.stage("Generating the object")
-    steps = request.steps or (settings.fast_steps if request.fast else settings.steps)
+    brief = request.fast or request.preset == "draft"
+    steps = request.steps or (settings.fast_steps if brief else settings.steps)
     guidance = settings.guidance if request.guidance is None else request.guidance
     latent, camera = denoise(
         flow, latent, camera, conditional, unconditional, steps, guidance, settings.shift,

@@ -14,6 +14,8 @@ from .protocol import DioramaError
 
 Method = Literal["reconstruct", "distill"]
 METHODS: tuple[Method, ...] = get_args(Method)
+Preset = Literal["draft", "standard", "full"]
+PRESETS: tuple[Preset, ...] = get_args(Preset)
 MAX_PROMPT_CHARACTERS = 1000
 MAX_RADIUS = 100.0  # objects are about a metre large: beyond this, a pixel or less of a view
 MAX_SEED = 2**31 - 1  # the largest number in a Blender integer field
@@ -39,7 +41,10 @@ class GenerationRequest:
     seed: int = _setting(0, "equal seeds give equal results")
     views: int | None = _setting(None, "number of views; default: the model's own")
     frames: int | None = _setting(None, "make it move, in this many frames of a loop")
-    steps: int | None = _setting(None, "denoising steps; default: the model's own")
+    preset: Preset = _setting(  # noqa: RUF009 (a field)
+        "standard", "draft, standard or full: how the model is sampled; full: as it was published"
+    )
+    steps: int | None = _setting(None, "denoising steps; default: those of the preset")
     guidance: float | None = _setting(None, "classifier-free guidance scale; default: the model's own")
     mesh: bool = _setting(False, "also make a textured mesh")
     method: Method = _setting(  # noqa: RUF009 (a field)
@@ -85,7 +90,9 @@ class GenerationRequest:
         for name in ("mesh", "fast"):
             if not isinstance(value := getattr(self, name), bool):
                 raise DioramaError("E_REQUEST", f"{name} is {value!r}; expected true or false")
-        _check_method(self.method, self.fast)
+        _check_choice("preset", self.preset, PRESETS)
+        _check_choice("method", self.method, METHODS)
+        _check_fast(self.method, self.fast)
         _check_gaussians(self.model, self.method, self.gaussians)
 
     def to_dict(self) -> dict[str, Any]:
@@ -138,9 +145,12 @@ def given_settings(args: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in vars(args).items() if name in names}
 
 
-def _check_method(method: str, fast: bool) -> None:
-    if method not in METHODS:
-        raise DioramaError("E_REQUEST", f"method is {method!r}; expected one of: {', '.join(METHODS)}")
+def _check_choice(name: str, value: Any, choices: Collection[str]) -> None:
+    if value not in choices:
+        raise DioramaError("E_REQUEST", f"{name} is {value!r}; expected one of: {', '.join(choices)}")
+
+
+def _check_fast(method: str, fast: bool) -> None:
     if fast and method == "distill":
         raise DioramaError(
             "E_REQUEST",

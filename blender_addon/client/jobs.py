@@ -20,7 +20,7 @@ from ..backend.shared.request import GenerationRequest
 QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
 INTERRUPTED = "interrupted"  # by the end of Blender; it can be run again
 MOST_RECORDS = 100
-_DECIDES_TIME = ("model", "views", "frames", "steps", "mesh", "method", "fast")
+_DECIDES_TIME = ("model", "views", "frames", "preset", "steps", "mesh", "method", "fast")
 
 
 @dataclasses.dataclass(frozen=True)

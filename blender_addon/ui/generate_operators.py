@@ -42,7 +42,7 @@ class DIORAMA_OT_generate(bpy.types.Operator):
     model: bpy.props.StringProperty(description="Its name; the scene's model if not given")
     steps: bpy.props.IntProperty(
         min=0,
-        description="Of denoising or distillation; 0 for the usual number; the scene's if not given",
+        description="Of denoising or distillation; 0 for the number of the preset",
     )
     views: bpy.props.IntProperty(min=0, description="Number of views; 0 for the model's own number")
     frames: bpy.props.IntProperty(min=1, description="Frames of a loop; the scene's if not given; 1: none")
@@ -58,9 +58,10 @@ class DIORAMA_OT_generate(bpy.types.Operator):
     mesh: bpy.props.BoolProperty(
         description="Make a mesh besides the splats; the scene's choice if not given"
     )
-    fast: bpy.props.BoolProperty(
-        description="Nearly the same, in less time; by the scene's quality if not given"
+    preset: bpy.props.EnumProperty(
+        items=properties.QUALITIES, description="How the model is sampled; the scene's quality if not given"
     )
+    fast: bpy.props.BoolProperty(description="With DeepCache: nearly the same, in less time")
     directory: bpy.props.StringProperty(
         subtype="DIR_PATH", description="The asset folder to make; a new one if empty"
     )
@@ -211,7 +212,8 @@ class DIORAMA_OT_generate(bpy.types.Operator):
             image=image,
             seed=self.seed if given("seed") else settings.seed,
             model=self.model if given("model") else settings.model_name,
-            steps=(self.steps if given("steps") else settings.steps) or None,
+            preset=self.preset if given("preset") else settings.quality,
+            steps=self.steps or None,
             frames=frames if frames > 1 else None,
             views=(self.views if given("views") else settings.views) or None,
             # Blender keeps 32 bits: 25° comes back as 25.0000004°
@@ -219,7 +221,7 @@ class DIORAMA_OT_generate(bpy.types.Operator):
             radius=round(radius, 4) or None,
             mesh=self.mesh if given("mesh") else settings.mesh,
             method=self.method if given("method") else settings.method,
-            fast=self.fast if given("fast") else settings.fast,
+            fast=self.fast,
         )
 
 

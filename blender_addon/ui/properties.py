@@ -17,16 +17,12 @@ SOURCES = [
     ("IMAGE", "Image", "A picture file shows what to make"),
     ("CAMERA", "Camera", "What the active camera sees is made; it is rendered with the scene's engine"),
 ]
+# The names are the request's presets; what Blender calls so are settings that a user keeps.
 QUALITIES = [
-    (
-        "DRAFT",
-        "Draft",
-        "Nearly the same in less time, to look for a prompt and a seed; small parts may differ",
-    ),
-    ("STANDARD", "Standard", "As the model was made to be used"),
-    ("FULL", "Full", "Twice the model's own number of steps, in about twice the time"),
+    ("draft", "Draft", "The fewest steps, to look for a prompt and a seed; small parts may differ"),
+    ("standard", "Standard", "Nearly what the model makes as it was published, in fewer steps"),
+    ("full", "Full", "As the model was published, in two to three times the time"),
 ]
-USUAL_STEPS = 25  # of a model that does not say how many are its own
 # The names are the request's own.
 METHODS = [
     ("reconstruct", "From Views", "Views are generated, and splats reconstructed from them"),
@@ -71,6 +67,10 @@ def _completed_prompts(
     return [f"{before}{space}{word}" for word in words if word.startswith(last.lower())]
 
 
+def _prepare(_settings: bpy.types.PropertyGroup, _context: bpy.types.Context) -> None:
+    host.get().prepare()
+
+
 def _usable_models(
     _settings: bpy.types.PropertyGroup, _context: bpy.types.Context | None
 ) -> list[tuple[str, str, str, int]]:
@@ -88,6 +88,7 @@ class DIORAMA_PG_settings(bpy.types.PropertyGroup):
         name="Prompt",
         description="What should be made, for example: a red mushroom",
         search=_completed_prompts,
+        update=_prepare,
         search_options={"SUGGESTION"},
     )
     image: bpy.props.StringProperty(
@@ -95,6 +96,7 @@ class DIORAMA_PG_settings(bpy.types.PropertyGroup):
         description="A picture of one object, cut out (with transparency) or before a plain background",
         subtype="FILE_PATH",
         options=BLEND_RELATIVE,
+        update=_prepare,
     )
     only_selected: bpy.props.BoolProperty(
         name="Only Selected",
@@ -120,7 +122,7 @@ class DIORAMA_PG_settings(bpy.types.PropertyGroup):
         name="Mesh", description="Make a textured mesh besides the splats; it is imported hidden"
     )
     quality: bpy.props.EnumProperty(
-        name="Quality", description="How much time it may take", items=QUALITIES, default="STANDARD"
+        name="Quality", description="How much time it may take", items=QUALITIES, default="standard"
     )
     views: bpy.props.IntProperty(
         name="Views", description="How many views are generated; 0 for the model's own number", min=0, max=64
@@ -148,18 +150,6 @@ class DIORAMA_PG_settings(bpy.types.PropertyGroup):
     def model_name(self) -> str:
         """The chosen model; one that a file has chosen and that is not installed reads as empty."""
         return self.model or "starter"
-
-    @property
-    def fast(self) -> bool:
-        """Whether some steps may reuse much of the steps before."""
-        return self.quality == "DRAFT" and self.method != "distill"
-
-    @property
-    def steps(self) -> int | None:
-        """How many steps are asked for; None for the model's own number."""
-        if self.quality != "FULL" or self.method == "distill":
-            return None
-        return 2 * int(self.own("steps") or USUAL_STEPS)
 
     def own(self, setting: str) -> Any:
         """The chosen model's own value of a setting; None if it says none."""
@@ -208,9 +198,7 @@ class DIORAMA_PG_settings(bpy.types.PropertyGroup):
         self.method = request.get("method", "reconstruct")
         if request["model"] in host.get().usable_models:
             self.model = request["model"]
-        self.quality = "DRAFT" if request.get("fast") else "STANDARD"
-        if request.get("steps") == 2 * int(self.own("steps") or USUAL_STEPS):
-            self.quality = "FULL"
+        self.quality = request.get("preset", "full")  # before there were presets, all was as published
         self.views, self.radius = request.get("views") or 0, request.get("radius") or 0.0
         elevation_deg = request.get("elevation_deg")
         self.use_elevation = elevation_deg is not None

@@ -202,11 +202,10 @@ def test_words_are_completed_and_unknown_ones_named(diorama: ModuleType) -> None
     assert "Dragon" in " ".join(draw(diorama.ui.panels.DIORAMA_PT_generate))
 
 
-def test_quality_decides_steps(extension: ModuleType) -> None:
+def test_request_from_before_there_were_presets_is_as_published(extension: ModuleType) -> None:
     settings = bpy.context.scene.diorama
-    for quality, fast, steps in (("DRAFT", True, None), ("STANDARD", False, None), ("FULL", False, 50)):
-        settings.quality = quality
-        assert (settings.fast, settings.steps) == (fast, steps)
+    settings.put_back({"prompt": "a red car", "seed": 1, "model": "starter"})
+    assert settings.quality == "full"
 
 
 def test_verdict_says_whether_a_model_fits(extension: ModuleType) -> None:

@@ -167,15 +167,19 @@ def test_orbit_of_the_panel_reaches_the_request(diorama: ModuleType, settings: A
     assert (settings.radius, np.degrees(settings.elevation)) == pytest.approx((2.1, 25))
 
 
-def test_fast_is_asked_for_in_the_panel_or_by_a_script(diorama: ModuleType, settings: Any) -> None:
+def test_preset_is_that_of_the_panel_or_of_a_script(diorama: ModuleType, settings: Any) -> None:
     settings.prompt = "a red mushroom"
-    for panel, script, asked in ((False, {}, False), (True, {}, True), (True, {"fast": False}, False)):
-        settings.quality = "DRAFT" if panel else "STANDARD"
+    for panel, script, asked in (
+        ("draft", {}, ("draft", False, None)),
+        ("full", {"preset": "standard", "fast": True, "steps": 9}, ("standard", True, 9)),
+    ):
+        settings.quality = panel
         with pytest.raises(RuntimeError):
             bpy.ops.diorama.generate(directory="/dev/null/asset", **script)
-        assert diorama.host.get().session.jobs[-1].request["fast"] is asked
+        request = diorama.host.get().session.jobs[-1].request
+        assert (request["preset"], request["fast"], request["steps"]) == asked
     bpy.ops.diorama.job_reuse(job=diorama.host.get().session.jobs[-1].id)
-    assert not settings.fast
+    assert settings.quality == "standard"
 
 
 def test_prompt_of_a_script_is_the_source(diorama: ModuleType, settings: Any) -> None:
