@@ -21,12 +21,12 @@ def backend_python() -> str:
     return bpy.path.abspath(preferences.backend_python) if preferences else ""
 
 
-def installation_choices() -> tuple[str, bool]:
-    """The Python to make the backend's environment from, empty for the best, and whether for CPUs only."""
+def installation_choices() -> tuple[str, str]:
+    """The Python to make the backend's environment from, and the build of torch; each empty for the best."""
     preferences = get_preferences()
     if preferences is None:
-        return "", not environment.has_nvidia_gpu()
-    return bpy.path.abspath(preferences.install_python), preferences.cpu_only
+        return "", ""
+    return bpy.path.abspath(preferences.install_python), preferences.torch_build.replace("AUTO", "")
 
 
 def data_folder() -> Path:

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Literal
 
 from ..backend.shared.protocol import DioramaError
-from . import pythons
+from . import pythons, torch_builds
 from .pythons import Python
+from .torch_builds import Size
 
-TORCH_FOR_CPUS = "https://download.pytorch.org/whl/cpu"
 State = Literal["missing", "broken", "outdated", "ready"]
 STAMP = "diorama.sha256"  # written last: the environment is whole, and made from these requirements
 
@@ -28,43 +28,18 @@ class Step:
 
 
 @dataclasses.dataclass(frozen=True)
-class Size:
-    """About how much an installation takes.
+class Plan:
+    """What an installation will do, for the user to read before it is done.
 
     Attributes:
-        download_mb: what is downloaded.
-        installed_gb: what stays on the disk.
-        minutes: with a common connection: 100 Mbit/s.
+        torch: which build of it, and why that one.
     """
-
-    download_mb: float
-    installed_gb: float
-    minutes: float
-
-    @property
-    def needed_gb(self) -> float:
-        """What must be free: pip keeps its downloads beside it for a while."""
-        return self.installed_gb + 2 * self.download_mb / 1e3
-
-    @property
-    def words(self) -> str:
-        """For the user to read."""
-        download = f"{self.download_mb / 1e3:.1f} GB"
-        return f"{download} to download, {self.installed_gb:g} GB on disk, about {self.minutes:g} minutes"
-
-
-SMALL = Size(400, 1.7, 4)  # on Linux: 1.7 GB and 193 s measured; the download of torch is a guess
-LARGE = Size(3200, 8.0, 12)  # with NVIDIA's libraries; a guess, never measured
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """What an installation will do, for the user to read before it is done."""
 
     folder: Path
     python: Python
     steps: tuple[Step, ...]
     stamp: str
+    torch: str
     size: Size
 
 
@@ -111,27 +86,12 @@ def state(requirements: Path, folder: Path) -> State:
     return "ready" if stamp.read_text("ascii").strip() == _hash(requirements) else "outdated"
 
 
-def has_nvidia_gpu() -> bool:
-    """Whether the system has a driver for one."""
-    return shutil.which("nvidia-smi") is not None or Path("/proc/driver/nvidia/version").exists()
-
-
-def cpu_only_differs() -> bool:
-    """Whether torch is published with and without NVIDIA's libraries here; elsewhere there is no choice."""
-    return sys.platform == "linux"
-
-
-def size(cpu_only: bool) -> Size:
-    """About how much an installation takes on this system."""
-    return LARGE if cpu_only_differs() and not cpu_only else SMALL
-
-
-def plan(requirements: Path, folder: Path, chosen: str = "", cpu_only: bool = False) -> Plan:
+def plan(requirements: Path, folder: Path, chosen: str = "", build: str = "") -> Plan:
     """Works out an installation, or a repair of what is there, without doing anything.
 
     Args:
         chosen: the Python to make it from; the best that is found if empty.
-        cpu_only: without NVIDIA's libraries.
+        build: the name of a build of torch; the one for this machine's GPU if empty.
 
     Raises:
         DioramaError: E_ENVIRONMENT if no usable Python is found, E_DISK_FULL if the disk is too small.
@@ -139,7 +99,8 @@ def plan(requirements: Path, folder: Path, chosen: str = "", cpu_only: bool = Fa
     python = pythons.choose(chosen)
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     free_gb = shutil.disk_usage(existing).free / 1e9
-    expected = size(cpu_only)
+    torch, why = torch_builds.choose(build)
+    expected = torch.size
     if free_gb < expected.needed_gb:
         raise DioramaError(
             "E_DISK_FULL",
@@ -155,17 +116,17 @@ def plan(requirements: Path, folder: Path, chosen: str = "", cpu_only: bool = Fa
     )
     if python.tells_progress:
         install += ("--progress-bar", "raw")
-    torch = [line for line in requirements.read_text("utf-8").split() if line.startswith("torch==")]
-    index = ("--index-url", TORCH_FOR_CPUS) if cpu_only and cpu_only_differs() else ()
+    packages = [line for line in requirements.read_text("utf-8").split() if line.startswith("torch==")]
+    index = ("--index-url", torch.index) if torch.index else ()
     steps = [
         # --clear: a repair begins from nothing, whatever state an interrupted one left
         Step("Making the environment", (python.path, "-m", "venv", "--clear", str(folder))),
         # alone and first: it is most of the download, and what comes after takes the one that is there
-        *(Step("Installing torch, the largest package", (*install, *index, package)) for package in torch),
+        *(Step("Installing torch, the largest package", (*install, *index, package)) for package in packages),
         Step("Installing the other packages", (*install, "-r", str(requirements))),
         Step("Checking it", (str(python_in(folder)), "-c", "import torch, diffusers, transformers, numba")),
     ]
-    return Plan(folder, python, tuple(steps), _hash(requirements), expected)
+    return Plan(folder, python, tuple(steps), _hash(requirements), f"{torch.title}: {why}", expected)
 
 
 def _hash(requirements: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bpy
 
 from .. import folders, host
-from ..client import environment
+from ..client import torch_builds
 from ..client.installation import Installation
 from . import install_operators
 from .drawing import draw_error, draw_text, duration
@@ -34,11 +34,13 @@ def draw_environment(layout: bpy.types.UILayout) -> None:
         draw_error(layout, current.installation.error.to_dict())
     if current.environment not in _WORDS:
         return
-    size = install_operators.expected_size()
-    draw_text(layout, f"{_WORDS[current.environment]}: {size.words}.", "INFO")
+    build, why = install_operators.chosen_build()
+    draw_text(layout, f"{_WORDS[current.environment]}: {build.size.words}.", "INFO")
     preferences = folders.get_preferences()
-    if preferences and environment.cpu_only_differs():
-        layout.prop(preferences, "cpu_only")
+    if preferences and len(torch_builds.offered()) > 1:
+        layout.prop(preferences, "torch_build")
+        if preferences.torch_build == "AUTO":
+            draw_text(layout, f"{build.title}: {why}.")
     if not bpy.app.online_access:
         layout.prop(bpy.context.preferences.system, "use_online_access", text="Allow Online Access")
     row = layout.row()

@@ -8,8 +8,9 @@ import bpy
 
 from .. import folders, host
 from ..backend.shared.protocol import DioramaError
-from ..client import environment, pythons
+from ..client import pythons, torch_builds
 from ..client.pythons import Python
+from ..client.torch_builds import Build
 from .drawing import report
 
 _found: list[Python] = []  # by the last search: for the menu to draw
@@ -47,7 +48,7 @@ class DIORAMA_OT_install_backend(bpy.types.Operator):
             self,
             event,
             title="Install Backend",
-            message=f"{plan.size.words}. Into {plan.folder}, made with {plan.python}",
+            message=f"{plan.torch}. {plan.size.words}. Into {plan.folder}, made with {plan.python}",
             confirm_text="Install",
         )
 
@@ -179,9 +180,9 @@ def found_pythons() -> list[Python]:
     return _found
 
 
-def expected_size() -> environment.Size:
-    """What an installation takes, as it is chosen now."""
-    return environment.size(folders.installation_choices()[1])
+def chosen_build() -> tuple[Build, str]:
+    """The build of torch that an installation would take, and why."""
+    return torch_builds.choose(folders.installation_choices()[1])
 
 
 CLASSES = (

@@ -179,22 +179,41 @@ def test_python_that_will_not_do_is_named_with_the_reason(
 def test_chosen_python_makes_the_environment(
     extension: ModuleType, requirements: Path, tmp_path: Path
 ) -> None:
-    plan = extension.client.environment.plan(requirements, tmp_path / "env", sys.executable, cpu_only=True)
+    plan = extension.client.environment.plan(requirements, tmp_path / "env", sys.executable, "CPU")
     assert plan.steps[0].argv[0] == sys.executable
     with pytest.raises(extension.client.environment.DioramaError, match="is no Python"):
         extension.client.environment.plan(requirements, tmp_path / "env", str(tmp_path / "nothing"))
 
 
-def test_small_backend_takes_torch_from_its_index_for_cpus(
-    extension: ModuleType, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("system", "driver", "index"),
+    [
+        ("linux", "has_nvidia", ""),
+        ("linux", "has_amd", "whl/rocm"),
+        ("linux", "has_intel", "whl/xpu"),
+        ("linux", "", "whl/cpu"),
+        ("win32", "has_nvidia", "whl/cu"),
+        ("win32", "has_amd", "whl/cpu"),
+        ("darwin", "", ""),
+    ],
+)
+def test_torch_is_built_for_the_gpu_whose_driver_is_there(
+    extension: ModuleType, monkeypatch: pytest.MonkeyPatch, system: str, driver: str, index: str
 ) -> None:
-    environment = extension.client.environment
+    """Nothing of it was tried on such machines: here the drivers are stand-ins."""
+    environment, builds = extension.client.environment, extension.client.torch_builds
+    for each in ("has_nvidia", "has_amd", "has_intel"):
+        monkeypatch.setattr(builds, each, lambda found=each == driver: found)
+    monkeypatch.setattr(builds.sys, "platform", system)
+    build, why = builds.choose()
+    assert index in build.index and bool(index) == bool(build.index)
+    assert why
+    assert builds.choose("CPU")[0].title == ("Apple (Metal)" if system == "darwin" else "CPU only")
     shipped = extension.host.ROOT / "backend" / "requirements.txt"
-    monkeypatch.setattr("sys.platform", "linux")
-    small = environment.plan(shipped, Path.home() / "nowhere", sys.executable, cpu_only=True)
-    assert environment.TORCH_FOR_CPUS in small.steps[1].argv
-    assert environment.TORCH_FOR_CPUS not in small.steps[2].argv
-    assert small.size.download_mb < environment.size(cpu_only=False).download_mb
+    plan = environment.plan(shipped, Path.home() / "nowhere", sys.executable)
+    assert (build.index in plan.steps[1].argv) == bool(index)
+    assert build.index not in plan.steps[2].argv
+    assert plan.torch == f"{build.title}: {why}"
 
 
 def test_progress_is_counted_in_megabytes_over_all_files(
