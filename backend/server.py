@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import platform
@@ -21,6 +22,15 @@ from .shared.protocol import DioramaError, Message
 from .shared.request import GenerationRequest
 
 log = logging.getLogger(__name__)
+CALLS = (
+    "probe",
+    "prepare",
+    "doctor",
+    "models.list",
+    "job.submit",
+    "job.cancel",
+    "shutdown",
+)  # and MODEL_JOBS
 
 
 def serve() -> int:
@@ -52,7 +62,15 @@ class Server:
             "protocol": protocol.VERSION,
             "pid": os.getpid(),
             "python": platform.python_version(),
-            "capabilities": ["probe", "models.list", *MODEL_JOBS, "job.submit", "job.cancel", "shutdown"],
+            "capabilities": [
+                "probe",
+                "doctor",
+                "models.list",
+                *MODEL_JOBS,
+                "job.submit",
+                "job.cancel",
+                "shutdown",
+            ],
         }
         self._send(protocol.notification("hello", hello))
         threading.Thread(target=self._read, name="reader", daemon=True).start()
@@ -96,6 +114,10 @@ class Server:
             self._change_model(number, MODEL_JOBS[method], params)
         elif method == "probe":
             self._work.put(lambda: self._answer(number, probe))
+        elif method == "prepare":
+            self._work.put(_load_libraries)
+        elif method == "doctor":
+            self._work.put(lambda: self._answer(number, _examine))
         elif method == "shutdown":
             self._send(protocol.answer(number, {}))
             os._exit(0)
@@ -149,6 +171,18 @@ def list_models() -> dict[str, Any]:
     return {"folder": str(root), "models": [model_store.state(m, root).to_dict() for m in MODELS.values()]}
 
 
+def _load_libraries() -> None:
+    """Before the first job asks for them. What is missing, that job will say."""
+    with contextlib.suppress(ImportError, OSError):
+        from .pipelines import generate, views  # noqa: F401
+
+
+def _examine() -> dict[str, Any]:
+    from . import doctor
+
+    return doctor.examine()
+
+
 def _download(name: str, root: Path, progress: Progress) -> dict[str, Any]:
     from .install import install
     from .pipelines import model_cache
@@ -180,11 +214,14 @@ def probe() -> dict[str, Any]:
     import torch
     import transformers
 
-    devices = [{"name": "cpu", "description": platform.processor() or platform.machine()}]
-    if torch.cuda.is_available():
-        for i in range(torch.cuda.device_count()):
-            memory_gib = torch.cuda.get_device_properties(i).total_memory / 2**30
-            name = f"{torch.cuda.get_device_name(i)}, {memory_gib:.0f} GB"
-            devices.append({"name": f"cuda:{i}", "description": name})
+    from .pipelines import devices
+
+    found = [
+        {
+            "name": str(each),
+            "description": f"{devices.title(each)}, {devices.total_bytes(each) / 2**30:.0f} GiB",
+        }
+        for each in devices.all_devices()
+    ]
     versions = {"torch": torch.__version__, "diffusers": diffusers.__version__}
-    return {"versions": {**versions, "transformers": transformers.__version__}, "devices": devices}
+    return {"versions": {**versions, "transformers": transformers.__version__}, "devices": found}

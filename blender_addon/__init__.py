@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from . import headless, host, scene
 from .ui import (
+    check_operators,
     generate_operators,
     history,
     install_operators,
@@ -24,6 +25,7 @@ MODULES = (
     scene,
     generate_operators,
     install_operators,
+    check_operators,
     job_operators,
     model_list,
     model_operators,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import threading
 import time
 from collections import deque
@@ -19,7 +18,7 @@ from .backend.shared.progress import Emit
 from .backend.shared.protocol import DioramaError
 from .backend.shared.request import MAX_SEED, GenerationRequest
 from .capture import Rendering
-from .client import environment, jobs, machine
+from .client import environment, jobs, machine, model_facts
 from .client.installation import Installation, Removal
 from .client.job_progress import JobProgress
 from .client.jobs import Job
@@ -70,6 +69,7 @@ class Host:
         self.facts: dict[str, dict[str, Any]] = {}  # the settings that come with an installed model
         self.words: dict[str, frozenset[str]] = {}  # all that a model of few words knows
         self.model_work: ModelWork | None = None  # the running or last change of a model
+        self.check: ModelWork | None = None  # of this machine, by the backend
         self.machine = Machine()
         threading.Thread(target=self._look_at_machine, name="diorama-machine", daemon=True).start()
         self.check_environment()
@@ -90,10 +90,13 @@ class Host:
         """Looks at the disk once, so that drawing need not."""
         root = folders.models_folder()
         self.models = {name: model_store.state(model, root) for name, model in catalogue.MODELS.items()}
-        self.facts = {name: _facts(self.models[name].folder) for name in self.usable_models}
-        moving = {name: _facts(self.models[name].folder / model_store.MOTION) for name in self.usable_models}
+        self.facts = {name: model_facts.facts(self.models[name].folder) for name in self.usable_models}
+        moving = {
+            name: model_facts.facts(self.models[name].folder / model_store.MOTION)
+            for name in self.usable_models
+        }
         self.words = {
-            name: _vocabulary(self.models[name].folder)
+            name: model_facts.vocabulary(self.models[name].folder)
             for name in self.usable_models
             if self.facts[name].get("words")
         }
@@ -111,6 +114,11 @@ class Host:
         """Whether a model is being installed, checked or removed."""
         return self.model_work is not None and self.model_work.running
 
+    @property
+    def checking(self) -> bool:
+        """Whether this machine is being looked at."""
+        return self.check is not None and self.check.running
+
     def change_model(self, method: str, model: str) -> ModelWork:
         """Begins to install (`models.download`), check or remove a model.
 
@@ -121,6 +129,16 @@ class Host:
         self.wake()
         return self.model_work
 
+    def check_machine(self) -> ModelWork:
+        """Begins to look at what the backend finds here.
+
+        Raises:
+            DioramaError: E_ENVIRONMENT if the backend cannot be started.
+        """
+        self.check = ModelWork("doctor", "", self._launch())
+        self.wake()
+        return self.check
+
     @property
     def folder(self) -> Path:
         """The folder of our own environment."""
@@ -129,6 +147,12 @@ class Host:
     def _launch(self) -> Launch:
         python = environment.backend_python(self.python or folders.backend_python(), self.folder)
         return Launch(python, ROOT, self._log, bool(bpy.app.online_access), folders.models_folder())
+
+    def prepare(self) -> None:
+        """Somebody is about to generate: the backend may load its libraries meanwhile."""
+        if self.environment in USABLE and not bpy.app.background:
+            self.session.prepare()
+            self.wake()
 
     def begin_capture(self, rendering: Rendering) -> None:
         """Sees a camera's picture through to its end."""
@@ -191,9 +215,9 @@ class Host:
             DioramaError: E_ENVIRONMENT or E_DISK_FULL; the panel goes on saying so.
         """
         self.install_problem = None
-        chosen, cpu_only = folders.installation_choices()
+        chosen, build = folders.installation_choices()
         try:
-            return environment.plan(REQUIREMENTS, self.folder, chosen, cpu_only)
+            return environment.plan(REQUIREMENTS, self.folder, chosen, build)
         except DioramaError as error:
             self.install_problem = error
             raise
@@ -241,8 +265,8 @@ class Host:
             self.capture.close()
         if self.installation:
             self.installation.cancel()
-        if self.model_work:
-            self.model_work.close()
+        for work in filter(None, (self.model_work, self.check)):
+            work.close()
         self.session.close()
         self.thumbnails.close()
         self.film.close()
@@ -267,8 +291,11 @@ class Host:
             self.model_work.pump()
             if not self.model_work.running:
                 self.check_models()
-        busy = self.session.busy or self._to_import or self.capture or installing or self.changing_model
-        self._redraw(installing or self.changing_model)
+        if self.checking and self.check:
+            self.check.pump()
+        working = installing or self.changing_model or self.checking
+        busy = self.session.busy or self._to_import or self.capture or working
+        self._redraw(working)
         if busy:
             return BUSY_S
         return IDLE_S if self.session.client.running else None
@@ -293,7 +320,7 @@ class Host:
             self.film.icon,
             active and (active.job.id, active.cancelled_at, *_state(active.progress)),
             work and (work.running, work.stopping, *_state(work.progress)),
-            installation and (installation.running, installation.step, installation.done_mb),
+            (self.checking, installation and (installation.running, installation.step, installation.done_mb)),
         )
         now = time.monotonic()
         counting = now - self._drawn_at > CLOCK_S and bool(active or preferences)
@@ -336,23 +363,6 @@ class Host:
 
 def _state(progress: JobProgress) -> tuple[Any, ...]:
     return progress.stage, progress.step, progress.previews, len(progress.warnings)
-
-
-def _facts(folder: Path) -> dict[str, Any]:
-    """The settings that a model comes with; nothing if there are none."""
-    try:
-        found = json.loads((folder / model_store.SETTINGS).read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _vocabulary(folder: Path) -> frozenset[str]:
-    """Every word that the tokenizers of a model of few words know."""
-    words: set[str] = set()
-    for path in folder.glob("**/tokenizer/tokenizer.json"):
-        words |= set(json.loads(path.read_text("utf-8"))["model"]["vocab"])
-    return frozenset(words)
 
 
 _host: Host | None = None

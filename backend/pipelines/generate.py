@@ -1,4 +1,8 @@
-"""From a request to an asset folder: which model, which steps, in what order."""
+"""From a request to an asset folder: which model, which steps, in what order.
+
+What only some requests need (motion, meshes, distillation, TripoSplat) is imported where it is used, so that
+the first step of the others comes sooner.
+"""
 
 from __future__ import annotations
 
@@ -8,24 +12,20 @@ from pathlib import Path
 
 import torch
 
-from ..gaussians.meshing import glb_from_gaussians
 from ..shared.asset import write_asset
 from ..shared.catalogue import MODELS
 from ..shared.model_store import MOTION, require
 from ..shared.progress import Progress
 from ..shared.protocol import DioramaError, explained, is_out_of_memory
 from ..shared.request import GenerationRequest
-from . import orbits, triposplat, triposplat_model
-from .distill import distilled_splats
-from .dynamic_splats import dynamic_splats
-from .memory import Planned, Work, choose, free_bytes, work_of
+from . import orbits
+from .devices import best_device, free_bytes
+from .memory import Planned, Work, choose, work_of
 from .model import load
 from .model_cache import forget, kept_bytes, loaded
-from .plan import CPU, Plan
+from .plan import Plan
 from .preview import channels_last, previews
 from .settings import read_settings
-from .triposplat_model import TripoSplatSettings
-from .views import still_splats
 
 
 @torch.inference_mode()
@@ -38,21 +38,32 @@ def generate(request: GenerationRequest, directory: Path, progress: Progress) ->
         DioramaError: in words, whatever went wrong; E_CANCELLED within a step of being asked to stop.
     """
     progress.stage("Loading the model")
-    folder = _folder(request)
-    if MODELS[request.model].pipeline == "triposplat":
-        settings = TripoSplatSettings.read(folder)
-        work = triposplat_model.work_of(folder, settings, request.gaussians or settings.gaussians)
+    folder, work = work_for(request)
 
-        def from_image(plan: Plan) -> Path:
+    def make(plan: Plan) -> Path:
+        if MODELS[request.model].pipeline == "triposplat":
+            from . import triposplat, triposplat_model
+
             model = loaded(folder, plan, triposplat_model.load)
             return triposplat.generate(model, request, directory, progress)
+        return _generate(request, directory, progress, folder, plan)
 
-        return _planned(work, from_image, progress)
-    return _planned(
-        _work_of_views(request, folder),
-        lambda plan: _generate(request, directory, progress, folder, plan),
-        progress,
-    )
+    return _planned(work, make, progress)
+
+
+def work_for(request: GenerationRequest) -> tuple[Path, Planned]:
+    """The folder of the model that makes what is asked for, and the sizes that its memory depends on.
+
+    Raises:
+        DioramaError: E_REQUEST if the model cannot make it; E_WEIGHTS_MISSING or E_WEIGHTS_CORRUPT.
+    """
+    folder = _folder(request)
+    if MODELS[request.model].pipeline == "triposplat":
+        from . import triposplat_model
+
+        settings = triposplat_model.TripoSplatSettings.read(folder)
+        return folder, triposplat_model.work_of(folder, settings, request.gaussians or settings.gaussians)
+    return folder, _work_of_views(request, folder)
 
 
 def _work_of_views(request: GenerationRequest, folder: Path) -> Work:
@@ -68,7 +79,7 @@ def _work_of_views(request: GenerationRequest, folder: Path) -> Work:
 
 def _planned(work: Planned, make: Callable[[Plan], Path], progress: Progress) -> Path:
     """Makes the asset as fits into the free memory, and if that runs out, once more with less."""
-    device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else CPU
+    device = best_device()
     choice = choose(work, device, free_bytes(device) + kept_bytes(device))
     progress.log("info" if choice.fits else "warning", choice.reason)
     for plan in filter(None, (choice.plan, choice.leaner)):
@@ -110,15 +121,23 @@ def _generate(
     moves = settings.num_frames > 1
     with previews(directory, progress) as show:
         if request.method == "distill":
+            from .distill import distilled_splats
+
             clouds, rgba = distilled_splats(model, understood, cameras, progress, show)
         elif moves:
+            from .dynamic_splats import dynamic_splats
+
             clouds, rgba = dynamic_splats(model, understood, cameras, progress, show)
         else:
+            from .views import still_splats
+
             clouds, rgba = still_splats(model, understood, cameras, progress, show)
 
     # 3. A mesh of them, if one is asked for.
     mesh = None
     if request.mesh:
+        from ..gaussians.meshing import glb_from_gaussians
+
         mesh = glb_from_gaussians(clouds[0], rgba[:, 0], cameras, settings.fov_deg, "linear", progress)
 
     # 4. The asset folder.

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from accelerate import cpu_offload
-from diffusers.modular_pipelines.components_manager import custom_offload_with_hook
-
 from .plan import Plan
 
 
@@ -18,9 +15,13 @@ def offload(networks: Mapping[str, Any], plan: Plan) -> None:
     "sequential", every layer goes back after its call.
     """
     if plan.offload == "sequential":
+        from accelerate import cpu_offload
+
         for network in networks.values():
             cpu_offload(network, plan.device)
     elif plan.offload == "model":
+        from diffusers.modular_pipelines.components_manager import custom_offload_with_hook
+
         hooks = [custom_offload_with_hook(name, network, plan.device) for name, network in networks.items()]
         for hook in hooks:
             for other in hooks:

@@ -96,6 +96,18 @@ class Session:
         self._waiting.append(job.id)
         return job
 
+    def prepare(self) -> None:
+        """Starts the backend, which loads its libraries: the first job has then less to wait for.
+
+        It ends by itself if no job comes. Why it cannot be started is for that job to say.
+        """
+        if self.busy or self.client.running:
+            return
+        with contextlib.suppress(DioramaError):
+            self.client.start(self._launch())
+            self.client.notify("prepare", {})
+            self._idle_since = time.monotonic()
+
     def cancel(self, identity: str) -> None:
         """Stops a job, waiting or running; one that has ended stays as it is."""
         if identity in self._waiting:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import bpy
 
 from .. import folders, host
-from ..client import environment
+from ..client import torch_builds
 from ..scene import native
 from . import model_list
+from .check_operators import draw_check
 from .first_run import draw_environment
 
 
@@ -35,10 +36,13 @@ class DIORAMA_AP_preferences(bpy.types.AddonPreferences):
         description="The Python that the backend is made from; empty for the best that is found",
         subtype="FILE_PATH",
     )
-    cpu_only: bpy.props.BoolProperty(
-        name="Without NVIDIA's Libraries",
-        description="A much smaller backend, for machines without an NVIDIA GPU; it computes on the CPU",
-        default=not environment.has_nvidia_gpu(),
+    torch_build: bpy.props.EnumProperty(
+        name="Compute On",
+        description="For which hardware PyTorch is installed, which does the computing",
+        items=[
+            ("AUTO", "Automatic", "The GPU whose driver is installed, else the CPU"),
+            *((build.name, build.title, build.size.words) for build in torch_builds.offered()),
+        ],
     )
     output_folder: bpy.props.StringProperty(
         name="Results",
@@ -77,6 +81,8 @@ class DIORAMA_AP_preferences(bpy.types.AddonPreferences):
                 row.operator("diorama.install_backend", text="Repair")
                 row.operator("diorama.remove_backend", text="Remove", icon="TRASH")
         draw_environment(box)
+        if current.environment in host.USABLE:
+            draw_check(box)
         column = box.column()
         column.use_property_split = True
         column.prop(self, "backend_python", placeholder=str(current.folder))

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import bpy
 import pytest
@@ -187,3 +188,14 @@ def test_disabling_ends_what_runs(diorama: ModuleType, models: Path, tmp_path: P
         assert time.monotonic() < deadline
         time.sleep(0.01)
     bpy.ops.preferences.addon_enable(module=diorama.__name__)
+
+
+def test_machine_is_checked_and_the_text_can_be_copied(
+    diorama: ModuleType, models: Path, capsys: Any
+) -> None:
+    bpy.ops.diorama.check_machine()
+    assert "splats are drawn on" in capsys.readouterr().out
+    assert "mvdream-lgm not installed" in drawn(diorama)
+    bpy.ops.diorama.copy_check()
+    text = diorama.ui.check_operators.found_text()
+    assert "torch" in text and str(models) not in text

@@ -49,9 +49,12 @@ def pump_until(session: Any, condition: Callable[[], bool], seconds: float = 90.
         time.sleep(0.01)
 
 
-def test_pump_drives_a_job_to_its_end_and_a_cancelled_one_never_begins(
+def test_pump_drives_a_job_to_its_end_in_a_prepared_backend_and_a_cancelled_one_never_begins(
     diorama: ModuleType, session: Any, tmp_path: Path
 ) -> None:
+    session.prepare()
+    prepared = session.client._process
+    assert session.client.running and not session.busy
     job = session.submit(a_request(diorama), tmp_path / "asset")
     waiting = session.submit(a_request(diorama), tmp_path / "second")
     session.cancel(waiting.id)
@@ -64,6 +67,7 @@ def test_pump_drives_a_job_to_its_end_and_a_cancelled_one_never_begins(
         time.sleep(0.01)
     done = session.job(job.id)
     assert done.state == "done", done.error
+    assert session.client._process is prepared
     assert len(seen) > 2
     assert not (tmp_path / "second").exists()
     kept = diorama.client.jobs.Store(tmp_path / "jobs").load()
