@@ -117,8 +117,8 @@ def rasterization(
 def drawing_device(device: torch.device) -> torch.device:
     """Where splats that a network on `device` has made are drawn fastest: there, or on the CPU.
 
-    AMD's, Intel's and Apple's GPUs have no engine, nor has an NVIDIA driver that is too old for Warp. The CPU's
-    engine is faster than plain torch on any of them, and only splats and finished images cross over.
+    GPUs of AMD, Intel and Apple have no engine, nor has an NVIDIA driver that is too old for Warp. Only plain
+    torch would be left, so the CPU's engine is taken: splats cross over to it, and finished images back.
     """
     drawn_there = device.type == "cuda" and not torch.version.hip and (_gsplat_is_compiled() or _warp_works())
     return device if drawn_there else torch.device("cpu")

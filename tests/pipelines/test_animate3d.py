@@ -28,7 +28,7 @@ from backend.shared.progress import Progress
 from backend.shared.protocol import DioramaError
 from backend.shared.request import GenerationRequest
 
-REQUEST = GenerationRequest("a red car", "animate3d", seed=4)
+REQUEST = GenerationRequest("a red car", "animate3d", seed=4, preset="full")
 
 
 @pytest.fixture
@@ -213,7 +213,9 @@ def test_cancel_leaves_nothing(use, tiny_animating_model, tmp_path, stage):
 
     progress = Progress(listen)
     with pytest.raises(DioramaError, match="cancelled"):
-        generate.generate(GenerationRequest("a car", "animate3d"), tmp_path / "asset", progress)
+        generate.generate(
+            GenerationRequest("a car", "animate3d", preset="full"), tmp_path / "asset", progress
+        )
     assert not list((tmp_path / "asset").iterdir())
 
 

@@ -12,6 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from backend import cameras
+from backend.gaussians import rendering
 from backend.pipelines import arithmetic, devices, memory, three_d_aware
 from backend.pipelines.model import ViewsModel, load
 from backend.pipelines.plan import CPU
@@ -93,7 +94,7 @@ def test_splats_are_given_to_the_device_that_draws_and_images_come_back(
         return images, images[..., :1], {}
 
     monkeypatch.setattr(three_d_aware, "drawing_device", lambda device: draws)
-    monkeypatch.setattr(three_d_aware, "rasterization", rasterization)
+    monkeypatch.setattr(rendering, "rasterization", rasterization)
     step = three_d_aware_step(
         torch.zeros(2, 4, 4, 8, 8, dtype=torch.bfloat16), cameras.orbit(4, 15.0, 1.9),
         decode=lambda some: torch.zeros(len(some), 3, 32, 32, dtype=some.dtype),
