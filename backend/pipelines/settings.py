@@ -29,7 +29,7 @@ class Preset:
 
 
 # Chosen with the starter (docs/speed.md); for the published models, whose weights were not at hand, too.
-PRESETS = {"draft": Preset("unipc", 10), "standard": Preset("unipc", 16)}
+PRESETS = {"draft": Preset("unipc", 8), "standard": Preset("unipc", 16)}
 
 
 @dataclass(frozen=True)
