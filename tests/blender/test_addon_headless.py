@@ -51,7 +51,6 @@ def batch(
     host = diorama.host.get()
     monkeypatch.setattr(host, "close", lambda: None)
     monkeypatch.setattr(diorama.headless, "PREVIEW_PX", 48)
-    monkeypatch.setattr(diorama.headless, "PREVIEW_SAMPLES", 1)
 
     def run(*arguments: str, python: Path = backend_python) -> Ended:
         capsys.readouterr()
@@ -89,7 +88,6 @@ def test_preview_shows_moments_of_what_moves(
     extension: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(extension.headless, "PREVIEW_PX", 48)
-    monkeypatch.setattr(extension.headless, "PREVIEW_SAMPLES", 1)
     cloud = make_cloud(60)
     write_asset(
         tmp_path / "asset",
