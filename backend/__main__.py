@@ -15,6 +15,7 @@ os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")  # operators that Appl
 from . import allocator
 from .install import command
 from .shared import protocol
+from .shared.client import REMOTE_PYTHON
 from .shared.progress import forgive_encodings
 from .shared.request import GenerationRequest, add_arguments, add_line_arguments, given_settings
 
@@ -50,7 +51,10 @@ def main(argv: list[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m backend", description=__doc__, epilog=EPILOG)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("serve", help="serve Blender on stdin and stdout")
+    serve = commands.add_parser("serve", help="serve Blender on stdin and stdout")
+    serve.add_argument("--host", help="another computer that does the work, as ssh knows it: user@host")
+    serve.add_argument("--python", default=REMOTE_PYTHON, help="the Python there; default: %(default)s")
+    serve.add_argument("--files", type=Path, help=argparse.SUPPRESS)  # for a host on another computer
     command.add_arguments(
         commands.add_parser("models", help="list, download, convert, verify or remove models", epilog=EPILOG)
     )
@@ -65,8 +69,16 @@ def _parser() -> argparse.ArgumentParser:
     batch = commands.add_parser("batch", help="a job file to a folder of assets", epilog=EPILOG)
     batch.add_argument("jobs", type=Path, help="a file with one JSON object of settings a line")
     batch.add_argument("--out", type=Path, required=True, help="the folder of the jobs' folders")
+    batch.add_argument("--engine", choices=("local", "ssh"), default="local", help="who runs the jobs")
     batch.add_argument("--processes", type=int, help="how many; default: one for each GPU, or one on a CPU")
     add_line_arguments(batch)
+    batch.add_argument(
+        "--address",
+        help="for ssh: user@host, or several, with commas",
+    )
+    batch.add_argument(
+        "--remote-python", default=REMOTE_PYTHON, help="for ssh: the Python there; default: %(default)s"
+    )
     add_arguments(batch)
     engines = commands.add_parser("engines", help="files for render farms", epilog=EPILOG)
     engines.add_argument("farm", choices=("flamenco",))
@@ -86,10 +98,14 @@ def _generate(args: argparse.Namespace) -> int:
     return 0
 
 
-def _serve(_args: argparse.Namespace) -> int:
+def _serve(args: argparse.Namespace) -> int:
+    if args.host is not None:
+        from .engines import ssh
+
+        return ssh.serve(args.host, args.python)
     from .server import serve
 
-    return serve()
+    return serve(args.files)
 
 
 def _doctor(_args: argparse.Namespace) -> int:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import dataclasses
 import logging
 import os
 import platform
 import queue
+import shutil
 import signal
 import sys
 import threading
@@ -31,10 +34,22 @@ CALLS = (
     "job.cancel",
     "shutdown",
 )  # and MODEL_JOBS
+CHUNK_BYTES = 512 << 10  # of a file in one message: two thirds of a line, in base64
 
 
-def serve() -> int:
-    """Runs until the host says `shutdown` or goes away. The process's own stdout is never used again."""
+def serve(files: Path | None = None) -> int:
+    """Runs until the host says `shutdown` or goes away.
+
+    Args:
+        files: if the host is on another computer: the folder, gone afterwards, which it reads and writes with
+            messages. The paths of a job lie in it then.
+    """
+    Server(*take_over_pipes(), files).run()
+    return 0
+
+
+def take_over_pipes() -> tuple[BinaryIO, BinaryIO]:
+    """Where calls come from and answers go; nothing else in this process can use its stdin and stdout."""
     rpc = os.dup(1)
     os.dup2(2, 1)  # a stray print, from Python or from C, lands in the log instead of between two messages
     calls = os.dup(0)
@@ -42,15 +57,33 @@ def serve() -> int:
         os.dup2(nothing.fileno(), 0)  # and no library can eat a message by asking for input
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the host's terminal is the host's to handle
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    Server(os.fdopen(calls, "rb"), os.fdopen(rpc, "wb", buffering=0)).run()
-    return 0
+    return os.fdopen(calls, "rb"), os.fdopen(rpc, "wb", buffering=0)
+
+
+def hello() -> dict[str, Any]:
+    """What this process is, for the host."""
+    return {
+        "protocol": protocol.VERSION,
+        "pid": os.getpid(),
+        "python": platform.python_version(),
+        "capabilities": [
+            "probe",
+            "doctor",
+            "models.list",
+            *MODEL_JOBS,
+            "job.submit",
+            "job.cancel",
+            "shutdown",
+        ],
+    }
 
 
 class Server:
     """One conversation with a host: a thread reads, a thread says `alive`, the main thread works."""
 
-    def __init__(self, calls: BinaryIO, answers: BinaryIO) -> None:
+    def __init__(self, calls: BinaryIO, answers: BinaryIO, files: Path | None = None) -> None:
         self._calls = calls
+        self._files = files.resolve() if files else None
         self._answers = answers
         self._sending = threading.Lock()
         self._work: queue.Queue[Callable[[], None]] = queue.Queue()
@@ -58,21 +91,7 @@ class Server:
 
     def run(self) -> None:
         """Says hello, then does what the reader thread puts into the queue, for ever."""
-        hello = {
-            "protocol": protocol.VERSION,
-            "pid": os.getpid(),
-            "python": platform.python_version(),
-            "capabilities": [
-                "probe",
-                "doctor",
-                "models.list",
-                *MODEL_JOBS,
-                "job.submit",
-                "job.cancel",
-                "shutdown",
-            ],
-        }
-        self._send(protocol.notification("hello", hello))
+        self._send(protocol.notification("hello", hello()))
         threading.Thread(target=self._read, name="reader", daemon=True).start()
         threading.Thread(target=self._say_alive, name="alive", daemon=True).start()
         while True:
@@ -83,7 +102,12 @@ class Server:
             try:
                 self._answers.write(protocol.encode(message))
             except OSError:
-                os._exit(0)  # the host is gone
+                self._end()  # the host is gone
+
+    def _end(self) -> None:
+        if self._files:
+            shutil.rmtree(self._files, ignore_errors=True)
+        os._exit(0)
 
     def _say_alive(self) -> None:
         pause = threading.Event()
@@ -99,7 +123,7 @@ class Server:
                 self._dispatch(message)
             except Exception as error:  # the border: the reader must outlive any message
                 self._send(protocol.failure(message.get("id"), protocol.explained(error)))
-        os._exit(0)  # the host is gone, or said shutdown: end even in the middle of a job
+        self._end()  # the host is gone, or said shutdown: end even in the middle of a job
 
     def _dispatch(self, message: Message) -> None:
         number, method, params = message.get("id"), message.get("method"), message.get("params", {})
@@ -120,7 +144,11 @@ class Server:
             self._work.put(lambda: self._answer(number, _examine))
         elif method == "shutdown":
             self._send(protocol.answer(number, {}))
-            os._exit(0)
+            self._end()
+        elif method in ("file.read", "file.write") and self._files:
+            move: Callable[..., dict[str, Any]]
+            move = self._read_file if method == "file.read" else self._write_file
+            self._send(protocol.answer(number, move(**params)))
         else:
             raise DioramaError("E_PROTOCOL", f"unknown method {method!r}")
 
@@ -129,7 +157,36 @@ class Server:
         if not isinstance(identity, str) or not isinstance(directory, str) or identity in self._jobs:
             raise DioramaError("E_PROTOCOL", "job.submit needs a new job name and a directory")
         request = GenerationRequest.from_dict(params.get("request"))
-        self._enqueue(number, identity, lambda progress: job.run(request, Path(directory), progress))
+        place = Path(directory)
+        if self._files:
+            place = self._inside(directory)
+            if request.image is not None:
+                request = dataclasses.replace(request, image=str(self._inside(request.image)))
+        self._enqueue(number, identity, lambda progress: job.run(request, place, progress))
+
+    def _inside(self, path: str) -> Path:
+        """A path in the folder of files.
+
+        Raises:
+            DioramaError: E_PROTOCOL if it leads out of it.
+        """
+        assert self._files
+        place = (self._files / path).resolve()
+        if place == self._files or not place.is_relative_to(self._files):
+            raise DioramaError("E_PROTOCOL", f"{path} is outside of the folder for files")
+        return place
+
+    def _read_file(self, path: str, offset: int) -> dict[str, Any]:
+        with open(self._inside(path), "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            file.seek(offset)
+            data = file.read(CHUNK_BYTES)
+        return {"size": size, "data": base64.b64encode(data).decode("ascii")}
+
+    def _write_file(self, path: str, offset: int, data: str) -> dict[str, Any]:
+        with open(self._inside(path), "ab" if offset else "wb") as file:
+            file.write(base64.b64decode(data))
+        return {}
 
     def _change_model(self, number: int | None, change: ModelJob, params: dict[str, Any]) -> None:
         identity = params.get("job")

@@ -15,6 +15,7 @@ from .ui import (
     preferences,
     presets,
     properties,
+    queue_operators,
     status_bar,
 )
 
@@ -26,6 +27,7 @@ MODULES = (
     generate_operators,
     install_operators,
     check_operators,
+    queue_operators,
     job_operators,
     model_list,
     model_operators,

@@ -6,10 +6,12 @@ import contextlib
 import itertools
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import bpy
 
+from .backend.shared.client import Launch, over_ssh
 from .client import environment
 
 PACKAGE = __package__ or ""  # the name under which Blender knows the extension
@@ -19,6 +21,30 @@ def backend_python() -> str:
     """The Python chosen by the user, or an empty string."""
     preferences = get_preferences()
     return bpy.path.abspath(preferences.backend_python) if preferences else ""
+
+
+def other_computer() -> tuple[str, ...]:
+    """The arguments of a backend that lets the computer of the preferences work; none for this one."""
+    preferences = get_preferences()
+    if preferences is None or not preferences.remote_host.strip():
+        return ()
+    return over_ssh(preferences.remote_host.strip(), preferences.remote_python.strip())
+
+
+def launch(chosen: str, root: Path, log: Path) -> Launch:
+    """How to start the backend, here or on another computer.
+
+    Args:
+        chosen: a Python instead of that of the preferences, and of another computer.
+
+    Raises:
+        DioramaError: E_ENVIRONMENT if there is none.
+    """
+    online = bool(bpy.app.online_access)
+    if (there := other_computer()) and not chosen:  # Blender's own Python can talk to it
+        return Launch(Path(sys.executable), root, log, online, arguments=there)
+    python = environment.backend_python(chosen or backend_python(), environment.default_folder())
+    return Launch(python, root, log, online, models_folder())
 
 
 def installation_choices() -> tuple[str, str]:

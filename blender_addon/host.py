@@ -81,7 +81,7 @@ class Host:
 
     def check_environment(self) -> None:
         """Looks at the disk once, so that drawing need not: `chosen`, or one of `environment.state`."""
-        if self.python or folders.backend_python():
+        if self.python or folders.backend_python() or folders.other_computer():
             self.environment = "chosen"
         else:
             self.environment = environment.state(REQUIREMENTS, self.folder)
@@ -106,7 +106,9 @@ class Host:
 
     @property
     def usable_models(self) -> list[str]:
-        """The models that can be chosen: the starter, which is a part of the add-on, and the installed."""
+        """The models that can be chosen: the starter and what is installed; of another computer, all."""
+        if folders.other_computer() and not self.python:
+            return list(self.models)
         return [name for name, state in self.models.items() if state.installed or not state.model.components]
 
     @property
@@ -145,8 +147,7 @@ class Host:
         return environment.default_folder()
 
     def _launch(self) -> Launch:
-        python = environment.backend_python(self.python or folders.backend_python(), self.folder)
-        return Launch(python, ROOT, self._log, bool(bpy.app.online_access), folders.models_folder())
+        return folders.launch(self.python, ROOT, self._log)
 
     def prepare(self) -> None:
         """Somebody is about to generate: the backend may load its libraries meanwhile."""
@@ -185,7 +186,7 @@ class Host:
             directory = jobs.new_directory(folders.output_folder(), wanted)
             self.variations.append(self.submit(wanted, directory, None).id)
 
-    def run_again(self, identity: str, asked: Asked) -> Job:
+    def run_again(self, identity: str, asked: Asked | None) -> Job:
         """Queues an earlier job once more; one that was interrupted leaves the list.
 
         Raises:
@@ -193,7 +194,7 @@ class Host:
         """
         job = self.session.job(identity)
         request = GenerationRequest.from_dict(job.request)
-        again = self.submit(request, jobs.new_directory(folders.output_folder(), request), asked)
+        again = self.submit(request, jobs.directory_again(job, folders.output_folder()), asked)
         if job.state == jobs.INTERRUPTED:
             self.session.remove(identity)
         return again

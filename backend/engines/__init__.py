@@ -1,1 +1,1 @@
-"""Who runs a job file: this machine's processes, or a render farm. The job knows none of them."""
+"""Who runs a job file: processes of this machine, computers behind ssh, a farm. The job knows none."""

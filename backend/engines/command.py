@@ -18,7 +18,7 @@ from ..shared.progress import LOG_EVERY_S
 from ..shared.protocol import DioramaError
 from ..shared.request import given_settings
 from . import report
-from .local import local_workers
+from .local import local_workers, ssh_workers
 from .scheduler import Event, Worker, run_jobs
 
 
@@ -54,8 +54,20 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _workers(args: argparse.Namespace, out: Path, count: int) -> Sequence[Worker]:
-    """Workers of this machine, no more of them than jobs."""
+    """The engine's workers, no more of them than jobs."""
     most = min(args.processes, count) if args.processes else None
+    if args.engine == "ssh":
+        if not args.address:
+            raise DioramaError(
+                "E_REQUEST", "--engine ssh needs --address", "Give it as ssh takes it: user@host."
+            )
+        return ssh_workers(args.address, args.remote_python, out / RECORDS)[:count]
+    if args.address:
+        raise DioramaError(
+            "E_REQUEST",
+            "--address is that of another computer",
+            "Add --engine ssh, or leave it out.",
+        )
     return local_workers(most, out / RECORDS)[:count]
 
 

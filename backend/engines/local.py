@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..shared.client import Client, Launch
+from ..shared.client import Client, Launch, over_ssh
 from ..shared.progress import Emit
 from ..shared.protocol import DioramaError, Message
 from ..shared.request import GenerationRequest
@@ -21,11 +21,21 @@ GRACE_S = 10.0  # for a cancelled job to stop; then its process is ended
 class LocalWorker:
     """A backend process that is started when it is needed, and again if it died."""
 
-    def __init__(self, name: str, log: Path, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        log: Path,
+        environment: Mapping[str, str] | None = None,
+        arguments: tuple[str, ...] = ("serve",),
+    ) -> None:
         self.name = name
-        offline = os.environ.get("HF_HUB_OFFLINE")
         self._launch = Launch(
-            Path(sys.executable), ROOT, log, not offline, environment=tuple((environment or {}).items())
+            Path(sys.executable),
+            ROOT,
+            log,
+            online=not os.environ.get("HF_HUB_OFFLINE"),
+            environment=tuple((environment or {}).items()),
+            arguments=arguments,
         )
         self._client = Client()
 
@@ -97,6 +107,21 @@ def local_workers(processes: int | None, logs: Path) -> list[LocalWorker]:
             else {"OMP_NUM_THREADS": f"{cores}"}
         )
         workers.append(LocalWorker(f"worker {i + 1}", logs / f"worker-{i + 1}.log", here))
+    return workers
+
+
+def ssh_workers(hosts: str, python: str, logs: Path) -> list[LocalWorker]:
+    """A worker on each of the computers, whose names stand between commas.
+
+    Raises:
+        DioramaError: E_ENVIRONMENT if one of them cannot be reached, or has no such Python.
+    """
+    workers = [
+        LocalWorker(host, logs / f"worker-{i + 1}.log", arguments=over_ssh(host, python))
+        for i, host in enumerate(hosts.split(","))
+    ]
+    for worker in workers:
+        worker.call("models.list", {})
     return workers
 
 

@@ -23,6 +23,7 @@ MOST_DEATHS, DEATHS_WITHIN_S = 3, 60.0
 MOST_GARBAGE_LINES = 100
 LOG_BYTES = 1 << 20
 LOG_LINES_IN_REPORT = 40
+REMOTE_PYTHON = "~/.local/share/diorama/env/bin/python"  # where Install Backend makes it on Linux
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Launch:
         online: whether it may use the network.
         models: the folder of all models, if it is not the default one.
         environment: further variables of its environment, as pairs of name and value.
+        arguments: of the backend's command line; others than `serve` alone let another computer serve.
     """
 
     python: Path
@@ -42,6 +44,16 @@ class Launch:
     online: bool = False
     models: Path | None = None
     environment: tuple[tuple[str, str], ...] = ()
+    arguments: tuple[str, ...] = ("serve",)
+
+
+def over_ssh(host: str, python: str) -> tuple[str, ...]:
+    """The arguments of a backend that lets another computer work, `user@host` as ssh knows it.
+
+    Args:
+        python: there, of an environment with the backend's packages.
+    """
+    return "serve", f"--host={host}", f"--python={python}"
 
 
 class Client:
@@ -79,7 +91,7 @@ class Client:
         try:
             with _open_log(launch.log) as log:
                 self._process = subprocess.Popen(
-                    [str(launch.python), "-u", "-m", "backend", "serve"],
+                    [str(launch.python), "-u", "-m", "backend", *launch.arguments],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=log,

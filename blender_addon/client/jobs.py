@@ -82,6 +82,7 @@ class Store:
         self._folder = folder
         self.owner = secrets.token_hex(8)
         self._held: BinaryIO | None = None
+        self._to_do: set[Path] = set()  # records of jobs that are queued, or can be gone on with
 
     def load(self) -> list[Job]:
         """All jobs, oldest first; damaged files are skipped.
@@ -89,13 +90,14 @@ class Store:
         A job that its Blender left unfinished was interrupted; what is half-written in its folder is thrown
         away. One whose Blender still runs is that one's business, and left out.
         """
+        found = []
+        for path in sorted(self._folder.glob("*.json")):
+            with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+                found.append(_from_json(path.read_text("utf-8")))
+                self._mark(found[-1])  # all of them before one is saved, which forgets the oldest
         jobs = []
         living: dict[Path, bool] = {}
-        for path in sorted(self._folder.glob("*.json")):
-            try:
-                job = _from_json(path.read_text("utf-8"))
-            except (OSError, ValueError, TypeError, KeyError):
-                continue
+        for job in found:
             if not job.finished:
                 lock = self._lock_path(job.owner)
                 if lock not in living:
@@ -105,11 +107,13 @@ class Store:
                 error = DioramaError(
                     "E_WORKER_DIED", "Blender ended before this job did", hint="Run it again."
                 )
-                job = dataclasses.replace(job, state=INTERRUPTED, error=error.to_dict())
-                clean_up(job)
+                interrupted = dataclasses.replace(job, state=INTERRUPTED, error=error.to_dict())
+                clean_up(interrupted)
                 with contextlib.suppress(DioramaError):
-                    self.save(job)
-            jobs.append(job)
+                    self.save(interrupted)
+                jobs.append(interrupted)
+            else:
+                jobs.append(job)
         for lock, lives in living.items():
             if not lives:
                 lock.unlink(missing_ok=True)
@@ -129,12 +133,18 @@ class Store:
                 self._held = _lock(self._lock_path(self.owner))
             partial.write_text(json.dumps(dataclasses.asdict(job), indent=1), "utf-8")
             os.replace(partial, path)
+            self._mark(job)
             for old in sorted(self._folder.glob("*.json"))[:-MOST_RECORDS]:
-                old.unlink(missing_ok=True)
+                if old not in self._to_do:  # a queue may be longer than what is looked through
+                    old.unlink(missing_ok=True)
         except OSError as error:
             raise DioramaError(
                 "E_OUTPUT_UNWRITABLE", f"cannot write {path}: {error.strerror or error}"
             ) from error
+
+    def _mark(self, job: Job) -> None:
+        wanted = not job.finished or job.state == INTERRUPTED
+        (self._to_do.add if wanted else self._to_do.discard)(self._path(job))
 
     def remove(self, job: Job) -> None:
         """Forgets a job; its asset stays."""
@@ -189,6 +199,17 @@ def new_directory(parent: Path, request: GenerationRequest) -> Path:
                 return directory
     except OSError as error:
         raise output_folder.unwritable(directory, error) from error
+
+
+def directory_again(job: Job, parent: Path) -> Path:
+    """Where a job is made once more: where it was to be if it was interrupted before it made that.
+
+    Raises:
+        DioramaError: as `new_directory`, or if the request is none any more.
+    """
+    if job.state == INTERRUPTED and not os.path.lexists(job.directory):
+        return Path(job.directory)
+    return new_directory(parent, GenerationRequest.from_dict(job.request))
 
 
 def _lock(path: Path) -> BinaryIO | None:

@@ -49,7 +49,8 @@ class Session:
     @property
     def waiting(self) -> list[Job]:
         """The jobs that have not begun, in the order in which they will."""
-        return [self.job(identity) for identity in self._waiting]
+        known = {job.id: job for job in self.jobs}
+        return [known[identity] for identity in self._waiting]
 
     @property
     def busy(self) -> bool:

@@ -150,7 +150,7 @@ class DIORAMA_OT_choose_python(bpy.types.Operator):
 
 
 class DIORAMA_OT_use_own_backend(bpy.types.Operator):
-    """Use the environment that Diorama installs, instead of the Python that was chosen in the preferences"""
+    """Use the environment that Diorama installs, not the Python or computer chosen in the preferences"""
 
     bl_idname = "diorama.use_own_backend"
     bl_label = "Use Diorama's Own Backend"
@@ -159,7 +159,7 @@ class DIORAMA_OT_use_own_backend(bpy.types.Operator):
     def execute(self, _context: bpy.types.Context) -> set[str]:
         preferences = folders.get_preferences()
         if preferences:
-            preferences.backend_python = ""
+            preferences.backend_python = preferences.remote_host = ""
         host.get().outcome = None
         return {"FINISHED"}
 

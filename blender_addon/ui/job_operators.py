@@ -166,9 +166,12 @@ class DIORAMA_OT_dismiss(_OfJob, bpy.types.Operator):
     bl_label = "Dismiss"
 
     def execute(self, _context: bpy.types.Context) -> set[str]:
-        """Closes it: that of one interrupted job, or what is said of the last."""
+        """Closes it: that of one interrupted job, or of all (`*`), or what is said of the last."""
         current = host.get()
-        if self.job:
+        if self.job == "*":
+            for job in current.session.interrupted:
+                current.session.dismiss(job.id)
+        elif self.job:
             current.session.dismiss(self.job)
         else:
             current.outcome, current.problem, current.variations = None, "", []

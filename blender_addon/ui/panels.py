@@ -17,6 +17,8 @@ from .history import ICONS, draw_variations
 from .presets import DIORAMA_PT_presets
 from .properties import IMAGE_MODELS
 
+MOST_SHOWN = 4  # of the jobs that wait
+
 
 class DIORAMA_PT_generate(InTab, bpy.types.Panel):
     """The running job, then prompt, seed and the button."""
@@ -145,6 +147,7 @@ def _draw_settings(layout: bpy.types.UILayout, context: bpy.types.Context) -> No
     more = split.row(align=True)
     more.enabled = settings.source != "CAMERA"
     more.operator("diorama.generate", text="Variations", icon="MOD_ARRAY").variations = 4
+    layout.operator("diorama.queue_file", icon="FILE_FOLDER")
 
 
 def _draw_unknown(layout: bpy.types.UILayout, unknown: list[str]) -> None:
@@ -161,10 +164,14 @@ def _draw_running(layout: bpy.types.UILayout) -> None:
     session = current.session
     if session.active:
         _draw_active(layout, session.active, current.film.icon)
-    for job in session.waiting:
+    for job in session.waiting[:MOST_SHOWN]:
         row = layout.row()
         row.label(text=job.title, icon=ICONS[job.state])
         row.operator("diorama.cancel", text="", icon="X").job = job.id
+    if (more := len(session.waiting) - MOST_SHOWN) > 0:
+        layout.label(text=f"and {more} more")
+    if len(session.waiting) > 1:
+        layout.operator("diorama.cancel_all", icon="X")
 
 
 def _draw_active(layout: bpy.types.UILayout, active: Active, icon: int) -> None:
@@ -193,7 +200,15 @@ def _draw_active(layout: bpy.types.UILayout, active: Active, icon: int) -> None:
 def _draw_notices(layout: bpy.types.UILayout) -> None:
     """What has just happened, until it is dismissed."""
     current = host.get()
-    for job in current.session.interrupted:
+    interrupted = current.session.interrupted
+    if len(interrupted) > 1:
+        box = layout.box()
+        row = box.row()
+        row.label(text=f"{len(interrupted)} jobs were interrupted", icon=ICONS[jobs.INTERRUPTED])
+        row.operator("diorama.dismiss", text="", icon="X").job = "*"
+        box.operator("diorama.resume_all", icon="FILE_REFRESH")
+        interrupted = []
+    for job in interrupted:
         box = layout.box()
         row = box.row()
         row.label(text=f"Interrupted: {job.title}", icon=ICONS[job.state])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bpy
 
 from .. import folders, host
+from ..backend.shared.client import REMOTE_PYTHON
 from ..client import torch_builds
 from ..scene import native
 from . import model_list
@@ -30,6 +31,19 @@ class DIORAMA_AP_preferences(bpy.types.AddonPreferences):
         description="A Python that has the backend's packages; empty for the one that Diorama installs",
         subtype="FILE_PATH",
         update=_environment_changed,
+    )
+    remote_host: bpy.props.StringProperty(
+        name="Backend on Another Computer",
+        description=(
+            "Its name as ssh knows it, user@host: it computes instead of this one, through the pipes of ssh, "
+            "which must connect without asking for anything. Empty for this computer"
+        ),
+        update=_environment_changed,
+    )
+    remote_python: bpy.props.StringProperty(
+        name="Python There",
+        description="On that computer, the Python of an environment with the backend's packages",
+        default=REMOTE_PYTHON,
     )
     install_python: bpy.props.StringProperty(
         name="Install With",
@@ -70,7 +84,9 @@ class DIORAMA_AP_preferences(bpy.types.AddonPreferences):
         layout = self.layout
         current = host.get()
         box = layout.box()
-        if current.environment in {"chosen", "ready"}:
+        if self.remote_host:
+            box.row().label(text=f"The backend is on {self.remote_host}", icon="NETWORK_DRIVE")
+        elif current.environment in {"chosen", "ready"}:
             words = {
                 "chosen": "The backend uses the Python chosen below",
                 "ready": "The backend is installed",
@@ -87,6 +103,9 @@ class DIORAMA_AP_preferences(bpy.types.AddonPreferences):
         column.use_property_split = True
         column.prop(self, "backend_python", placeholder=str(current.folder))
         column.prop(self, "install_python", placeholder="the best that is found")
+        column.prop(self, "remote_host", placeholder="user@host")
+        if self.remote_host:
+            column.prop(self, "remote_python")
         column = layout.column()
         column.use_property_split = True
         column.prop(self, "output_folder", placeholder=str(folders.default_output_folder()))
@@ -96,6 +115,9 @@ class DIORAMA_AP_preferences(bpy.types.AddonPreferences):
         row = column.row()
         row.use_property_split = False
         row.label(text=f"History: {folders.history_folder()}. All of this outlives the extension.")
+        if self.remote_host:
+            note = f"Install puts a model on {self.remote_host}; what is installed is said of this computer"
+            layout.label(text=note, icon="INFO")
         model_list.draw_models(layout)
 
 
