@@ -95,7 +95,7 @@ addon: .venv-host/ready
 # torch first and alone, so that what comes after takes the one that is there.
 .venv-backend/ready: pyproject.toml
 	$(PYTHON) -m venv .venv-backend
-	$(PYTHON) build_addon.py --requirements backend cuda evaluate train test > .venv-backend/requirements.txt
+	$(PYTHON) build_addon.py --requirements backend cuda cluster evaluate train test > .venv-backend/requirements.txt
 	$(BACKEND) -m pip install $$(grep '^torch==' .venv-backend/requirements.txt)
 	$(BACKEND) -m pip install -r .venv-backend/requirements.txt
 	touch $@

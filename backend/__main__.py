@@ -69,12 +69,12 @@ def _parser() -> argparse.ArgumentParser:
     batch = commands.add_parser("batch", help="a job file to a folder of assets", epilog=EPILOG)
     batch.add_argument("jobs", type=Path, help="a file with one JSON object of settings a line")
     batch.add_argument("--out", type=Path, required=True, help="the folder of the jobs' folders")
-    batch.add_argument("--engine", choices=("local", "ssh"), default="local", help="who runs the jobs")
+    batch.add_argument("--engine", choices=("local", "ray", "ssh"), default="local", help="who runs the jobs")
     batch.add_argument("--processes", type=int, help="how many; default: one for each GPU, or one on a CPU")
     add_line_arguments(batch)
     batch.add_argument(
         "--address",
-        help="for ssh: user@host, or several, with commas",
+        help="of the Ray cluster; default: one on this machine. For ssh: user@host, or several, with commas",
     )
     batch.add_argument(
         "--remote-python", default=REMOTE_PYTHON, help="for ssh: the Python there; default: %(default)s"

@@ -56,6 +56,10 @@ def run(args: argparse.Namespace) -> int:
 def _workers(args: argparse.Namespace, out: Path, count: int) -> Sequence[Worker]:
     """The engine's workers, no more of them than jobs."""
     most = min(args.processes, count) if args.processes else None
+    if args.engine == "ray":
+        from .ray import ray_workers
+
+        return ray_workers(args.address, most, count)
     if args.engine == "ssh":
         if not args.address:
             raise DioramaError(
@@ -65,8 +69,8 @@ def _workers(args: argparse.Namespace, out: Path, count: int) -> Sequence[Worker
     if args.address:
         raise DioramaError(
             "E_REQUEST",
-            "--address is that of another computer",
-            "Add --engine ssh, or leave it out.",
+            "--address is of a Ray cluster or of ssh",
+            "Add --engine ray or ssh, or leave it out.",
         )
     return local_workers(most, out / RECORDS)[:count]
 
