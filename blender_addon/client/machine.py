@@ -1,20 +1,24 @@
-"""What this machine has for models to run in: its memory, and that of an NVIDIA GPU."""
+"""What this machine has for models to run in: its memory, and that of a GPU."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from ..backend.shared.catalogue import Model
+from . import torch_builds
 
 Verdict = Literal["fits", "slow", "too large"]
 _CPU_FACTOR = 2.2  # a CPU computes in 32 bits, where a GPU takes 16, and needs room for what is computed
+_APPLE_PART = 2 / 3  # about what Metal recommends to use of the main memory
 _SMALL_GIB = 0.5  # a model of that size is quick enough on any CPU
 
 
@@ -38,13 +42,15 @@ class Machine:
                 return "slow", f"{self.gpu} has {self.gpu_gib:.0f} GiB: its networks wait in main memory"
             return "too large", f"{self.gpu} has {self.gpu_gib:.0f} GiB, {least_gib:g} GiB are needed"
         if self.ram_gib and self.ram_gib < whole_gib * _CPU_FACTOR:
-            return "too large", f"no NVIDIA GPU, and {self.ram_gib:.0f} GiB of memory are too few for the CPU"
-        return "slow", "no NVIDIA GPU: minutes to hours on the CPU"
+            return "too large", f"no known GPU, and {self.ram_gib:.0f} GiB of memory are too few for the CPU"
+        return "slow", "no known GPU: minutes to hours on the CPU"
 
 
 def look() -> Machine:
-    """Asks the system, and NVIDIA's driver if there is one."""
+    """Asks the system, and NVIDIA's driver if there is one; Intel's GPUs do not say how large they are."""
     name, gpu_gib = _nvidia()
+    if not name:
+        name, gpu_gib = _amd_or_apple()
     return Machine(_ram_gib(), name, gpu_gib)
 
 
@@ -80,6 +86,18 @@ def _nvidia() -> tuple[str, float]:
             memory, _, name = max(found, key=lambda parts: float(parts[0]))
             return name.strip(), float(memory) / 1024
     return "", 0.0
+
+
+def _amd_or_apple() -> tuple[str, float]:
+    """AMD's GPU with the most memory, if it can compute; or Apple's, with its part of the main memory."""
+    if sys.platform == "darwin" and platform.machine() == "arm64":
+        return "Apple's GPU", _ram_gib() * _APPLE_PART
+    sizes = [0]
+    if torch_builds.has_amd():
+        with contextlib.suppress(OSError, ValueError):
+            files = Path("/sys/class/drm").glob("card*/device/mem_info_vram_total")
+            sizes += [int(file.read_text("ascii")) for file in files]
+    return ("AMD's GPU", max(sizes) / 2**30) if max(sizes) else ("", 0.0)
 
 
 def _ram_gib() -> float:

@@ -208,7 +208,7 @@ def test_request_from_before_there_were_presets_is_as_published(extension: Modul
     assert settings.quality == "full"
 
 
-def test_verdict_says_whether_a_model_fits(extension: ModuleType) -> None:
+def test_verdict_says_whether_a_model_fits(extension: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     machine, models = extension.client.machine, extension.host.catalogue.MODELS
     small = machine.Machine(ram_gib=4)
     large = machine.Machine(64, "RTX", 24)
@@ -219,3 +219,8 @@ def test_verdict_says_whether_a_model_fits(extension: ModuleType) -> None:
     assert large.verdict(models["mvdream-lgm"])[0] == "fits"
     assert "starter" in machine.recommended(models.values(), small)
     assert "mvdream-lgm" in machine.recommended(models.values(), large)
+    monkeypatch.setattr(machine, "_nvidia", lambda: ("", 0.0))
+    monkeypatch.setattr(machine, "_ram_gib", lambda: 24.0)
+    monkeypatch.setattr(machine.sys, "platform", "darwin")
+    monkeypatch.setattr(machine.platform, "machine", lambda: "arm64")
+    assert machine.look() == machine.Machine(24.0, "Apple's GPU", 16.0)
