@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -134,7 +135,9 @@ def main(counts: list[int]) -> None:
         flush=True,
     )
     for count in counts:
-        write_ply(folder / f"{count}.ply", make_cloud(count, 3))
+        cloud = make_cloud(count, 3)
+        # More splats are smaller ones: as many lie behind a pixel, as in a scene of finer detail.
+        write_ply(folder / f"{count}.ply", replace(cloud, scales=cloud.scales * (FEW / count) ** 0.5))
         for representation in SAMPLES:
             command = [sys.executable, __file__, str(folder), str(count), representation]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
