@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import dataclasses
 import logging
 import os
 import platform
@@ -19,7 +18,6 @@ from typing import Any, BinaryIO
 
 from . import job
 from .shared import model_store, protocol
-from .shared.catalogue import MODELS
 from .shared.progress import Progress
 from .shared.protocol import DioramaError, Message
 from .shared.request import GenerationRequest
@@ -160,8 +158,8 @@ class Server:
         place = Path(directory)
         if self._files:
             place = self._inside(directory)
-            if request.image is not None:
-                request = dataclasses.replace(request, image=str(self._inside(request.image)))
+            images = request.images.items()
+            request = request.with_images({name: str(self._inside(path)) for name, path in images})
         self._enqueue(number, identity, lambda progress: job.run(request, place, progress))
 
     def _inside(self, path: str) -> Path:
@@ -225,7 +223,8 @@ class Server:
 def list_models() -> dict[str, Any]:
     """The catalogue, with what is installed and what is missing, as the disk says now."""
     root = model_store.models_root()
-    return {"folder": str(root), "models": [model_store.state(m, root).to_dict() for m in MODELS.values()]}
+    models = [model_store.state(model, root).to_dict() for model in model_store.INSTALLABLE.values()]
+    return {"folder": str(root), "models": models}
 
 
 def _load_libraries() -> None:

@@ -40,6 +40,7 @@ from .backend.shared.job_file import (
 from .backend.shared.progress import Progress, TerminalBar, forgive_encodings
 from .backend.shared.protocol import BROKEN_PIPE, DioramaError, explained
 from .backend.shared.request import (
+    SIDES,
     GenerationRequest,
     add_arguments,
     add_line_arguments,
@@ -159,8 +160,9 @@ def _requests(args: argparse.Namespace, out: Path) -> list[BatchJob | BrokenLine
             )
         camera = capture.active_camera(bpy.context.scene, args.camera)
         settings["image"] = str(out / asset.SOURCE / capture.picture_name(camera))
-    elif "image" in settings:
-        settings["image"] = str(Path(settings["image"]).resolve())
+    for name in SIDES:
+        if name in settings:
+            settings[name] = str(Path(settings[name]).resolve())
     return [BatchJob("", GenerationRequest(**settings), 1)]
 
 

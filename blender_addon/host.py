@@ -67,6 +67,7 @@ class Host:
         self._drawn_at = 0.0
         self.models: dict[str, model_store.State] = {}  # of the disk, for drawing
         self.facts: dict[str, dict[str, Any]] = {}  # the settings that come with an installed model
+        self.makes_images = False  # of prompts, for models that need an image
         self.words: dict[str, frozenset[str]] = {}  # all that a model of few words knows
         self.model_work: ModelWork | None = None  # the running or last change of a model
         self.check: ModelWork | None = None  # of this machine, by the backend
@@ -89,7 +90,8 @@ class Host:
     def check_models(self) -> None:
         """Looks at the disk once, so that drawing need not."""
         root = folders.models_folder()
-        self.models = {name: model_store.state(model, root) for name, model in catalogue.MODELS.items()}
+        self.models = {name: model_store.state(each, root) for name, each in model_store.INSTALLABLE.items()}
+        self.makes_images = model_store.is_pipeline(model_store.text_to_image_folder(root))
         self.facts = {name: model_facts.facts(self.models[name].folder) for name in self.usable_models}
         moving = {
             name: model_facts.facts(self.models[name].folder / model_store.MOTION)
@@ -107,9 +109,9 @@ class Host:
     @property
     def usable_models(self) -> list[str]:
         """The models that can be chosen: the starter and what is installed; of another computer, all."""
-        if folders.other_computer() and not self.python:
-            return list(self.models)
-        return [name for name, state in self.models.items() if state.installed or not state.model.components]
+        every = bool(folders.other_computer()) and not self.python
+        states = [self.models[name] for name in catalogue.MODELS]
+        return [each.model.name for each in states if every or each.installed or not each.model.components]
 
     @property
     def changing_model(self) -> bool:

@@ -6,7 +6,6 @@ Ray's object store. Each machine needs the backend's packages, and its own copy 
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 import queue
@@ -60,15 +59,15 @@ class Generator:
         """Answers once a machine has been found for it."""
         return True
 
-    def run(self, settings: dict[str, Any], image: bytes | None) -> dict[str, Any]:
+    def run(self, settings: dict[str, Any], images: dict[str, bytes]) -> dict[str, Any]:
         """Runs one request; returns the job's result, or `{"error": …}`."""
         self._cancelled.clear()
         try:
             request = GenerationRequest.from_dict(settings)
-            if image is not None:
-                path = Path(self._folder.name) / "image"
-                path.write_bytes(image)
-                request = dataclasses.replace(request, image=str(path))
+            for name, image in images.items():
+                (Path(self._folder.name) / name).write_bytes(image)
+            paths = {name: str(Path(self._folder.name) / name) for name in images}
+            request = request.with_images(paths)
             return self._backend.run(request, self._asset, self._tell, self._cancelled)
         except Exception as failure:  # the border: everything leaves as a DioramaError
             return {"error": explained(failure).to_dict()}
@@ -121,8 +120,8 @@ class RayWorker:
     ) -> dict[str, Any]:
         """See `Worker`."""
         try:
-            image = Path(request.image).read_bytes() if request.image else None
-            answer = self._actor.run.remote(request.to_dict(), image)
+            images = {name: Path(path).read_bytes() for name, path in request.images.items()}
+            answer = self._actor.run.remote(request.to_dict(), images)
             while not ray.wait([answer], timeout=LOOK_EVERY_S)[0]:
                 for event, fields in ray.get(self._actor.events.remote()):
                     emit(event, fields)

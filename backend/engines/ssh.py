@@ -148,14 +148,13 @@ class Bridge:
         self._jobs[number] = Submitted(directory, request.to_dict(), not directory.exists())
         asset.claim(directory, request.to_dict())
         job.check_output(directory)
-        remote = request
-        if request.image is not None:
+        for name, path in request.images.items():
             try:
-                data = Path(request.image).read_bytes()
+                data = Path(path).read_bytes()
             except OSError as error:
-                raise DioramaError("E_IMAGE", f"cannot read {request.image}: {error.strerror}") from error
-            there.write("image", data)
-            remote = dataclasses.replace(request, image="image")
+                raise DioramaError("E_IMAGE", f"cannot read {path}: {error.strerror}") from error
+            there.write(name, data)
+        remote = request.with_images({name: name for name in request.images})
         return {**params, "request": remote.to_dict(), "directory": "asset"}
 
     def _received(self, there: Connection, message: Message) -> Message:

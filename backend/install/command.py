@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from ..shared import model_store
-from ..shared.catalogue import MODELS
 from ..shared.progress import Progress, TerminalBar
 
 
@@ -30,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("remove", "delete an installed model, and what was downloaded for one"),
     ):
         sub = actions.add_parser(action, parents=[common], help=words)
-        sub.add_argument("name", help="one of: " + ", ".join(MODELS))
+        sub.add_argument("name", help="one of: " + ", ".join(model_store.INSTALLABLE))
         if action == "convert":
             sub.add_argument("--from", dest="source", type=Path, required=True, metavar="FOLDER")
 
@@ -53,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
         from . import install
 
         if args.action == "download":
+            _say_what_comes(args.name)
             report = install.download(args.name, root, progress)
         else:
             report = install.convert(args.name, root, args.source, progress)
@@ -62,8 +62,15 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _say_what_comes(name: str) -> None:
+    """How much will be downloaded, and under which licences, before the first byte."""
+    model = model_store.known(name)
+    commercial = "allowed" if model.commercial else "not allowed"
+    print(f"{name}: {model.download}. Licence: {model.licence}. Commercial use: {commercial}.", flush=True)
+
+
 def _list(root: Path) -> None:
-    for model in MODELS.values():
+    for model in model_store.INSTALLABLE.values():
         found = model_store.state(model, root)
         print(f"{model.name:12} {model.description}")
         if found.installed:

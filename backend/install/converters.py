@@ -365,32 +365,3 @@ def _count(checkpoint: StateDict, group: str) -> int:
     """How many numbered children `group` (a regular expression) has."""
     found = (re.match(rf"{group}\.(\d+)\.", name) for name in checkpoint)
     return 1 + max((int(match[1]) for match in found if match), default=-1)
-
-
-def dinov3(checkpoint: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """DINOv3's vision transformer in transformers' older names, which had no `model.` before the layers."""
-    own = "embeddings.", "layer.", "norm."
-    weights = {
-        f"model.{name}" if name.startswith("layer.") else name: tensor
-        for name, tensor in checkpoint.items()
-        if name.startswith(own)
-    }
-    if "embeddings.cls_token" in weights:  # only training hides parts of images behind a mask
-        weights.setdefault("embeddings.mask_token", torch.zeros_like(weights["embeddings.cls_token"]))
-    return weights
-
-
-def flux2_encoder(checkpoint: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The encoder of FLUX.2's autoencoder, which is named as in diffusers."""
-    own = "encoder.", "quant_conv.", "bn.running_"
-    return {name: tensor for name, tensor in checkpoint.items() if name.startswith(own)}
-
-
-def triposplat_flow(checkpoint: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """TripoSplat's flow, whose names are ours; nothing of another file."""
-    return dict(checkpoint) if "cam_refiner.mlp.0.weight" in checkpoint else {}
-
-
-def triposplat_decoder(checkpoint: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """TripoSplat's octree and Gaussian decoder, whose names are ours; nothing of another file."""
-    return dict(checkpoint) if "octree.in_proj.weight" in checkpoint else {}

@@ -229,6 +229,8 @@ def _write_tokenizer(paths: tuple[Path, ...], filler: str, unfinished: Path) -> 
 
 
 def _write_settings(model: Model, unfinished: Path) -> None:
+    if model.pipeline == "background-removal":
+        return
     if model.pipeline == "triposplat":
         from ..pipelines.triposplat_model import TripoSplatSettings
 

@@ -23,6 +23,7 @@ from transformers import (
 )
 
 from ..models.alignment import bases_named_in, check_bases
+from ..models.birefnet import BiRefNet
 from ..models.checkpoints import load_strictly, read_checkpoint
 from ..models.flux2_encoder import Flux2Encoder
 from ..models.lgm import LGM
@@ -31,7 +32,7 @@ from ..models.triposplat_decoder import TripoSplatDecoder
 from ..models.triposplat_flow import TripoSplatFlow
 from ..models.videomv_unet import VideoMVImageUNet, VideoMVUNet
 from ..shared.protocol import DioramaError
-from . import converters
+from . import converters, image_model_converters
 
 
 @dataclass(frozen=True)
@@ -138,10 +139,11 @@ NETWORKS = {
     "clip-l-text": Network(_clip_l_text, converters.ldm_clip_text),
     "clip-h-text": Network(_clip_h_text, converters.open_clip_text),
     "clip-h-image": Network(_clip_h_image, converters.open_clip_image),
-    "triposplat-flow": Network(TripoSplatFlow, converters.triposplat_flow),
-    "triposplat-decoder": Network(TripoSplatDecoder, converters.triposplat_decoder),
-    "dinov3-h": Network(_dinov3_h, converters.dinov3),
-    "flux2-encoder": Network(Flux2Encoder, converters.flux2_encoder),
+    "triposplat-flow": Network(TripoSplatFlow, image_model_converters.triposplat_flow),
+    "triposplat-decoder": Network(TripoSplatDecoder, image_model_converters.triposplat_decoder),
+    "dinov3-h": Network(_dinov3_h, image_model_converters.dinov3),
+    "flux2-encoder": Network(Flux2Encoder, image_model_converters.flux2_encoder),
+    "birefnet": Network(BiRefNet, image_model_converters.birefnet),
 }
 
 

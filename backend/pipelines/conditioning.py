@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..gaussians.color import over
 from ..models.videomv_unet import VideoMVImageUNet
 from ..shared.protocol import DioramaError
-from ..shared.request import GenerationRequest
-from .image_source import read_object
+from .image_source import recentred
 from .latents import latent_size
 from .model import ViewsModel
 
@@ -32,16 +31,16 @@ class Conditioning:
     image: dict[str, Tensor] = field(default_factory=dict)  # [2 * B, ...]
 
 
-def condition(model: ViewsModel, request: GenerationRequest) -> Conditioning:
-    """The request's image, or else its prompt.
-
-    Raises:
-        DioramaError: E_IMAGE about the image.
-    """
-    if request.image is None:
-        return condition_on_text(model, [request.prompt])
+def condition(
+    model: ViewsModel,
+    prompt: str,
+    image: np.ndarray | None,  # [H, W, 4] sRGB, straight alpha
+) -> Conditioning:
+    """The image of an object, or else a prompt."""
+    if image is None:
+        return condition_on_text(model, [prompt])
     size = model.settings.size_px
-    return condition_on_image(model, read_object(Path(request.image), size, size * OBJECT_PART // 256))
+    return condition_on_image(model, recentred(image, size, size * OBJECT_PART // 256))
 
 
 def condition_on_text(model: ViewsModel, prompts: list[str]) -> Conditioning:

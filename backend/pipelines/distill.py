@@ -11,6 +11,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor
@@ -47,6 +48,7 @@ _BALL = 0.75  # radius of the first guess, of what the cameras see
 def distilled_splats(
     model: ViewsModel,
     request: GenerationRequest,
+    image: np.ndarray | None,  # [H, W, 4] of the object, for image-conditioned models
     cameras: Tensor,  # [V, 4, 4]
     progress: Progress,
     show: Show,
@@ -57,9 +59,9 @@ def distilled_splats(
         show: called after every step.
 
     Raises:
-        DioramaError: E_IMAGE, E_CANCELLED.
+        DioramaError: E_CANCELLED.
     """
-    conditioning = condition(model, request)
+    conditioning = condition(model, request.prompt, image)
     sampling = dataclasses.replace(Sampling.of(request, model.settings), steps=request.steps or STEPS)
     progress.stage("Distilling")
     cloud = distill(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from scipy import ndimage
 from torch import Tensor
 
+from ..shared.model_store import where_to_press
 from ..shared.protocol import DioramaError
 
 LARGEST_PX = 4096  # a longer side is made smaller first: models see 256 to 1024 pixels
@@ -19,33 +22,42 @@ EDGE_SPREAD = 0.06  # a background of one colour may vary so much, as a standard
 EDGE_DISTANCE = 0.12  # and what differs more than this from it is the object
 
 
-def read_object(path: Path, size_px: int, object_px: int) -> Tensor:  # [4, H, W] sRGB, straight alpha, 0..1
-    """Reads an image and puts its object into the middle of a square.
+Matte = Callable[[np.ndarray], np.ndarray]  # [H, W, 3] sRGB 0..1 -> [H, W], how much is object
 
-    The object is what the image's alpha says; without alpha, what differs from a background of one colour.
 
-    Args:
-        size_px: side of the result.
-        object_px: the longer side of the object in it (VideoMV: 200 of 256).
+@dataclass(frozen=True)
+class SourceImages:
+    """What something is made from.
+
+    Attributes:
+        objects: [H, W, 4] sRGB with straight alpha, by the side that they show; none for a prompt alone.
+        kept: images for the asset, by name.
+    """
+
+    objects: dict[str, np.ndarray] = field(default_factory=dict)
+    kept: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+def read_object(path: Path, matte: Matte | None = None) -> np.ndarray:  # [H, W, 4] sRGB, straight alpha
+    """Reads an image, with an alpha that leaves only the object.
 
     Raises:
         DioramaError: E_IMAGE, saying what is wrong with the image and what would help.
     """
-    return recentred(cut_out(_read(path), path.name), size_px, object_px)
+    return cut_out(read_image(path), path.name, matte)
 
 
-def read_cut_out(path: Path) -> Image.Image:  # RGBA
-    """Reads a picture as it is, with an alpha that leaves only the object.
-
-    Raises:
-        DioramaError: E_IMAGE, saying what is wrong with the picture and what would help.
-    """
-    pixels = cut_out(_read(path), path.name)
-    return Image.fromarray(np.rint(pixels * 255).astype(np.uint8))
-
-
-def cut_out(rgba: np.ndarray, name: str) -> np.ndarray:  # [H, W, 4] -> [H, W, 4]
+def cut_out(
+    rgba: np.ndarray,  # [H, W, 4]
+    name: str,
+    matte: Matte | None = None,
+) -> np.ndarray:  # [H, W, 4]
     """The image with an alpha that leaves only the object.
+
+    That is what the image's alpha says; without alpha, what differs from a background of one colour.
+
+    Args:
+        matte: finds the object before any other background.
 
     Raises:
         DioramaError: E_IMAGE if nothing is left, or the background is not of one colour.
@@ -53,12 +65,16 @@ def cut_out(rgba: np.ndarray, name: str) -> np.ndarray:  # [H, W, 4] -> [H, W, 4
     alpha = rgba[..., 3]
     if (alpha < 0.98).mean() < STRAY_PART:
         rgba = _without_strays(rgba)
-        if not has_plain_edge(rgba[..., :3]):
+        if has_plain_edge(rgba[..., :3]):
+            alpha = _differs_from(_edge(rgba[..., :3])[1], rgba[..., :3])
+        elif matte:
+            alpha = matte(rgba[..., :3])
+        else:
             hint = (
-                "Cut the object out and save it with transparency (PNG), or put it before a plain background."
+                "Cut the object out and save it with transparency (PNG), put it before a plain background, "
+                f"or install background-removal: {where_to_press('background-removal')}."
             )
             raise _error(f"{name} has no transparency, and its background is not of one colour", hint)
-        alpha = _differs_from(_edge(rgba[..., :3])[1], rgba[..., :3])
     if (alpha > 0.5).sum() < SMALLEST_PX:
         raise _error(f"nothing can be seen in {name}: it is transparent or of one colour")
     return np.concatenate([rgba[..., :3], alpha[..., None]], axis=-1)
@@ -92,12 +108,34 @@ def with_background(rgb: np.ndarray, background: float) -> np.ndarray:  # [H, W,
     return np.clip(rgb + change, 0, 1).astype(np.float32)
 
 
-def recentred(rgba: np.ndarray, size_px: int, object_px: int) -> Tensor:  # [H, W, 4] -> [4, size, size]
-    """The object scaled to `object_px` and moved to the middle of a transparent square."""
+def object_box(rgba: np.ndarray) -> tuple[slice, slice]:  # [H, W, 4]
+    """The rows and the columns of an image in which its object is."""
     rows, columns = np.nonzero(rgba[..., 3] > 0.5)
-    part = rgba[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    return slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1)
+
+
+def object_shape(rgba: np.ndarray) -> tuple[int, int]:  # [H, W, 4]
+    """The height and the width of an image's object, in pixels."""
+    rows, columns = object_box(rgba)
+    return rows.stop - rows.start, columns.stop - columns.start
+
+
+def recentred(
+    rgba: np.ndarray,  # [H, W, 4] sRGB, straight alpha
+    size_px: int,
+    object_px: int,
+    longest_px: int | None = None,
+) -> Tensor:  # [4, size, size]
+    """The object made smaller or larger, in the middle of a transparent square.
+
+    Args:
+        size_px: side of the result.
+        object_px: the longer side of the object in it (VideoMV: 200 of 256).
+        longest_px: what is made as large as that; the object's own longer side if None.
+    """
+    part = rgba[object_box(rgba)]
     height, width = part.shape[:2]
-    scale = object_px / max(height, width)
+    scale = object_px / (longest_px or max(height, width))
     shape = max(round(height * scale), 1), max(round(width * scale), 1)
     premultiplied = np.concatenate([part[..., :3] * part[..., 3:], part[..., 3:]], axis=-1)
     pixels = torch.from_numpy(premultiplied).movedim(-1, 0)[None]
@@ -109,7 +147,12 @@ def recentred(rgba: np.ndarray, size_px: int, object_px: int) -> Tensor:  # [H, 
     return square.clamp(0, 1)
 
 
-def _read(path: Path) -> np.ndarray:  # [H, W, 4] sRGB 0..1
+def read_image(path: Path) -> np.ndarray:  # [H, W, 4] sRGB 0..1
+    """Reads an image of any kind, turned as its camera noted, and not larger than models can use.
+
+    Raises:
+        DioramaError: E_IMAGE if it cannot be read, or is too small.
+    """
     if path.exists() and not path.is_file():  # a pipe would be waited for for ever
         raise _error(f"{path} is no file", "Choose an image file.")
     try:

@@ -94,7 +94,7 @@ class Work:
 
     @property
     def less(self) -> str:
-        """What to ask fewer of if memory runs out."""
+        """What to ask fewer of if memory runs out; empty for nothing."""
         return f"{self.views} views" + (f" or {self.frames} frames" if self.frames > 1 else "")
 
 

@@ -11,9 +11,7 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-import transformers
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoTokenizer, CLIPTextModel, CLIPVisionModelWithProjection, PreTrainedTokenizerBase
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
@@ -25,8 +23,9 @@ from ..models.multiview_motion_unet import MultiViewMotionUNet
 from ..models.videomv_unet import VideoMVImageUNet, VideoMVUNet
 from ..shared.model_store import network_folder
 from ..shared.progress import Progress
-from ..shared.protocol import DioramaError, is_out_of_memory
+from ..shared.protocol import DioramaError
 from . import latents as coding
+from .networks import load_network
 from .offload import offload
 from .plan import Plan
 from .settings import ModelSettings, read_settings
@@ -162,26 +161,18 @@ def load(folder: Path, plan: Plan = Plan()) -> ViewsModel:
     }
     if network_folder(folder, "image_encoder").is_dir():
         networks["image_encoder"] = CLIPVisionModelWithProjection
-    transformers.utils.logging.disable_progress_bar()
-    loaded: dict[str, Any] = {}
-    part = "unet"
     try:
-        kind = json.loads((folder / part / "config.json").read_text("utf-8"))["_class_name"]
-        networks[part] = next(network for network in DENOISERS if network.__name__ == kind)
-        part = "tokenizer"
-        tokenizer = AutoTokenizer.from_pretrained(folder / part, local_files_only=True)
-        for part, network in networks.items():
-            loaded[part] = network.from_pretrained(
-                network_folder(folder, part), local_files_only=True, torch_dtype=plan.dtype
-            ).to(plan.device if plan.offload == "none" else "cpu")
-            loaded[part].eval().requires_grad_(False)
-        offload(loaded, plan)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, StopIteration, SafetensorError) as error:
-        if is_out_of_memory(error):
-            raise
-        at_fault = network_folder(folder, part)
-        missing = not any(at_fault.glob("*.safetensors")) and part in networks
-        code = "E_WEIGHTS_MISSING" if missing else "E_WEIGHTS_CORRUPT"
-        what = "has no weights" if missing else "cannot be read"
-        raise DioramaError(code, f"{at_fault} {what}", detail=str(error)) from error
+        kind = json.loads((folder / "unet" / "config.json").read_text("utf-8"))["_class_name"]
+        networks["unet"] = next(network for network in DENOISERS if network.__name__ == kind)
+    except (OSError, ValueError, KeyError, TypeError, StopIteration) as error:
+        raise DioramaError(
+            "E_WEIGHTS_CORRUPT", f"{folder / 'unet'} cannot be read", detail=str(error)
+        ) from error
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        message = f"{folder / 'tokenizer'} cannot be read"
+        raise DioramaError("E_WEIGHTS_CORRUPT", message, detail=str(error)) from error
+    loaded = {part: load_network(kind, network_folder(folder, part), plan) for part, kind in networks.items()}
+    offload(loaded, plan)
     return ViewsModel(settings, tokenizer, **loaded, plan=plan)

@@ -25,7 +25,7 @@ from ..shared.asset import write_asset
 from ..shared.ply import SH_C0, GaussianCloud
 from ..shared.progress import Progress
 from ..shared.request import GenerationRequest
-from .image_source import read_cut_out
+from .image_source import SourceImages
 from .octree import sample_points
 from .triposplat_image import appearance_tokens, detail_tokens, framed, on_black
 from .triposplat_model import TripoSplatModel
@@ -117,8 +117,14 @@ def denoise(
     return latent, camera
 
 
-def generate(model: TripoSplatModel, request: GenerationRequest, directory: Path, progress: Progress) -> Path:
-    """The asset folder of the object in the request's image.
+def generate(
+    model: TripoSplatModel,
+    request: GenerationRequest,
+    source: SourceImages,
+    directory: Path,
+    progress: Progress,
+) -> Path:
+    """The asset folder of the object in an image.
 
     View 0 is the camera that took the image; the image itself is kept in the asset.
 
@@ -126,8 +132,8 @@ def generate(model: TripoSplatModel, request: GenerationRequest, directory: Path
         DioramaError: E_IMAGE about the image; those of `write_asset`.
     """
     settings = model.settings
-    path = Path(request.image or "")
-    image = framed(read_cut_out(path), settings.size_px, settings.erosion_px)
+    pixels = Image.fromarray(np.rint(source.objects["front"] * 255).astype(np.uint8))
+    image = framed(pixels, settings.size_px, settings.erosion_px)
     gaussians, token = image_to_gaussians(model, image, request, progress)
     camera = camera_of(token)
     if not camera.usual:
@@ -168,7 +174,7 @@ def generate(model: TripoSplatModel, request: GenerationRequest, directory: Path
         blending="display",
         timings=progress.timings,
         mesh=mesh,
-        source_image=np.asarray(image, np.float32) / 255,
+        sources={**source.kept, "object": np.asarray(image, np.float32) / 255},
     )
 
 
@@ -195,8 +201,9 @@ def image_to_gaussians(
     brief = request.fast or request.preset == "draft"
     steps = request.steps or (settings.fast_steps if brief else settings.steps)
     guidance = settings.guidance if request.guidance is None else request.guidance
+    shift = settings.shift if request.shift is None else request.shift
     latent, camera = denoise(
-        flow, latent, camera, conditional, unconditional, steps, guidance, settings.shift,
+        flow, latent, camera, conditional, unconditional, steps, guidance, shift,
         lambda i, *_: progress.step(i, steps), progress.raise_if_cancelled,
     )  # fmt: skip
 

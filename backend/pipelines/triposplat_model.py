@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
-from safetensors import SafetensorError
 from transformers import DINOv3ViTModel
 
 from ..models.flux2_encoder import Flux2Encoder
 from ..models.triposplat_decoder import TripoSplatDecoder
 from ..models.triposplat_flow import TripoSplatFlow
 from ..shared.model_store import SETTINGS
-from ..shared.protocol import DioramaError, is_out_of_memory
+from ..shared.protocol import DioramaError
 from .memory import ACTIVATIONS, RENDERING_BYTES, SPARE, WORKSPACE_BYTES, Size, network_size
+from .networks import load_network
 from .offload import offload
 from .plan import Plan
 
@@ -150,20 +149,10 @@ def load(folder: Path, plan: Plan) -> TripoSplatModel:
         DioramaError: E_WEIGHTS_MISSING or E_WEIGHTS_CORRUPT naming the network at fault.
     """
     settings = TripoSplatSettings.read(folder)
-    transformers.utils.logging.disable_progress_bar()
     loaded: dict[str, Any] = {}
     for part, network in NETWORKS.items():
         encodes = part.endswith("encoder")  # as published: these in bfloat16, which has float32's range
         dtype = torch.bfloat16 if encodes and plan.dtype == torch.float16 else plan.dtype
-        try:
-            loaded[part] = network.from_pretrained(folder / part, local_files_only=True, torch_dtype=dtype)
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-            if is_out_of_memory(error):
-                raise
-            missing = not any((folder / part).glob("*.safetensors"))
-            code = "E_WEIGHTS_MISSING" if missing else "E_WEIGHTS_CORRUPT"
-            what = "has no weights" if missing else "cannot be read"
-            raise DioramaError(code, f"{folder / part} {what}", detail=str(error)) from error
-        loaded[part].to(plan.device if plan.offload == "none" else "cpu").eval().requires_grad_(False)
+        loaded[part] = load_network(network, folder / part, plan, dtype)
     offload(loaded, plan)
     return TripoSplatModel(settings, **loaded, plan=plan)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,6 +23,7 @@ REFINING_STEPS = 160
 def still_splats(
     model: ViewsModel,
     request: GenerationRequest,
+    image: np.ndarray | None,  # [H, W, 4] of the object, for image-conditioned models
     cameras: Tensor,  # [V, 4, 4]
     progress: Progress,
     show: Show,
@@ -32,9 +34,9 @@ def still_splats(
         show: called after every denoising step.
 
     Raises:
-        DioramaError: E_IMAGE, E_CANCELLED.
+        DioramaError: E_CANCELLED.
     """
-    conditioning = condition(model, request)
+    conditioning = condition(model, request.prompt, image)
     sampling = Sampling.of(request, model.settings)
 
     # 1. Denoise all views at once.
@@ -56,15 +58,27 @@ def still_splats(
     rgba = matte(model, images, gaussians, cameras)  # [V, 4, H, W]
 
     # 3. Fit the splats to the views.
+    cloud = refined(to_cloud(gaussians), rgba, cameras, model.settings.fov_deg, request.seed, progress)
+    return [cloud], rgba[:, None]
+
+
+def refined(
+    cloud: GaussianCloud,
+    rgba: Tensor,  # [V, 4, H, W] sRGB, straight alpha
+    cameras: Tensor,  # [V, 4, 4]
+    fov_deg: float,
+    seed: int,
+    progress: Progress,
+) -> GaussianCloud:
+    """The cloud fitted to views."""
     progress.stage("Refining the splats")
     with torch.inference_mode(False), torch.enable_grad():
-        cloud = fit(
-            to_cloud(gaussians),
+        return fit(
+            cloud,
             rgba.clone(),
             cameras,
-            model.settings.fov_deg,
+            fov_deg,
             steps=REFINING_STEPS,
-            seed=request.seed,
+            seed=seed,
             on_step=lambda i, _: progress.step(i, REFINING_STEPS),
         )
-    return [cloud], rgba[:, None]

@@ -5,8 +5,9 @@
     splats/sequence.npz   the same in one compact file, where the frames have the same splats (tracked)
     views/v00_f0000.png   the generated views, straight alpha
     transforms.json       their cameras in nerfstudio's format
-    image.png             what the model was conditioned on, cut out; not in every asset
     mesh.glb              the first frame as a textured mesh; not in every asset
+    source/object.png     what the model was conditioned on, cut out; not in every asset
+    source/prompt.png     the image that was made of the prompt, if it was made from that
     source/Camera.png     what a camera saw, if it was made from that
     preview.png           contact sheet
 
@@ -16,11 +17,13 @@ A folder without asset.json is unfinished, whatever else it holds.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -29,6 +32,7 @@ from . import output_folder
 from .manifests import is_inside, sha256
 from .ply import GaussianCloud, read_ply, write_ply
 from .protocol import DioramaError
+from .request import SIDES
 from .sequence_file import BLENDINGS, Blending, write_sequence
 
 __all__ = ["Asset", "GaussianCloud", "read_asset", "read_ply", "write_asset", "write_ply"]
@@ -36,7 +40,7 @@ __all__ = ["Asset", "GaussianCloud", "read_asset", "read_ply", "write_asset", "w
 SCHEMA = 1
 MANIFEST = "asset.json"
 MESH = "mesh.glb"
-SOURCE = "source"  # a folder for the picture of a camera, from which the asset was made
+SOURCE = "source"  # a folder for the images from which the asset was made
 LAYOUT = output_folder.Layout(
     MANIFEST,
     frozenset({MANIFEST, "splats", "views", "transforms.json", MESH, "preview.png", SOURCE}),
@@ -51,7 +55,7 @@ class Asset:
 
     directory: Path
     request: dict[str, Any]
-    image_sha256: str  # of the request's image file, as it was when the asset was made; "" if there is none
+    image_sha256: str  # of the request's images, as they were when the asset was made; "" if there is none
     model: str
     seed: int
     blending: Blending  # the space that its splats are blended in
@@ -89,14 +93,14 @@ def write_asset(
     front: Front = "+X",
     tracked: bool = False,
     fps: float = FPS,
-    source_image: np.ndarray | None = None,  # [h, w, 4] sRGB, straight alpha
+    sources: Mapping[str, np.ndarray] = MappingProxyType({}),  # [h, w, 3|4] sRGB, straight alpha
 ) -> Path:
     """Write an asset folder; an earlier asset in the same folder is replaced once the new one is complete.
 
     Args:
         tracked: the clouds are of the same splats in the same order and differ in places and rotations only.
         fps: animation frames a second.
-        source_image: what the model was conditioned on.
+        sources: images that it was made from, by their names in `source/`.
 
     Raises:
         DioramaError: E_OUTPUT_UNWRITABLE or E_DISK_FULL, with nothing half-written left behind; E_PLY if a
@@ -107,8 +111,9 @@ def write_asset(
         _write_files(staging, clouds, views, cameras, fov_deg, preview)
         if tracked:
             write_sequence(staging / "splats/sequence.npz", clouds, fps, blending)
-        if source_image is not None:
-            write_png(staging / "image.png", source_image)
+        for name, image in sources.items():
+            (staging / SOURCE).mkdir(exist_ok=True)
+            write_png(staging / SOURCE / f"{name}.png", image)
         if mesh is not None:
             (staging / MESH).write_bytes(mesh if isinstance(mesh, bytes) else mesh.read_bytes())
         made = [path.relative_to(staging).as_posix() for path in staging.rglob("*") if path.is_file()]
@@ -320,11 +325,12 @@ def own_picture(directory: Path, request: dict[str, Any]) -> dict[str, Path]:
 
 
 def image_sha256(request: dict[str, Any]) -> str:
-    """What is in the image of a request now: its checksum, or "" if there is none to read."""
-    image = Path(request.get("image") or "")
-    with contextlib.suppress(OSError):
-        return sha256(image) if image.is_file() else ""
-    return ""
+    """What is in the images of a request now: a checksum, or "" if there is none to read."""
+    sums = []
+    for image in (Path(request[name]) for name in SIDES if request.get(name)):
+        with contextlib.suppress(OSError):
+            sums += [sha256(image)] if image.is_file() else []
+    return hashlib.sha256("".join(sums).encode()).hexdigest() if len(sums) > 1 else "".join(sums)
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:

@@ -5,119 +5,9 @@ Facts alone, which Blender shows too; `model_store` finds a model's files, `back
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from .published_files import Component, Model, Source, SourceFile
 
-
-@dataclass(frozen=True)
-class Source:
-    """Somewhere that publishes files.
-
-    Attributes:
-        folder: what the folder for its files is called, in the folder of files that wait to be converted.
-        page: where a person finds it.
-        repo: its repository on Hugging Face, from which files can be downloaded; empty if a person must.
-        revision: the commit of the repository whose files are meant; its newest if empty.
-    """
-
-    folder: str
-    page: str
-    repo: str = ""
-    revision: str = ""
-
-
-@dataclass(frozen=True)
-class SourceFile:
-    """A published file.
-
-    Attributes:
-        name: its path at the source, and so in the source's folder.
-        size_gb: about; None where no source states it.
-        also: other files with the same network in them, which are taken instead if they are there.
-        optional: the model works without it.
-        sha256: of the published file, which a download must have; empty where it is not known.
-    """
-
-    source: Source
-    name: str
-    size_gb: float | None = None
-    also: tuple[str, ...] = ()
-    optional: bool = False
-    sha256: str = ""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Every name under which it may be there."""
-        return (self.name, *self.also)
-
-
-@dataclass(frozen=True)
-class Component:
-    """One folder of a model, for example `unet`, and the published files that it is made of.
-
-    Attributes:
-        network: its name in `install.published.NETWORKS`; empty for the tokenizer.
-        pad_token: fills up short prompts; of the tokenizer only.
-    """
-
-    folder: str
-    network: str
-    files: tuple[SourceFile, ...]
-    pad_token: str = ""
-
-
-@dataclass(frozen=True)
-class Model:
-    """One entry of the catalogue.
-
-    Attributes:
-        licence: in words, with what it follows from.
-        commercial: whether results may be used commercially, as far as the licences say.
-        components: its networks and tokenizer; none for the starter, which is in the extension.
-        conditioned_on: the input that a request must give.
-        moves: whether its objects can move.
-        memory_gib: of the GPU: as fast as can be, and with idle networks offloaded to the CPU.
-            Estimates of `pipelines.memory`; no GPU has been measured yet.
-        warning: what the user should know before using it.
-        pipeline: "views", from which splats are reconstructed, or "triposplat", without views.
-        gaussians: the numbers of splats that can be asked for; empty if it cannot be chosen.
-    """
-
-    name: str
-    description: str
-    licence: str
-    commercial: bool
-    components: tuple[Component, ...] = ()
-    conditioned_on: Literal["text", "image"] = "text"
-    moves: bool = False
-    memory_gib: tuple[float, float] = (0.0, 0.0)
-    warning: str = ""
-    pipeline: Literal["views", "triposplat"] = "views"
-    gaussians: tuple[int, ...] = ()
-
-    @property
-    def files(self) -> tuple[SourceFile, ...]:
-        """All files that it is made of, each once, though several networks may be in one."""
-        files = {(file.source, file.name): file for part in self.components for file in part.files}
-        return tuple(files.values())
-
-    @property
-    def download_gb(self) -> float:
-        """About how much its files are; those of unknown size are not counted."""
-        return sum(file.size_gb or 0.0 for file in self.files if not file.optional)
-
-    @property
-    def download(self) -> str:
-        """In words: how much its files are; "at least" where the size of one is not known."""
-        is_known = all(file.size_gb for file in self.files if not file.optional)
-        return f"{'' if is_known else 'at least '}{self.download_gb:.1f} GB"
-
-    @property
-    def memory(self) -> str:
-        """In words: how much memory of a GPU it needs."""
-        full, low = self.memory_gib
-        slower = f", {low:g} GiB with idle networks in main memory" if low < full else ""
-        return f"about {full:g} GiB{slower} (estimated)"
+__all__ = ["COMPANIONS", "MODELS", "Component", "Model", "Source", "SourceFile"]
 
 
 _VIDEOMV = Source(
@@ -178,6 +68,7 @@ _STARTER = Model(
     commercial=True,
     moves=True,
     memory_gib=(0.3, 0.3),
+    four_sides=True,
 )
 
 _VIDEOMV_TEXT_MODEL = Model(
@@ -217,6 +108,7 @@ _MVDREAM_LGM_MODEL = Model(
     "MVDream and LGM: a prompt to 4 views at 256 px, then splats; the fast everyday generator.",
     "MVDream: OpenRAIL, whose restrictions of use go with the results; LGM: MIT",
     commercial=True,
+    four_sides=True,
     memory_gib=(4.4, 2.2),  # 868 M U-Net, 415 M LGM, 340 M text, 84 M VAE parameters
     components=(
         Component(
@@ -397,3 +289,24 @@ MODELS: dict[str, Model] = {
     )
 }
 """Every model by name; the first is the one that is taken where none is chosen."""
+
+_BIREFNET_MODEL = Model(
+    "background-removal",
+    "BiRefNet: cuts the object out of photographs, for all models that are given images.",
+    "MIT",
+    commercial=True,
+    memory_gib=(2.0, 2.0),  # 220 M parameters, at 1024 px
+    components=(
+        _triposplat(
+            "matting",
+            "birefnet",
+            "background_removal/birefnet.safetensors",
+            0.44,
+            "9ab37426bf4de0567af6b5d21b16151357149139362e6e8992021b8ce356a154",
+        ),
+    ),
+    pipeline="background-removal",
+)
+
+COMPANIONS: dict[str, Model] = {_BIREFNET_MODEL.name: _BIREFNET_MODEL}
+"""What helps the models, by name: installed as they are, but nothing can be generated with them alone."""

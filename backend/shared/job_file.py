@@ -103,16 +103,17 @@ def read_job_file(
 def folder_name(request: GenerationRequest) -> str:
     """The folder name of a request: its words, its seed and its identity, `a-red-mushroom-7-1f3a…`.
 
-    The words are of every script. The identity is that of all settings, and of what is in the image's file.
+    The words are of every script. The identity is that of all settings, and of what is in the images' files.
     """
     what = unicodedata.normalize("NFC", request.prompt or Path(request.image or "").stem).lower()
     # Marks too: they are the vowels of many scripts.
     kept = "".join(c if c.isalnum() or unicodedata.category(c)[0] == "M" else " " for c in what)
     words = "-".join(kept.split()).encode()[:60].decode("utf-8", "ignore").strip("-") or "prompt"
     identity = hashlib.sha256(json.dumps(request.to_dict(), sort_keys=True).encode())
-    if request.image is not None and Path(request.image).is_file():  # else the job itself will say so
-        with contextlib.suppress(OSError):
-            identity.update(Path(request.image).read_bytes())
+    for path in map(Path, request.images.values()):
+        if path.is_file():  # else the job itself will say so
+            with contextlib.suppress(OSError):
+                identity.update(path.read_bytes())
     return f"{words}-{request.seed}-{identity.hexdigest()[:16]}"
 
 
@@ -146,8 +147,7 @@ def _read_line(line: str, number: int, beside: Path, defaults: Mapping[str, Any]
         raise DioramaError("E_REQUEST", f"not JSON: {error}", "Each line is one JSON object.") from error
     name = data.pop("name", None) if isinstance(data, dict) else None
     request = GenerationRequest.from_dict({**defaults, **data} if isinstance(data, dict) else data)
-    if request.image is not None:
-        request = dataclasses.replace(request, image=str(beside / request.image))
+    request = request.with_images({name: str(beside / path) for name, path in request.images.items()})
     return BatchJob(folder_name(request) if name is None else _checked(name), request, number)
 
 

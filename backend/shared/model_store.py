@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from .catalogue import MODELS, Model, Source, SourceFile
+from .catalogue import COMPANIONS, MODELS, Model, Source, SourceFile
 from .manifests import MANIFEST, Meter, read_manifest, sha256, size_problem
 from .progress import Progress
 from .protocol import DioramaError
@@ -30,7 +30,8 @@ STARTER = Path(__file__).parents[1] / "starter" / "weights"
 MOTION = "motion"  # within a model's folder: what makes its objects move, which shares its other networks
 
 
-_FILES = [file for model in MODELS.values() for part in model.components for file in part.files]
+INSTALLABLE = {**MODELS, **COMPANIONS}
+_FILES = [file for model in INSTALLABLE.values() for part in model.components for file in part.files]
 # Folders that belong to another source, or to one network.
 _NOT_ARCHIVES = {file.source.folder for file in _FILES} | {
     PurePosixPath(name).parts[0] for file in _FILES for name in file.names
@@ -107,17 +108,27 @@ def models_root(chosen: Path | None = None) -> Path:
     return Path(platformdirs.user_data_dir("diorama", appauthor=False)) / "models"
 
 
+def text_to_image_folder(root: Path) -> Path:
+    """Where a text-to-image pipeline of diffusers is looked for, if none is named."""
+    return root / "text-to-image"
+
+
+def is_pipeline(folder: Path) -> bool:
+    """Whether a folder holds a pipeline of diffusers."""
+    return (folder / "model_index.json").is_file()
+
+
 def known(name: Any) -> Model:
     """The model of that name.
 
     Raises:
         DioramaError: E_MODEL_UNKNOWN.
     """
-    if not isinstance(name, str) or name not in MODELS:
+    if not isinstance(name, str) or name not in INSTALLABLE:
         raise DioramaError(
-            "E_MODEL_UNKNOWN", f"there is no model {name!r}", hint=f"Choose one of: {', '.join(MODELS)}."
+            "E_MODEL_UNKNOWN", f"there is no model {name!r}", hint=f"Choose one of: {', '.join(INSTALLABLE)}."
         )
-    return MODELS[name]
+    return INSTALLABLE[name]
 
 
 def folder_of(model: Model, root: Path) -> Path:
@@ -188,9 +199,9 @@ def require(name: str, root: Path | None = None) -> Path:
         raise DioramaError(
             "E_WEIGHTS_CORRUPT",
             f"the model {name} is damaged: {'; '.join(found.problems)}",
-            hint=f"Install it again: {_where_to_press(name)}.",
+            hint=f"Install it again: {where_to_press(name)}.",
         )
-    hint = f"Install it: {_where_to_press(name)}."
+    hint = f"Install it: {where_to_press(name)}."
     if found.by_hand:
         hint += f" First fetch by hand: {'; '.join(found.to_fetch)}."
     raise DioramaError("E_WEIGHTS_MISSING", f"the model {name} is not installed in {root}", hint=hint)
@@ -221,7 +232,7 @@ def verify(name: str, root: Path, progress: Progress) -> dict[str, Any]:
             problem = f"{file} was changed"
         problems += [problem] if problem else []
     if problems:
-        again = f"Install it again: {_where_to_press(name)}." if model.components else ""
+        again = f"Install it again: {where_to_press(name)}." if model.components else ""
         raise DioramaError("E_WEIGHTS_CORRUPT", f"{name} is damaged: {'; '.join(problems)}", hint=again)
     return {"model": name, "files": len(files), "bytes": meter.total}
 
@@ -284,7 +295,8 @@ def _leftovers(model: Model, root: Path) -> list[Path]:
     return [*downloaded_files(model, root), *(path for path in half_converted if path.is_file())]
 
 
-def _where_to_press(name: str) -> str:
+def where_to_press(name: str) -> str:
+    """In words: how a model is installed."""
     in_blender = f"Preferences → Add-ons → Diorama → Models → {name} → Install"
     return f"{in_blender}, or python -m backend models download {name}"
 

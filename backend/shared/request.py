@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, Literal, get_args, get_type_hints
 
 from . import catalogue
@@ -18,6 +18,7 @@ Preset = Literal["draft", "standard", "full"]
 PRESETS: tuple[Preset, ...] = get_args(Preset)
 MAX_PROMPT_CHARACTERS = 1000
 MAX_RADIUS = 100.0  # objects are about a metre large: beyond this, a pixel or less of a view
+SIDES = {"image": "front", "image_left": "left", "image_back": "back", "image_right": "right"}
 MAX_SEED = 2**31 - 1  # the largest number in a Blender integer field
 
 
@@ -57,25 +58,32 @@ class GenerationRequest:
     radius: float | None = _setting(None, "camera distance, in metres; default: the model's own")
     fast: bool = _setting(False, "DeepCache, or fewer steps: nearly the same result in less time")
     gaussians: int | None = _setting(None, "number of splats, for models that let you choose it")
+    shift: float | None = _setting(
+        None, "of triposplat: a larger one spends more of the steps near the noise; default: the model's own"
+    )
+    text_to_image: str | None = _setting(
+        None, "a folder of a diffusers pipeline that makes the image of the prompt for models that need one"
+    )
+    image_left: str | None = _setting(
+        None,
+        "of four images, the object's left side, which is at the right of its front; the front is --image",
+    )
+    image_back: str | None = _setting(None, "of four images, the object's back")
+    image_right: str | None = _setting(None, "of four images, the object's right side")
 
     def __post_init__(self) -> None:
-        if not isinstance(self.prompt, str):
-            raise DioramaError("E_REQUEST", f"the prompt must be text, not {self.prompt!r}")
-        if any("\ud800" <= c <= "\udfff" for c in self.prompt):
-            raise DioramaError("E_REQUEST", f"the prompt holds half a character: {self.prompt!a}")
-        if "\0" in self.prompt:  # to Blender, a name ends there
-            raise DioramaError("E_REQUEST", f"the prompt holds a NUL character: {self.prompt!a}")
-        if self.image is not None and (not isinstance(self.image, str) or not self.image):
-            raise DioramaError("E_REQUEST", f"image is {self.image!r}; expected the path of an image")
-        if not self.prompt.strip() and self.image is None:
+        _check_text(self.prompt)
+        _check_paths(self.images)
+        _check_text_to_image(self.model, self.images, self.text_to_image)
+        if not self.prompt.strip() and not self.images:
             raise DioramaError("E_PROMPT_EMPTY", "the prompt is empty")
-        if len(self.prompt) > MAX_PROMPT_CHARACTERS:
+        if known(self.model).name not in catalogue.MODELS:
             raise DioramaError(
-                "E_PROMPT_TOO_LONG",
-                f"the prompt has {len(self.prompt)} characters; at most {MAX_PROMPT_CHARACTERS} are read",
+                "E_REQUEST",
+                f"{self.model} helps other models and makes nothing alone",
+                hint=f"Choose one of: {', '.join(catalogue.MODELS)}.",
             )
-        known(self.model)
-        _check_source(self.model, self.image)
+        _check_source(self.model, self.images)
         _check_integer("seed", self.seed, 0, MAX_SEED)
         if self.views is not None:
             _check_integer("views", self.views, 2, 64)
@@ -86,6 +94,7 @@ class GenerationRequest:
             _check_integer("steps", self.steps, 1, 1000)
         if self.guidance is not None and not (_is_number(self.guidance) and 0 <= self.guidance <= 100):
             raise DioramaError("E_REQUEST", f"guidance is {self.guidance!r}; expected a number from 0 to 100")
+        _check_shift(self.model, self.shift)
         _check_orbit(self.elevation_deg, self.radius)
         for name in ("mesh", "fast"):
             if not isinstance(value := getattr(self, name), bool):
@@ -94,6 +103,35 @@ class GenerationRequest:
         _check_choice("method", self.method, METHODS)
         _check_fast(self.method, self.fast)
         _check_gaussians(self.model, self.method, self.gaussians)
+        if self.has_four_sides:
+            self._check_four_sides()
+
+    @property
+    def images(self) -> dict[str, str]:
+        """The paths of all images that are given, by their settings: the front, left, back, right."""
+        given = {name: getattr(self, name) for name in SIDES}
+        return {name: path for name, path in given.items() if path is not None}
+
+    @property
+    def has_four_sides(self) -> bool:
+        """Whether the user's own images are reconstructed, and nothing is generated."""
+        return len(self.images) == len(SIDES)
+
+    def with_images(self, paths: Mapping[str, Any]) -> GenerationRequest:
+        """The same with other paths of images, by their settings."""
+        return dataclasses.replace(self, **paths)
+
+    def _check_four_sides(self) -> None:
+        given = {name: getattr(self, name) for name in ("views", "frames", "steps", "guidance")}
+        useless = [f"{name} {value}" for name, value in given.items() if value is not None]
+        useless += ["fast"] if self.fast else []
+        useless += [f"method {self.method}"] if self.method != METHODS[0] else []
+        if useless:
+            raise DioramaError(
+                "E_REQUEST",
+                f"images of four sides are reconstructed as they are; {', '.join(useless)} has no meaning",
+                hint="Leave it out, or give a prompt.",
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as plain JSON values."""
@@ -103,7 +141,7 @@ class GenerationRequest:
     def from_dict(cls, data: Any) -> GenerationRequest:
         """The request in a JSON object; without prompt or image, or with unknown settings, it is an error."""
         known = [field.name for field in dataclasses.fields(cls)]
-        if not isinstance(data, dict) or not {"prompt", "image"} & set(data):
+        if not isinstance(data, dict) or not {"prompt", *SIDES} & set(data):
             raise DioramaError(
                 "E_REQUEST", f'a request is a JSON object with a "prompt" or an "image", not {data!r:.200}'
             )
@@ -123,7 +161,7 @@ def add_arguments(parser: argparse.ArgumentParser, without: Collection[str] = ()
     for field in dataclasses.fields(GenerationRequest):
         if field.name in without:
             continue
-        flag = field.metadata["flag"] or "--" + field.name
+        flag = field.metadata["flag"] or "--" + field.name.replace("_", "-")
         options: dict[str, Any] = {"dest": field.name, "help": field.metadata["help"]}
         if kinds[field.name] is bool:
             options["action"] = "store_true"
@@ -143,6 +181,40 @@ def given_settings(args: argparse.Namespace) -> dict[str, Any]:
     """The settings that were given on a command line with `add_arguments`' flags."""
     names = {field.name for field in dataclasses.fields(GenerationRequest)}
     return {name: value for name, value in vars(args).items() if name in names}
+
+
+def _check_text(prompt: Any) -> None:
+    if not isinstance(prompt, str):
+        raise DioramaError("E_REQUEST", f"the prompt must be text, not {prompt!r}")
+    if any("\ud800" <= c <= "\udfff" for c in prompt):
+        raise DioramaError("E_REQUEST", f"the prompt holds half a character: {prompt!a}")
+    if "\0" in prompt:  # to Blender, a name ends there
+        raise DioramaError("E_REQUEST", f"the prompt holds a NUL character: {prompt!a}")
+    if len(prompt) > MAX_PROMPT_CHARACTERS:
+        raise DioramaError(
+            "E_PROMPT_TOO_LONG",
+            f"the prompt has {len(prompt)} characters; at most {MAX_PROMPT_CHARACTERS} are read",
+        )
+
+
+def _check_text_to_image(model: Any, images: Mapping[str, Any], folder: Any) -> None:
+    if folder is None:
+        return
+    if not isinstance(folder, str) or not folder:
+        raise DioramaError("E_REQUEST", f"text_to_image is {folder!r}; expected the path of a folder")
+    if images or known(model).conditioned_on != "image":
+        raise DioramaError(
+            "E_REQUEST",
+            "no image has to be made of the prompt: "
+            + ("one is given" if images else f"{model} is conditioned on text"),
+            hint="Leave text_to_image out.",
+        )
+
+
+def _check_paths(images: Mapping[str, Any]) -> None:
+    for name, path in images.items():
+        if not isinstance(path, str) or not path:
+            raise DioramaError("E_REQUEST", f"{name} is {path!r}; expected the path of an image")
 
 
 def _check_choice(name: str, value: Any, choices: Collection[str]) -> None:
@@ -177,6 +249,15 @@ def _check_gaussians(model: str, method: str, gaussians: int | None) -> None:
         )
 
 
+def _check_shift(model: str, shift: float | None) -> None:
+    if shift is None:
+        return
+    if catalogue.MODELS[model].pipeline != "triposplat":
+        raise DioramaError("E_REQUEST", f"{model} has no shift; {shift!r} was asked for", "Leave it out.")
+    if not (_is_number(shift) and 0.1 <= shift <= 20):
+        raise DioramaError("E_REQUEST", f"shift is {shift!r}; expected a number from 0.1 to 20")
+
+
 def _check_moves(model: str, method: str, frames: int) -> None:
     maker = "distillation" if method == "distill" else model
     if maker == "distillation" or not catalogue.MODELS[model].moves:
@@ -201,20 +282,34 @@ def _check_orbit(elevation_deg: float | None, radius: float | None) -> None:
         )
 
 
-def _check_source(model: str, image: str | None) -> None:
+def _check_source(model: str, images: Mapping[str, str]) -> None:
+    if set(images) - {"image"}:
+        _check_sides(model, images)
+        return
     needs_image = catalogue.MODELS[model].conditioned_on == "image"
-    if needs_image and image is None:
-        raise DioramaError(
-            "E_REQUEST",
-            f"{model} needs an image of what to make",
-            hint="Give it an image file, or let the active camera render it.",
-        )
-    if image is not None and not needs_image:
+    if images and not needs_image:
         others = ", ".join(name for name, each in catalogue.MODELS.items() if each.conditioned_on == "image")
+        or_all = " or images of all four sides" if catalogue.MODELS[model].four_sides else ""
         raise DioramaError(
             "E_REQUEST",
             f"{model} is conditioned on text, not on an image",
-            hint=f"Give it a prompt. Image-conditioned models: {others}.",
+            hint=f"Give it a prompt{or_all}. Image-conditioned models: {others}.",
+        )
+
+
+def _check_sides(model: str, images: Mapping[str, str]) -> None:
+    if not catalogue.MODELS[model].four_sides:
+        able = ", ".join(name for name, each in catalogue.MODELS.items() if each.four_sides)
+        raise DioramaError(
+            "E_REQUEST",
+            f"{model} does not reconstruct images of four sides",
+            hint=f"Give it one image or a prompt. Models that do: {able}.",
+        )
+    if missing := [side for name, side in SIDES.items() if name not in images]:
+        raise DioramaError(
+            "E_REQUEST",
+            f"images of four sides are needed; missing: {', '.join(missing)}",
+            hint="Give all four: --image (the front), --image-left, --image-back and --image-right.",
         )
 
 

@@ -15,12 +15,12 @@ from typing import Any, BinaryIO
 from ..backend.shared import output_folder
 from ..backend.shared.job_file import folder_name
 from ..backend.shared.protocol import DioramaError
-from ..backend.shared.request import GenerationRequest
+from ..backend.shared.request import SIDES, GenerationRequest
 
 QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
 INTERRUPTED = "interrupted"  # by the end of Blender; it can be run again
 MOST_RECORDS = 100
-_DECIDES_TIME = ("model", "views", "frames", "preset", "steps", "mesh", "method", "fast")
+_DECIDES_TIME = ("model", "views", "frames", "preset", "steps", "mesh", "method", "fast", "gaussians")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,9 +61,9 @@ class Job:
 
     def is_like(self, other: Job) -> bool:
         """Whether it goes through the same stages in about the same time."""
-        return all(self.request.get(key) == other.request.get(key) for key in _DECIDES_TIME) and bool(
-            self.request.get("image")
-        ) == bool(other.request.get("image"))
+        return all(self.request.get(key) == other.request.get(key) for key in _DECIDES_TIME) and all(
+            bool(self.request.get(name)) == bool(other.request.get(name)) for name in SIDES
+        )
 
     def raise_if_failed(self) -> None:
         """Raises the error of a job that did not end well."""

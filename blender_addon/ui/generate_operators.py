@@ -13,9 +13,10 @@ import bpy
 
 from .. import capture, folders, host, scene
 from ..backend.shared import asset, output_folder
+from ..backend.shared.catalogue import MODELS
 from ..backend.shared.progress import TerminalBar
 from ..backend.shared.protocol import DioramaError
-from ..backend.shared.request import MAX_SEED, GenerationRequest
+from ..backend.shared.request import MAX_SEED, SIDES, GenerationRequest
 from ..client import jobs
 from . import properties
 from .drawing import report, sentence
@@ -38,11 +39,35 @@ class DIORAMA_OT_generate(bpy.types.Operator):
         options=properties.BLEND_RELATIVE,
         description="A picture of what to make; the scene's image if not given",
     )
+    image_left: bpy.props.StringProperty(
+        subtype="FILE_PATH",
+        options=properties.BLEND_RELATIVE,
+        description="Of images of four sides, the left; with it, image is the front",
+    )
+    image_back: bpy.props.StringProperty(
+        subtype="FILE_PATH",
+        options=properties.BLEND_RELATIVE,
+        description="Of images of four sides, the back",
+    )
+    image_right: bpy.props.StringProperty(
+        subtype="FILE_PATH",
+        options=properties.BLEND_RELATIVE,
+        description="Of images of four sides, the right",
+    )
     seed: bpy.props.IntProperty(min=0, max=MAX_SEED, description="The scene's seed if not given")
     model: bpy.props.StringProperty(description="Its name; the scene's model if not given")
     steps: bpy.props.IntProperty(
         min=0,
         description="Of denoising or distillation; 0 for the number of the preset",
+    )
+    guidance: bpy.props.FloatProperty(
+        min=0, max=100, description="Classifier-free guidance scale; the model's own if not given"
+    )
+    shift: bpy.props.FloatProperty(
+        min=0.1, max=20, description="Of TripoSplat's steps towards the noise; the model's own if not given"
+    )
+    gaussians: bpy.props.IntProperty(
+        min=0, description="Number of splats, where the model lets you choose it; the scene's if not given"
     )
     views: bpy.props.IntProperty(min=0, description="Number of views; 0 for the model's own number")
     frames: bpy.props.IntProperty(min=1, description="Frames of a loop; the scene's if not given; 1: none")
@@ -193,14 +218,18 @@ class DIORAMA_OT_generate(bpy.types.Operator):
         settings = context.scene.diorama
         given = self.properties.is_property_set
         source = self._source(context)
-        image = None
+        model = self.model if given("model") else settings.model_name
+        image, sides = None, {}
         if source == "CAMERA":
             image = capture.picture_name(capture.active_camera(context.scene))
         elif source == "IMAGE":
             chosen = self.image if given("image") else settings.image
             if not chosen:
                 raise DioramaError("E_REQUEST", "no image is chosen", hint="Choose a picture of the object.")
-            image = str(Path(bpy.path.abspath(chosen)).resolve())
+            image = _absolute(chosen)
+            chosen_sides = settings.sides if model in MODELS and MODELS[model].four_sides else {}
+            sides = {name: getattr(self, name) for name in SIDES if given(name)}
+            sides = chosen_sides | sides | {"image": ""}
         elevation = settings.elevation if settings.use_elevation else None
         elevation = self.elevation if given("elevation") else elevation
         radius = self.radius if given("radius") else settings.radius
@@ -211,9 +240,13 @@ class DIORAMA_OT_generate(bpy.types.Operator):
             prompt=words if source == "PROMPT" or given("prompt") else "",
             image=image,
             seed=self.seed if given("seed") else settings.seed,
-            model=self.model if given("model") else settings.model_name,
+            **{name: _absolute(path) for name, path in sides.items() if path},
+            model=model,
             preset=self.preset if given("preset") else settings.quality,
             steps=self.steps or None,
+            guidance=round(self.guidance, 4) if given("guidance") else None,
+            shift=round(self.shift, 4) if given("shift") else None,
+            gaussians=self.gaussians if given("gaussians") else settings.chosen_gaussians(model),
             frames=frames if frames > 1 else None,
             views=(self.views if given("views") else settings.views) or None,
             # Blender keeps 32 bits: 25° comes back as 25.0000004°
@@ -223,6 +256,11 @@ class DIORAMA_OT_generate(bpy.types.Operator):
             method=self.method if given("method") else settings.method,
             fast=self.fast,
         )
+
+
+def _absolute(path: str) -> str:
+    """A path that may begin with // as the backend, which works in another folder, can read it."""
+    return str(Path(bpy.path.abspath(path)).resolve())
 
 
 def _shot(context: bpy.types.Context, request: GenerationRequest) -> tuple[bpy.types.Object, Path, bool]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import bpy
 
 from .. import capture, host
+from ..backend.shared.catalogue import MODELS
 from ..client import jobs
 from ..client.jobs import Job
 from ..client.session import Active
@@ -64,6 +65,8 @@ class DIORAMA_PT_output(InTab, bpy.types.Panel):
         column.prop(settings, "frames")
         column.prop(settings, "method")
         column.prop(settings, "mesh")
+        if MODELS[settings.model_name].gaussians:
+            column.prop(settings, "gaussians")
 
 
 class DIORAMA_PT_views(InTab, bpy.types.Panel):
@@ -119,7 +122,7 @@ def _draw_settings(layout: bpy.types.UILayout, context: bpy.types.Context) -> No
         layout.prop(settings, "prompt", text="", icon="OUTLINER_OB_FONT", placeholder="a red mushroom")
         _draw_unknown(layout, settings.unknown_words)
     elif settings.source == "IMAGE":
-        layout.prop(settings, "image", text="")
+        _draw_images(layout, settings)
     else:
         layout.prop(context.scene, "camera", text="")
         layout.prop(settings, "only_selected")
@@ -130,7 +133,7 @@ def _draw_settings(layout: bpy.types.UILayout, context: bpy.types.Context) -> No
     row.prop(settings, "seed")
     row.operator("diorama.random_seed", text="", icon="FILE_REFRESH")
     quality = layout.row()
-    quality.enabled = settings.method != "distill"
+    quality.enabled = settings.method != "distill" and not settings.takes_sides
     quality.prop(settings, "quality", expand=True)
     reason = settings.contradiction
     if not reason and settings.source == "CAMERA":
@@ -148,6 +151,17 @@ def _draw_settings(layout: bpy.types.UILayout, context: bpy.types.Context) -> No
     more.enabled = settings.source != "CAMERA"
     more.operator("diorama.generate", text="Variations", icon="MOD_ARRAY").variations = 4
     layout.operator("diorama.queue_file", icon="FILE_FOLDER")
+
+
+def _draw_images(layout: bpy.types.UILayout, settings: bpy.types.PropertyGroup) -> None:
+    """One image, or those of all four sides if the model takes these."""
+    if not settings.takes_sides:
+        layout.prop(settings, "image", text="")
+        return
+    column = _split(layout)
+    column.prop(settings, "image", text="Front")
+    for name in settings.sides:
+        column.prop(settings, name)
 
 
 def _draw_unknown(layout: bpy.types.UILayout, unknown: list[str]) -> None:

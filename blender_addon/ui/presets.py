@@ -21,7 +21,17 @@ class DIORAMA_OT_preset_add(AddPresetBase, bpy.types.Operator):
     preset_defines = ["settings = bpy.context.scene.diorama"]
     preset_values = [
         f"settings.{name}"
-        for name in ("quality", "frames", "mesh", "method", "views", "radius", "use_elevation", "elevation")
+        for name in (
+            "quality",
+            "frames",
+            "mesh",
+            "gaussians",
+            "method",
+            "views",
+            "radius",
+            "use_elevation",
+            "elevation",
+        )
     ]
 
 

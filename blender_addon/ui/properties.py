@@ -10,7 +10,7 @@ import bpy
 
 from .. import host
 from ..backend.shared.catalogue import MODELS
-from ..backend.shared.request import MAX_RADIUS, MAX_SEED
+from ..backend.shared.request import MAX_RADIUS, MAX_SEED, SIDES
 
 SOURCES = [
     ("PROMPT", "Prompt", "Words say what to make"),
@@ -36,6 +36,8 @@ METHODS = [
 # Paths that begin with // are understood; Blender before 4.5 never asks.
 BLEND_RELATIVE = {"PATH_SUPPORTS_BLEND_RELATIVE"} if bpy.app.version >= (4, 5, 0) else set()
 IMAGE_MODELS = [name for name, model in MODELS.items() if model.conditioned_on == "image"]
+COUNTS = sorted({count for model in MODELS.values() for count in model.gaussians})
+GAUSSIANS = [(str(count), f"{count:,}", f"{count:,} splats") for count in COUNTS]
 
 
 def titled(model: str) -> str:
@@ -51,6 +53,7 @@ _TITLES = {
     "vivid-zoo": "Vivid-ZOO",
     "animate3d": "Animate3D",
     "triposplat": "TripoSplat",
+    "background-removal": "Background Removal",
 }
 # The number is what a .blend file keeps: a model's place in the catalogue, whichever are installed.
 _CHOICES = {
@@ -98,6 +101,21 @@ class DIORAMA_PG_settings(bpy.types.PropertyGroup):
         options=BLEND_RELATIVE,
         update=_prepare,
     )
+    image_left: bpy.props.StringProperty(
+        name="Left",
+        description="The object's left side, which is at the right of its front",
+        subtype="FILE_PATH",
+        options=BLEND_RELATIVE,
+    )
+    image_back: bpy.props.StringProperty(
+        name="Back", description="The object's back", subtype="FILE_PATH", options=BLEND_RELATIVE
+    )
+    image_right: bpy.props.StringProperty(
+        name="Right",
+        description="The object's right side, which is at the left of its front",
+        subtype="FILE_PATH",
+        options=BLEND_RELATIVE,
+    )
     only_selected: bpy.props.BoolProperty(
         name="Only Selected",
         description="Of all objects, show the camera only the selected ones and the lamps",
@@ -120,6 +138,12 @@ class DIORAMA_PG_settings(bpy.types.PropertyGroup):
     method: bpy.props.EnumProperty(name="Method", description="How splats are made", items=METHODS)
     mesh: bpy.props.BoolProperty(
         name="Mesh", description="Make a textured mesh besides the splats; it is imported hidden"
+    )
+    gaussians: bpy.props.EnumProperty(
+        name="Gaussians",
+        description="How many splats are made: more show more detail, and are slower to draw",
+        items=GAUSSIANS,
+        default="131072",
     )
     quality: bpy.props.EnumProperty(
         name="Quality", description="How much time it may take", items=QUALITIES, default="standard"
@@ -151,6 +175,21 @@ class DIORAMA_PG_settings(bpy.types.PropertyGroup):
         """The chosen model; one that a file has chosen and that is not installed reads as empty."""
         return self.model or "starter"
 
+    @property
+    def takes_sides(self) -> bool:
+        """Whether images of an object's four sides are asked for: the model makes nothing of one alone."""
+        return self.source == "IMAGE" and MODELS[self.model_name].four_sides
+
+    @property
+    def sides(self) -> dict[str, str]:
+        """The chosen images of the sides but the front, by the request's names; empty texts for none."""
+        return {name: getattr(self, name) for name in SIDES if name != "image"}
+
+    def chosen_gaussians(self, model: str) -> int | None:
+        """How many splats are asked for of a model; None if it does not let you choose."""
+        known = MODELS.get(model)
+        return int(self.gaussians) if known and known.gaussians else None
+
     def own(self, setting: str) -> Any:
         """The chosen model's own value of a setting; None if it says none."""
         return host.get().facts.get(self.model_name, {}).get(setting)
@@ -173,8 +212,10 @@ class DIORAMA_PG_settings(bpy.types.PropertyGroup):
         if self.frames > 1 and self.method == "distill":
             return "Distilled objects stand still: set Frames to 1, or Method to From Views"
         needs_image = MODELS[self.model_name].conditioned_on == "image"
-        if needs_image and self.source == "PROMPT":
+        if needs_image and self.source == "PROMPT" and not host.get().makes_images:
             return f"{name} needs an image: set Source to Image or Camera"
+        if self.takes_sides:
+            return self._contradiction_of_sides()
         if not needs_image and self.source != "PROMPT":
             others = [each for each in host.get().usable_models if MODELS[each].conditioned_on == "image"]
             if others:
@@ -188,11 +229,36 @@ class DIORAMA_PG_settings(bpy.types.PropertyGroup):
             return "Choose an image of one object"
         return ""
 
+    def _contradiction_of_sides(self) -> str:
+        if self.frames > 1:
+            return "Images are reconstructed as they are: set Frames to 1"
+        if self.method == "distill":
+            return "Images are reconstructed as they are: set Method to From Views"
+        if self.views:
+            return "Images are reconstructed as they are: set Views to 0"
+        missing = [
+            side.capitalize()
+            for name, side in SIDES.items()
+            if not (self.image if name == "image" else self.sides[name])
+        ]
+        if not missing:
+            return ""
+        usable = [name for name in host.get().usable_models if name in IMAGE_MODELS]
+        others = " or ".join(map(titled, usable or IMAGE_MODELS))
+        return (
+            f"{titled(self.model_name)} works from a prompt, or from images of all four sides: choose "
+            f"{', '.join(missing)}. For one image, {'choose' if usable else 'install'} {others}"
+        )
+
     def put_back(self, request: dict[str, Any]) -> None:
         """The settings of an earlier request; a model that is not installed any more stays unchosen."""
         image = request.get("image")
         self.source = "IMAGE" if image else "PROMPT"
-        self.prompt, self.image = request["prompt"], image or ""
+        self.prompt = request["prompt"]
+        for name in SIDES:
+            setattr(self, name, request.get(name) or "")
+        if request.get("gaussians"):
+            self.gaussians = str(request["gaussians"])
         self.seed = request["seed"]
         self.frames, self.mesh = request.get("frames") or 1, request.get("mesh", False)
         self.method = request.get("method", "reconstruct")

@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from backend.install.published import NETWORKS
+from backend.models.birefnet import BiRefNet
 from backend.models.lgm import LGM
 from backend.models.multiview_motion_unet import MultiViewMotionUNet
 from backend.models.videomv_unet import VideoMVImageUNet
@@ -128,6 +129,12 @@ def reconstructing(net: LGM, samples: int, views: int) -> int:  # bytes
     return peak(net, lambda: net.gaussians(net(images)))
 
 
+def matting(net: BiRefNet) -> int:  # bytes
+    """Of an image to what is object in it."""
+    images = torch.ones(1, 3, 1024, 1024)
+    return peak(net, lambda: net(images))
+
+
 def main() -> None:
     """Prints the table that `backend.pipelines.plan` holds."""
     print(f"{'network':<24}{'work':<28}{'MiB':>9}{'numbers per pixel and channel':>32}")
@@ -168,6 +175,8 @@ def main() -> None:
         for samples in (1, 2):
             size = reconstructing(net, samples, 4)
             row("lgm", f"{samples} x 4 views", size, samples * 4 * SIZE_PX**2, net.config.down_channels[0])
+        net = NETWORKS["birefnet"].make().eval()
+        row("birefnet", "an image of 1024 px", matting(net), 1024**2, 1)
 
 
 if __name__ == "__main__":

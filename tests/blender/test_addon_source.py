@@ -71,12 +71,12 @@ def test_views_panel_shows_the_orbit(diorama: ModuleType, settings: Any) -> None
             PICTURES,
             "PROMPT",
             "VideoMV, from an image needs an image: set Source to Image or Camera",
-            "needs an image",
+            "not installed",
         ),
         (
             "starter",
             "IMAGE",
-            "Starter works from a prompt: choose VideoMV, from an image for an image",
+            "all four sides: choose Left, Back, Right. For one image, choose VideoMV, from an image",
             "conditioned on text",
         ),
         (PICTURES, "CAMERA", "The scene has no active camera", "has no active camera"),
@@ -101,7 +101,7 @@ def test_what_a_script_asks_for_is_judged_and_not_the_panel(diorama: ModuleType,
 def test_model_that_takes_pictures_must_be_installed_first(diorama: ModuleType) -> None:
     bpy.context.scene.diorama.source = "IMAGE"
     drawn = " ".join(draw(diorama.ui.panels.DIORAMA_PT_generate))
-    assert "For an image, install VideoMV, from an image" in drawn
+    assert "For one image, install VideoMV, from an image" in drawn
     assert "diorama.preferences" in drawn
 
 
@@ -149,6 +149,46 @@ def test_image_is_found_beside_the_file_and_must_be_chosen(
         bpy.ops.diorama.generate(directory=str(tmp_path / "asset"))
     request = diorama.host.get().session.jobs[-1].request
     assert request["image"] == str((tmp_path / "chair.png").resolve())
+
+
+def test_four_sides_of_the_panel_reach_the_request(diorama: ModuleType, settings: Any) -> None:
+    settings.model, settings.source, settings.quality = "starter", "IMAGE", "draft"
+    paths = {name: f"/somewhere/{side}.png" for name, side in diorama.ui.properties.SIDES.items()}
+    for name, path in paths.items():
+        assert "diorama.generate" in draw(diorama.ui.panels.DIORAMA_PT_generate)
+        assert settings.contradiction
+        setattr(settings, name, path)
+    assert set(paths) <= set(draw(diorama.ui.panels.DIORAMA_PT_generate))
+    assert settings.contradiction == ""
+    with pytest.raises(RuntimeError, match="E_OUTPUT"):
+        bpy.ops.diorama.generate(directory="/dev/null/asset")
+    request = diorama.host.get().session.jobs[-1].request
+    assert {name: request[name] for name in paths} == paths
+    assert not request["fast"]
+    settings.image_left = ""
+    bpy.ops.diorama.job_reuse(job=diorama.host.get().session.jobs[-1].id)
+    assert settings.image_left == paths["image_left"]
+    settings.views = 6
+    assert "set Views to 0" in settings.contradiction
+
+
+def test_number_of_gaussians_is_shown_and_asked_for_where_it_can_be_chosen(
+    diorama: ModuleType, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "gaussians" not in draw(diorama.ui.panels.DIORAMA_PT_output)
+    host = diorama.host.get()
+    monkeypatch.setitem(
+        host.models, "triposplat", dataclasses.replace(host.models["triposplat"], installed=True)
+    )
+    settings.model, settings.source, settings.image = "triposplat", "IMAGE", "/somewhere/chair.png"
+    assert "gaussians" in draw(diorama.ui.panels.DIORAMA_PT_output)
+    assert settings.gaussians == "131072"
+    for script, asked in (({}, (65_536, None)), ({"gaussians": 32_768, "shift": 2.5}, (32_768, 2.5))):
+        settings.gaussians = "65536"
+        with pytest.raises(RuntimeError, match="E_OUTPUT"):
+            bpy.ops.diorama.generate(directory="/dev/null/asset", **script)
+        request = host.session.jobs[-1].request
+        assert (request["gaussians"], request["shift"]) == asked
 
 
 def test_orbit_of_the_panel_reaches_the_request(diorama: ModuleType, settings: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,8 +21,9 @@ from transformers import (
     DINOv3ViTModel,
 )
 
-from backend.install import converters, published
+from backend.install import converters, image_model_converters, published
 from backend.install.published import Network
+from backend.models.birefnet import BiRefNet
 from backend.models.flux2_encoder import Flux2Encoder
 from backend.models.lgm import LGM
 from backend.models.multiview_motion_unet import MultiViewMotionUNet
@@ -120,6 +122,10 @@ def _flux2_encoder() -> Flux2Encoder:
     return Flux2Encoder((8, 8, 8, 8), layers_per_block=1, latent_channels=4, norm_num_groups=4)
 
 
+def _birefnet() -> BiRefNet:
+    return BiRefNet(8, (1, 1, 2, 1), (1, 1, 2, 2), window_size=3, inner=8, branch=8)
+
+
 NETWORKS = {
     "videomv-t2v-unet": Network(
         lambda: VideoMVUNet(**_unet_sizes(T2V["config"]["unet"])), converters.videomv_unet
@@ -136,10 +142,11 @@ NETWORKS = {
     "clip-l-text": Network(_clip_text_1, converters.ldm_clip_text),
     "clip-h-text": Network(_clip_text, converters.open_clip_text),
     "clip-h-image": Network(_clip_image, converters.open_clip_image),
-    "triposplat-flow": Network(_triposplat_flow, converters.triposplat_flow),
-    "triposplat-decoder": Network(_triposplat_decoder, converters.triposplat_decoder),
-    "dinov3-h": Network(_dinov3, converters.dinov3),
-    "flux2-encoder": Network(_flux2_encoder, converters.flux2_encoder),
+    "triposplat-flow": Network(_triposplat_flow, image_model_converters.triposplat_flow),
+    "triposplat-decoder": Network(_triposplat_decoder, image_model_converters.triposplat_decoder),
+    "dinov3-h": Network(_dinov3, image_model_converters.dinov3),
+    "flux2-encoder": Network(_flux2_encoder, image_model_converters.flux2_encoder),
+    "birefnet": Network(_birefnet, image_model_converters.birefnet),
 }
 
 
@@ -224,8 +231,47 @@ def _triposplat_files(folder: Path) -> None:
     _save(encoder | unused, folder / "vae" / "flux2-vae.safetensors")
 
 
+def birefnet_as_published(network: BiRefNet) -> dict[str, Tensor]:
+    """Weights for such a network, with the names of BiRefNet's file."""
+    names: dict[str, object] = {}
+    for parameter, tensor in network.state_dict().items():
+        name, shape = parameter, tuple(tensor.shape)
+        if name.startswith("bb."):
+            name = re.sub(r"hidden_states_norms\.stage(\d)", lambda m: f"norm{int(m[1]) - 1}", name)
+            for ours, theirs in _SWIN_NAMES.items():
+                name = name.replace(ours, theirs)
+            if ".k_proj." in name or ".v_proj." in name:
+                continue
+            if ".q_proj." in name:
+                name, shape = name.replace(".q_proj.", ".qkv."), (3 * shape[0], *shape[1:])
+        if not name.endswith("num_batches_tracked"):
+            names[name] = shape
+    found = weights(names)
+    for name in list(found):
+        if name.endswith("running_var"):
+            found[name] = found[name].abs() + 0.5
+    index, head = "bb.layers.0.blocks.0.attn.relative_position_index", "decoder.conv_ms_spvn_4.weight"
+    return found | {name: torch.zeros(1) for name in (index, head, "decoder.gdt_convs_pred_2.0.bias")}
+
+
+_SWIN_NAMES = {
+    "swin.embeddings.patch_embeddings.projection": "patch_embed.proj",
+    "swin.embeddings.norm": "patch_embed.norm",
+    "swin.encoder.": "",
+    ".attention.relative_position_bias.": ".attn.",
+    ".attention.o_proj": ".attn.proj",
+    ".attention.": ".attn.",
+    "layernorm_before": "norm1",
+    "layernorm_after": "norm2",
+}
+
+
 def publish(model: str, folder: Path) -> Path:
     """Writes a model's published files into a folder, in their published layout; returns it."""
+    if model == "background-removal":
+        published_weights = birefnet_as_published(_birefnet())
+        _save(published_weights, folder / "background_removal" / "birefnet.safetensors")
+        return folder
     if model == "triposplat":
         _triposplat_files(folder)
         return folder

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
-from backend.install import converters
+from backend.install import image_model_converters
 from backend.models.checkpoints import load_strictly
 from backend.models.flux2_encoder import patch_tokens
 from backend.models.triposplat_decoder import TripoSplatDecoder, point_embedding
@@ -238,7 +238,7 @@ def dinov3(fixture: Fixture) -> Outputs:
             key_bias=False,
         )
     ).eval()
-    weights = converters.dinov3(fixture.weights[""])
+    weights = image_model_converters.dinov3(fixture.weights[""])
     load_strictly(net, {"embeddings.mask_token": net.embeddings.mask_token, **weights}, "the fixture")
     # The fixture's network had all its numbers rounded, those that are not weights too.
     net.rope_embeddings.inv_freq = net.rope_embeddings.inv_freq.half().float()

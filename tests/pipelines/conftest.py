@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
 
+from backend.install import install, published
 from backend.models.videomv_unet import VideoMVImageUNet, VideoMVUNet
 from backend.pipelines import schedules
 from backend.pipelines.model import ViewsModel
 from backend.pipelines.settings import ModelSettings
 from backend.pipelines.three_d_aware import SplatRendering
+from backend.pipelines.triposplat_model import TripoSplatSettings
+from backend.shared.progress import Progress
 from backend.training.text import make_text_encoder, make_tokenizer
 from tests import tiny
+from tests.install import published_models
 
 UNET = tiny.video_unet_sizes(32)
 
@@ -90,3 +95,19 @@ def tiny_animating_model(tiny_image_model: ViewsModel) -> ViewsModel:
         first_frame={"schedule": schedules.MVDREAM, "steps": 3, "prompt_suffix": ", blue"},
     )
     return dataclasses.replace(tiny_image_model, unet=unet.requires_grad_(False), settings=settings)
+
+
+@pytest.fixture(scope="session")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of models: a small TripoSplat and a small BiRefNet, installed from published files."""
+    root, files = tmp_path_factory.mktemp("models"), tmp_path_factory.mktemp("files")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, network in published_models.NETWORKS.items():
+            patch.setitem(published.NETWORKS, name, network)
+        for model in ("triposplat", "background-removal"):
+            progress = Progress()
+            install.convert(model, root, published_models.publish(model, files), progress)
+            assert any("by their checksums" in warning for warning in progress.warnings)
+    small = {"size_px": 64, "view_px": 24, "num_views": 3, "steps": 2, "gaussians": 640}
+    TripoSplatSettings(**small).write(root / "triposplat")
+    return root

@@ -9,8 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
-from backend.pipelines.image_source import read_object
+from backend.pipelines import image_source
 from backend.shared.protocol import DioramaError
+
+
+def read_object(path: Path, size_px: int, object_px: int) -> torch.Tensor:  # [4, H, W]
+    return image_source.recentred(image_source.read_object(path), size_px, object_px)
 
 
 def image(path: Path, height: int = 90, width: int = 120, mode: str = "RGBA", noise: float = 0.0) -> Path:
@@ -155,3 +159,17 @@ def test_stray_pixels_and_a_line_around_are_not_the_object(tmp_path: Path, what:
     Image.fromarray(pixels).save(tmp_path / "a.png")
     rows, columns = np.nonzero(read_object(tmp_path / "a.png", 256, 200)[3].numpy() > 0.5)
     assert (np.ptp(columns) + 1) / (np.ptp(rows) + 1) == pytest.approx(2, abs=0.1)
+
+
+def test_cmyk_photo_and_first_frame_of_an_animation_are_read(tmp_path: Path) -> None:
+    plain, moved = np.full((60, 90, 3), 255, np.uint8), np.full((60, 90, 3), 255, np.uint8)
+    plain[20:40, 20:70], moved[30:50, 10:30] = (200, 30, 30), (30, 30, 200)
+    frames = [Image.fromarray(each) for each in (plain, moved)]
+    frames[0].save(tmp_path / "right.png")
+    frames[0].convert("CMYK").save(tmp_path / "print.jpg", quality=95)
+    frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
+    right = read_object(tmp_path / "right.png", 64, 50)
+    for name in ("print.jpg", "moving.gif"):
+        found = read_object(tmp_path / name, 64, 50)
+        assert found[:3, 32, 32].tolist() == pytest.approx(right[:3, 32, 32].tolist(), abs=0.05)
+        assert (found[3] - right[3]).abs().mean() < 0.03

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 from functools import partial
@@ -12,7 +13,6 @@ import pytest
 import torch
 from PIL import Image
 
-from backend.install import install, published
 from backend.models.lgm import Gaussians
 from backend.models.triposplat_decoder import TripoSplatDecoder
 from backend.models.triposplat_flow import Context, TripoSplatFlow
@@ -24,7 +24,6 @@ from backend.shared.ply import read_ply
 from backend.shared.progress import Progress
 from backend.shared.protocol import DioramaError
 from backend.shared.request import GenerationRequest
-from tests.install import published_models
 
 
 @pytest.fixture(scope="module")
@@ -39,13 +38,18 @@ def flow() -> TripoSplatFlow:
     return net.eval().requires_grad_(False)
 
 
-def test_one_token_stands_for_all_equal_ones_of_the_unconditional_branch(flow: TripoSplatFlow) -> None:
+@pytest.mark.parametrize(("dtype", "most"), [(torch.float64, 1e-11), (torch.float32, 5e-6)])
+def test_one_token_stands_for_all_equal_ones_of_the_unconditional_branch(
+    flow: TripoSplatFlow, dtype: torch.dtype, most: float
+) -> None:
+    flow = copy.deepcopy(flow).to(dtype)  # in float64 they are the same; in float32 sums of 4101 are rounded
     count = 4101
     whole = flow.encode_context(torch.zeros(1, count, 6), torch.zeros(1, count, 5))
     one = Context(flow.encode_context(torch.zeros(1, 1, 6), torch.zeros(1, 1, 5)).tokens, count)
-    noise = torch.randn(1, 12, 4), torch.randn(1, 1, 5), torch.tensor([700.0])
+    torch.manual_seed(0)
+    noise = torch.randn(1, 12, 4, dtype=dtype), torch.randn(1, 1, 5, dtype=dtype), torch.tensor([700.0])
     for exact, saved in zip(flow(*noise, whole), flow(*noise, one), strict=True):
-        assert (exact - saved).abs().mean() < 1e-6
+        assert (exact - saved).abs().max() < most
     uncounted = flow(*noise, Context(one.tokens))[0]
     assert (uncounted - flow(*noise, one)[0]).abs().max() > 1e-4
 
@@ -115,21 +119,6 @@ def test_turned_cloud_turns_places_and_rotations_alike() -> None:
     assert cloud.quats[0] == pytest.approx([math.sqrt(0.5), 0, 0, math.sqrt(0.5)])
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of models with a small TripoSplat in it, installed from files in the published layout."""
-    root, files = tmp_path_factory.mktemp("models"), tmp_path_factory.mktemp("files")
-    with pytest.MonkeyPatch.context() as patch:
-        for name, network in published_models.NETWORKS.items():
-            patch.setitem(published.NETWORKS, name, network)
-        progress = Progress()
-        install.convert("triposplat", root, published_models.publish("triposplat", files), progress)
-    assert any("by their checksums" in warning for warning in progress.warnings)
-    small = {"size_px": 64, "view_px": 24, "num_views": 3, "steps": 2, "gaussians": 640}
-    TripoSplatSettings(**small).write(root / "triposplat")
-    return root
-
-
 @pytest.fixture
 def image(tmp_path: Path) -> str:
     pixels = np.zeros((50, 40, 4), np.uint8)
@@ -162,7 +151,7 @@ def test_image_becomes_an_asset_whose_first_view_is_its_own_camera(
     assert np.linalg.norm(camera) == pytest.approx(1.5, abs=1e-4) and abs(camera[1]) < 1e-4
     assert first.fov_deg == pytest.approx(40, abs=1e-3)
     assert (first.width, first.height) == (24, 24)
-    assert Image.open(first.directory / "image.png").size == (64, 64)
+    assert Image.open(first.directory / "source/object.png").size == (64, 64)
     assert first.splats[0].read_bytes() == again.splats[0].read_bytes()
     assert first.splats[0].read_bytes() != usual.splats[0].read_bytes()
     assert np.linalg.norm(usual.cameras[0][:3, 3]) == pytest.approx(1.7, abs=1e-4)

@@ -85,7 +85,7 @@ def test_orbit_that_is_asked_for_is_the_one_in_the_asset(mushroom: Made) -> None
         (["generate", "a red mushroom", "--steps", "0"], 2, "E_REQUEST"),
         (["generate", "a red mushroom", "--elevation", "90"], 2, "E_REQUEST"),
         (["generate", "--image", "object.png"], 2, "conditioned on text"),
-        (["generate", "a car", "--model", "videomv-i2v"], 2, "needs an image"),
+        (["generate", "a car", "--model", "background-removal"], 2, "makes nothing alone"),
         (["generate", "a red mushroom", "--method", "magic"], 2, "reconstruct, distill"),
         (["generate"], 2, "E_PROMPT_EMPTY"),
         (["nonsense"], 2, "usage"),

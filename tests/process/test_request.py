@@ -11,6 +11,8 @@ from backend.shared import catalogue
 from backend.shared.protocol import DioramaError
 from backend.shared.request import GenerationRequest
 
+SIDES = {"image": "f.png", "image_left": "l.png", "image_back": "b.png", "image_right": "r.png"}
+
 
 def test_every_model_is_conditioned_on_text_or_an_image() -> None:
     conditioned_on = {name: model.conditioned_on for name, model in catalogue.MODELS.items()}
@@ -40,9 +42,18 @@ def test_number_of_gaussians_is_one_that_the_model_can_make(gaussians: object) -
 @pytest.mark.parametrize(
     ("settings", "code", "words"),
     [
-        ({"prompt": "a car", "model": "videomv-i2v"}, "E_REQUEST", "needs an image"),
+        ({"prompt": "a car", "text_to_image": "folder"}, "E_REQUEST", "starter is conditioned on text"),
+        ({"prompt": "a car", "model": "background-removal"}, "E_REQUEST", "makes nothing alone"),
         ({"prompt": "a car", "image": "car.png"}, "E_REQUEST", "on text"),
         ({"image": "", "model": "videomv-i2v"}, "E_REQUEST", "path of an image"),
+        ({"image": "f.png", "image_back": "b.png"}, "E_REQUEST", "missing: left, right"),
+        ({"image_left": "l.png", "image_back": "b.png", "image_right": "r.png"}, "E_REQUEST", "front"),
+        ({**SIDES, "image_back": 3}, "E_REQUEST", "image_back is 3"),
+        ({**SIDES, "model": "triposplat"}, "E_REQUEST", "does not reconstruct images of four sides"),
+        ({**SIDES, "views": 8, "fast": True}, "E_REQUEST", "views 8, fast has no meaning"),
+        ({**SIDES, "method": "distill"}, "E_REQUEST", "method distill has no meaning"),
+        ({"prompt": "a car", "shift": 2}, "E_REQUEST", "starter has no shift"),
+        ({"image": "a.png", "model": "triposplat", "shift": 0}, "E_REQUEST", "from 0.1 to 20"),
         ({}, "E_PROMPT_EMPTY", "empty"),
         ({"prompt": "a car", "model": "nothing"}, "E_MODEL_UNKNOWN", "no model 'nothing'"),
         ({"prompt": "a car", "model": ["starter"]}, "E_MODEL_UNKNOWN", "no model"),
@@ -70,6 +81,8 @@ def test_what_cannot_be_made_is_refused_in_words(settings: dict[str, Any], code:
     [
         {"prompt": "a car", "elevation_deg": -89.5, "radius": 2},
         {"image": "car.png", "model": "videomv-i2v"},
+        {"prompt": "a car", "model": "triposplat", "text_to_image": "/models/sdxl"},
+        SIDES,
         {"prompt": "a car", "fast": True},
     ],
 )

@@ -1,0 +1,35 @@
+"""Reads one network of a model from its folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors import SafetensorError
+
+from ..shared.protocol import DioramaError, is_out_of_memory
+from .plan import Plan
+
+
+def load_network(kind: Any, folder: Path, plan: Plan, dtype: torch.dtype | None = None) -> Any:
+    """A network of a class that has `from_pretrained`, ready to be used, on the plan's device.
+
+    Args:
+        dtype: another than the plan's.
+
+    Raises:
+        DioramaError: E_WEIGHTS_MISSING or E_WEIGHTS_CORRUPT, naming the folder.
+    """
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        network = kind.from_pretrained(folder, local_files_only=True, torch_dtype=dtype or plan.dtype)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        if is_out_of_memory(error):
+            raise
+        missing = not any(folder.glob("*.safetensors"))
+        code = "E_WEIGHTS_MISSING" if missing else "E_WEIGHTS_CORRUPT"
+        what = "has no weights" if missing else "cannot be read"
+        raise DioramaError(code, f"{folder} {what}", detail=str(error)) from error
+    return network.to(plan.device if plan.offload == "none" else "cpu").eval().requires_grad_(False)
