@@ -1,4 +1,4 @@
-"""The backend's command line: `python -m backend serve | generate | batch | engines | models | …`."""
+"""The backend's command line: `python -m backend serve | generate | reconstruct | batch | models | …`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")  # operators that Appl
 
 from . import allocator
 from .install import command
-from .shared import protocol
+from .shared import protocol, reconstruction
 from .shared.client import REMOTE_PYTHON
 from .shared.progress import forgive_encodings
 from .shared.request import GenerationRequest, add_arguments, add_line_arguments, given_settings
@@ -66,6 +66,12 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("prompt", nargs="?", default="", help="what to make")
     generate.add_argument("--out", type=Path, required=True, help="the asset folder to make")
     add_arguments(generate, without={"prompt"})
+    fit = commands.add_parser("reconstruct", help="images with known cameras to asset folder", epilog=EPILOG)
+    fit.add_argument("capture", type=Path, metavar="FOLDER", help="of the images and their transforms.json")
+    fit.add_argument("--out", type=Path, required=True, help="the asset folder to make")
+    for name, words in reconstruction.OPTIONS.items():
+        default = getattr(reconstruction.ReconstructionRequest, name)
+        fit.add_argument("--" + name.replace("_", "-"), type=type(default), default=default, help=words)
     batch = commands.add_parser("batch", help="a job file to a folder of assets", epilog=EPILOG)
     batch.add_argument("jobs", type=Path, help="a file with one JSON object of settings a line")
     batch.add_argument("--out", type=Path, required=True, help="the folder of the jobs' folders")
@@ -87,12 +93,20 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _generate(args: argparse.Namespace) -> int:
-    request = GenerationRequest(**given_settings(args))
+    return _make(GenerationRequest(**given_settings(args)), args.out)
+
+
+def _reconstruct(args: argparse.Namespace) -> int:
+    settings = {name: getattr(args, name) for name in reconstruction.OPTIONS}
+    return _make(reconstruction.ReconstructionRequest(str(args.capture.resolve()), **settings), args.out)
+
+
+def _make(request: reconstruction.Request, out: Path) -> int:
     from . import job
     from .shared.progress import Progress, TerminalBar
 
     bar = TerminalBar()
-    result = job.run(request, args.out.resolve(), Progress(bar))
+    result = job.run(request, out.resolve(), Progress(bar))
     bar.finish()
     print(result["asset"])
     return 0
@@ -131,6 +145,7 @@ RUN = {
     "serve": _serve,
     "doctor": _doctor,
     "generate": _generate,
+    "reconstruct": _reconstruct,
     "batch": _batch,
     "engines": _engines,
     "models": command.run,

@@ -1,4 +1,4 @@
-"""Runs one generation from request to finished asset folder, the same for Blender and for the terminal."""
+"""Runs one generation, or one fit, from request to finished asset folder, for Blender and the terminal."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from . import allocator
 from .shared import model_store, output_folder
 from .shared.progress import Progress, peak_memory_mib
 from .shared.protocol import explained
-from .shared.request import GenerationRequest
+from .shared.reconstruction import ReconstructionRequest, Request
 
 
-def run(request: GenerationRequest, directory: Path, progress: Progress) -> dict[str, Any]:
+def run(request: Request, directory: Path, progress: Progress) -> dict[str, Any]:
     """Generates into `directory`, which is made; an older asset in it is replaced.
 
     Returns:
@@ -28,13 +28,19 @@ def run(request: GenerationRequest, directory: Path, progress: Progress) -> dict
 
         asset.claim(directory, request.to_dict())
         check_output(directory)
-        model_store.require(request.model)
+        if not isinstance(request, ReconstructionRequest):
+            model_store.require(request.model)
         progress.stage("Loading libraries")
         import torch  # noqa: F401  the environment is checked before anything else is tried
 
-        from .pipelines import generate
+        if isinstance(request, ReconstructionRequest):
+            from .pipelines import capture_splats
 
-        made_asset = generate.generate(request, directory, progress)
+            made_asset = capture_splats.reconstruct(request, directory, progress)
+        else:
+            from .pipelines import generate
+
+            made_asset = generate.generate(request, directory, progress)
     except BaseException as error:
         if made:
             output_folder.clear(directory)

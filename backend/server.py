@@ -20,7 +20,7 @@ from . import job
 from .shared import model_store, protocol
 from .shared.progress import Progress
 from .shared.protocol import DioramaError, Message
-from .shared.request import GenerationRequest
+from .shared.reconstruction import ReconstructionRequest, read_request
 
 log = logging.getLogger(__name__)
 CALLS = (
@@ -154,9 +154,15 @@ class Server:
         identity, directory = params.get("job"), params.get("directory")
         if not isinstance(identity, str) or not isinstance(directory, str) or identity in self._jobs:
             raise DioramaError("E_PROTOCOL", "job.submit needs a new job name and a directory")
-        request = GenerationRequest.from_dict(params.get("request"))
+        request = read_request(params.get("request"))
         place = Path(directory)
         if self._files:
+            if isinstance(request, ReconstructionRequest):
+                raise DioramaError(
+                    "E_REQUEST",
+                    "the backend on another computer does not fit splats to captures",
+                    hint="Choose the backend of this computer: it needs no model for that.",
+                )
             place = self._inside(directory)
             images = request.images.items()
             request = request.with_images({name: str(self._inside(path)) for name, path in images})

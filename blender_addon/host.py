@@ -16,6 +16,7 @@ from .backend.shared import catalogue, model_store
 from .backend.shared.client import Launch
 from .backend.shared.progress import Emit
 from .backend.shared.protocol import DioramaError
+from .backend.shared.reconstruction import Request, read_request
 from .backend.shared.request import MAX_SEED, GenerationRequest
 from .capture import Rendering
 from .client import environment, jobs, machine, model_facts
@@ -25,6 +26,7 @@ from .client.jobs import Job
 from .client.machine import Machine
 from .client.model_work import ModelWork
 from .client.session import Session
+from .object_capture import ObjectCapture
 from .thumbnails import Film, Thumbnails
 
 ROOT = Path(__file__).parent
@@ -41,6 +43,7 @@ class Asked:
     scene: int  # its session_uid: another file's is never the same
     scene_name: str
     file: str  # empty if it was not saved then
+    beside: bool = False  # the objects that it is made of
 
 
 class Host:
@@ -53,7 +56,7 @@ class Host:
         self.install_problem: DioramaError | None = None  # why the last could not even begin
         self.environment: environment.State | Literal["chosen"] = "missing"
         self.python = ""  # for this session; the preferences' Python if empty
-        self.capture: Rendering | None = None  # the camera's picture that is being rendered
+        self.capture: Rendering | ObjectCapture | None = None  # what is being rendered for a job
         self.outcome: Job | None = None  # of the last job of this session, until it is dismissed
         self.note = ""  # what became of its result
         self.variations: list[str] = []  # jobs of which one is to be chosen
@@ -157,17 +160,13 @@ class Host:
             self.session.prepare()
             self.wake()
 
-    def begin_capture(self, rendering: Rendering) -> None:
-        """Sees a camera's picture through to its end."""
+    def begin_capture(self, rendering: Rendering | ObjectCapture) -> None:
+        """Sees renders for a job through to their end."""
         self.capture = rendering
         self.wake()
 
-    def submit(self, request: GenerationRequest, directory: Path, asked: Asked | None) -> Job:
-        """Puts a job into the queue; what it makes will be imported where it was asked for.
-
-        Args:
-            asked: None to keep the result in the history alone.
-        """
+    def submit(self, request: Request, directory: Path, asked: Asked | None) -> Job:
+        """Queues a job; what it makes is imported where it was `asked` for, or stays in the history alone."""
         job = self.session.submit(request, directory)
         if asked:
             self._asked[job.id] = asked
@@ -192,16 +191,16 @@ class Host:
         """Queues an earlier job once more; one that was interrupted leaves the list.
 
         Raises:
-            DioramaError: as `GenerationRequest`, or E_OUTPUT_UNWRITABLE.
+            DioramaError: as `read_request`, or E_OUTPUT_UNWRITABLE.
         """
         job = self.session.job(identity)
-        request = GenerationRequest.from_dict(job.request)
-        again = self.submit(request, jobs.directory_again(job, folders.output_folder()), asked)
+        directory = jobs.directory_again(job, folders.output_folder())
+        again = self.submit(read_request(job.request), directory, asked)
         if job.state == jobs.INTERRUPTED:
             self.session.remove(identity)
         return again
 
-    def run(self, request: GenerationRequest, directory: Path, emit: Emit) -> Job:
+    def run(self, request: Request, directory: Path, emit: Emit) -> Job:
         """Generates now and returns when it is done, for scripts and background mode; imports nothing.
 
         Raises:
@@ -284,7 +283,7 @@ class Host:
         for job in self.session.pump():
             self._ended(job)
         # A render reads the scene from its own thread: nothing may appear in it meanwhile.
-        if self._to_import and not self.capture and not bpy.app.is_job_running("RENDER"):
+        if self._to_import and not (isinstance(self.capture, Rendering) or bpy.app.is_job_running("RENDER")):
             self._import(self._to_import.popleft())
         self._load_film()
         installing = self.installation is not None and self.installation.running
@@ -297,9 +296,8 @@ class Host:
         if self.checking and self.check:
             self.check.pump()
         working = installing or self.changing_model or self.checking
-        busy = self.session.busy or self._to_import or self.capture or working
         self._redraw(working)
-        if busy:
+        if self.session.busy or self._to_import or self.capture or working:
             return BUSY_S
         return IDLE_S if self.session.client.running else None
 
@@ -320,7 +318,7 @@ class Host:
             self.note,
             self.problem,
             self.environment,
-            self.film.icon,
+            (self.film.icon, isinstance(self.capture, ObjectCapture) and self.capture.done),
             active and (active.job.id, active.cancelled_at, *_state(active.progress)),
             work and (work.running, work.stopping, *_state(work.progress)),
             (self.checking, installation and (installation.running, installation.step, installation.done_mb)),
@@ -358,8 +356,8 @@ class Host:
         try:
             # without the window: Blender would take the scene that it shows instead of the one given
             with bpy.context.temp_override(scene=scene, view_layer=view_layer):
-                # True: the whole import is one undo step
-                bpy.ops.diorama.import_asset("EXEC_DEFAULT", True, directory=job.directory)
+                where = {"directory": job.directory, "beside": asked.beside}
+                bpy.ops.diorama.import_asset("EXEC_DEFAULT", True, **where)  # True: one undo step
         except RuntimeError as error:  # the operator's report
             self.problem = str(error).removeprefix("Error: ").strip()
 

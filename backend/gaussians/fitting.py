@@ -69,14 +69,14 @@ class SplatParameters:
 def render(
     splats: SplatParameters,
     cameras: Tensor,  # [V, 4, 4] camera-to-world
-    fov_deg: float,
+    lens: float | Tensor,  # horizontal field of view in degrees, or intrinsics [V, 3, 3] in pixels
     height: int,
     width: int,
     background: Tensor,  # [V, 3] sRGB
     blending: Blending,
 ) -> Tensor:  # [V, H, W, 3] sRGB
     """Renders a cloud, blended in linear light or in display values."""
-    return encode(_composite(splats, cameras, fov_deg, height, width, blending, background)[0], blending)
+    return encode(_composite(splats, cameras, lens, height, width, blending, background)[0], blending)
 
 
 @torch.no_grad()
@@ -97,7 +97,7 @@ def render_rgba(
 def _composite(
     splats: SplatParameters,
     cameras: Tensor,  # [V, 4, 4]
-    fov_deg: float,
+    lens: float | Tensor,
     height: int,
     width: int,
     blending: Blending,
@@ -108,7 +108,7 @@ def _composite(
     colors = view_dependent_colors(degree, directions, torch.cat([splats.sh, splats.sh_rest], 1))
     return composite(
         splats.means, splats.quats, splats.log_scales.exp(), splats.logits.sigmoid(), colors,
-        cameras, fov_deg, height, width, blending, background=background,
+        cameras, lens, height, width, blending, background=background,
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Renders Gaussians from cameras with square pixels, blended in linear light or in display values."""
+"""Renders Gaussians from pinhole cameras, blended in linear light or in display values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def composite(
     opacities: Tensor,  # [..., N]
     colors: Tensor,  # [..., (V,) N, 3] sRGB
     world_from_camera: Tensor,  # [V, 4, 4] or [..., V, 4, 4]
-    fov_deg: float,
+    lens: float | Tensor,  # horizontal field of view in degrees, or intrinsics [..., V, 3, 3] in pixels
     height: int,
     width: int,
     blending: Blending,
@@ -32,9 +32,10 @@ def composite(
     """
     viewmats = opencv_from_world(world_from_camera).to(means)
     viewmats = viewmats.expand(*means.shape[:-2], -1, -1, -1)
+    Ks = lens if isinstance(lens, Tensor) else intrinsics(lens, width, height)
     images, alphas, _ = rasterization(
         means, quats, scales, opacities, decode(colors, blending), viewmats,
-        intrinsics(fov_deg, width, height).to(viewmats).expand(*viewmats.shape[:-2], 3, 3), width, height,
+        Ks.to(viewmats).expand(*viewmats.shape[:-2], 3, 3), width, height,
         near_plane=near_plane, backgrounds=None if background is None else decode(background, blending),
     )  # fmt: skip
     return images, alphas

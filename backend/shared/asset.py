@@ -9,6 +9,7 @@
     source/object.png     what the model was conditioned on, cut out; not in every asset
     source/prompt.png     the image that was made of the prompt, if it was made from that
     source/Camera.png     what a camera saw, if it was made from that
+    source/               or a whole capture with transforms.json, if it was made from that
     preview.png           contact sheet
 
 A folder without asset.json is unfinished, whatever else it holds.
@@ -40,7 +41,7 @@ __all__ = ["Asset", "GaussianCloud", "read_asset", "read_ply", "write_asset", "w
 SCHEMA = 1
 MANIFEST = "asset.json"
 MESH = "mesh.glb"
-SOURCE = "source"  # a folder for the images from which the asset was made
+SOURCE = "source"  # a folder for the images, or the capture, from which the asset was made
 LAYOUT = output_folder.Layout(
     MANIFEST,
     frozenset({MANIFEST, "splats", "views", "transforms.json", MESH, "preview.png", SOURCE}),
@@ -94,6 +95,7 @@ def write_asset(
     tracked: bool = False,
     fps: float = FPS,
     sources: Mapping[str, np.ndarray] = MappingProxyType({}),  # [h, w, 3|4] sRGB, straight alpha
+    figures: dict[str, float] | None = None,
 ) -> Path:
     """Write an asset folder; an earlier asset in the same folder is replaced once the new one is complete.
 
@@ -101,6 +103,7 @@ def write_asset(
         tracked: the clouds are of the same splats in the same order and differ in places and rotations only.
         fps: animation frames a second.
         sources: images that it was made from, by their names in `source/`.
+        figures: what was measured of the result, to be kept with it.
 
     Raises:
         DioramaError: E_OUTPUT_UNWRITABLE or E_DISK_FULL, with nothing half-written left behind; E_PLY if a
@@ -130,6 +133,8 @@ def write_asset(
             "timings": {stage: round(float(seconds), 3) for stage, seconds in timings.items()},
             "files": output_folder.listed(staging, made),
         }
+        if figures is not None:
+            manifest["figures"] = figures
         _finish(directory, manifest, staging)
     return directory
 
@@ -317,11 +322,12 @@ def write_png(path: Path, image: np.ndarray) -> None:  # [H, W, 3|4]
 
 
 def own_picture(directory: Path, request: dict[str, Any]) -> dict[str, Path]:
-    """The picture that the asset is made from, if it was made for that in the asset's folder."""
+    """The picture, or the capture, that the asset is made from, if it was made for that in its folder."""
     image = Path(request.get("image") or "")
-    if image.is_file() and image.parent == directory / SOURCE:
-        return {image.relative_to(directory).as_posix(): image}
-    return {}
+    found = [image] if image.is_file() and image.parent == directory / SOURCE else []
+    if request.get("capture") and Path(request["capture"]) == directory / SOURCE:
+        found = [path for path in (directory / SOURCE).rglob("*") if path.is_file()]
+    return {path.relative_to(directory).as_posix(): path for path in found}
 
 
 def image_sha256(request: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 from .asset import MANIFEST, image_sha256, read_asset
 from .protocol import DioramaError
+from .reconstruction import Request
 from .request import GenerationRequest
 
 RECORDS = ".jobs"  # the folder within the output folder of what became of the jobs, and of claims on them
@@ -100,7 +101,7 @@ def read_job_file(
     ]
 
 
-def folder_name(request: GenerationRequest) -> str:
+def folder_name(request: Request) -> str:
     """The folder name of a request: its words, its seed and its identity, `a-red-mushroom-7-1f3a…`.
 
     The words are of every script. The identity is that of all settings, and of what is in the images' files.

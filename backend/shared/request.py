@@ -84,14 +84,14 @@ class GenerationRequest:
                 hint=f"Choose one of: {', '.join(catalogue.MODELS)}.",
             )
         _check_source(self.model, self.images)
-        _check_integer("seed", self.seed, 0, MAX_SEED)
+        check_integer("seed", self.seed, 0, MAX_SEED)
         if self.views is not None:
-            _check_integer("views", self.views, 2, 64)
+            check_integer("views", self.views, 2, 64)
         if self.frames is not None:
-            _check_integer("frames", self.frames, 2, 64)
+            check_integer("frames", self.frames, 2, 64)
             _check_moves(self.model, self.method, self.frames)
         if self.steps is not None:
-            _check_integer("steps", self.steps, 1, 1000)
+            check_integer("steps", self.steps, 1, 1000)
         if self.guidance is not None and not (_is_number(self.guidance) and 0 <= self.guidance <= 100):
             raise DioramaError("E_REQUEST", f"guidance is {self.guidance!r}; expected a number from 0 to 100")
         _check_shift(self.model, self.shift)
@@ -317,7 +317,8 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _check_integer(name: str, value: Any, least: int, most: int) -> None:
+def check_integer(name: str, value: Any, least: int, most: int) -> None:
+    """Refuses, with E_REQUEST, what is no whole number within these limits."""
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
         raise DioramaError(
             "E_REQUEST", f"{name} is {value!r}; expected a whole number from {least} to {most}"

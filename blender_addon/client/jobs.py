@@ -15,12 +15,26 @@ from typing import Any, BinaryIO
 from ..backend.shared import output_folder
 from ..backend.shared.job_file import folder_name
 from ..backend.shared.protocol import DioramaError
-from ..backend.shared.request import SIDES, GenerationRequest
+from ..backend.shared.reconstruction import Request, read_request
+from ..backend.shared.request import SIDES
 
 QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
 INTERRUPTED = "interrupted"  # by the end of Blender; it can be run again
 MOST_RECORDS = 100
-_DECIDES_TIME = ("model", "views", "frames", "preset", "steps", "mesh", "method", "fast", "gaussians")
+_DECIDES_TIME = (
+    "model",
+    "views",
+    "frames",
+    "preset",
+    "steps",
+    "mesh",
+    "method",
+    "fast",
+    "gaussians",
+    "splats",
+    "iterations",
+    "resolution",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,7 +178,7 @@ class Store:
         return self._folder / f"{owner}.lock"
 
 
-def new_job(request: GenerationRequest, directory: Path) -> Job:
+def new_job(request: Request, directory: Path) -> Job:
     """A job that waits; its id sorts by time and is unique among several Blenders."""
     identity = time.strftime("%Y%m%d-%H%M%S-") + f"{time.time_ns() % 10**9:09d}-{secrets.token_hex(2)}"
     return Job(identity, request.to_dict(), str(directory))
@@ -179,7 +193,7 @@ def clean_up(job: Job) -> None:
         output_folder.clear_partial(directory)
 
 
-def new_directory(parent: Path, request: GenerationRequest) -> Path:
+def new_directory(parent: Path, request: Request) -> Path:
     """Makes the folder of this request, or one with a number behind its name if that exists: so a job that
     waits, here or in another Blender, shares its folder with none.
 
@@ -209,7 +223,7 @@ def directory_again(job: Job, parent: Path) -> Path:
     """
     if job.state == INTERRUPTED and not os.path.lexists(job.directory):
         return Path(job.directory)
-    return new_directory(parent, GenerationRequest.from_dict(job.request))
+    return new_directory(parent, read_request(job.request))
 
 
 def _lock(path: Path) -> BinaryIO | None:

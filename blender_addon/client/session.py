@@ -13,7 +13,7 @@ from typing import Any
 from ..backend.shared.client import Client, Launch
 from ..backend.shared.progress import Emit
 from ..backend.shared.protocol import DioramaError, Message
-from ..backend.shared.request import GenerationRequest
+from ..backend.shared.reconstruction import Request
 from . import jobs
 from .job_progress import JobProgress
 from .jobs import Job, Store
@@ -81,7 +81,7 @@ class Session:
         )
         return next((job.stages for job in alike), ())
 
-    def submit(self, request: GenerationRequest, directory: Path) -> Job:
+    def submit(self, request: Request, directory: Path) -> Job:
         """Puts a job at the end of the queue.
 
         Raises:

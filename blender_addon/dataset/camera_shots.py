@@ -30,10 +30,7 @@ class Look:
 
 
 def prepare(look: Look, frame: Frame) -> bpy.types.Object:
-    """Makes the open scene ready and returns its new camera; all in memory, nothing is saved.
-
-    Colours are shown as they are (view transform Standard), so that textures keep their values.
-    """
+    """Makes the open scene ready and returns its new camera; all in memory, nothing is saved."""
     scene = bpy.context.scene
     scene.timeline_markers.clear()  # cameras bound to them would come back
     render = scene.render
@@ -46,6 +43,22 @@ def prepare(look: Look, frame: Frame) -> bpy.types.Object:
     render.resolution_x = render.resolution_y = look.size_px
     render.resolution_percentage = 100
     render.pixel_aspect_x = render.pixel_aspect_y = 1
+    undisturbed(scene)
+    data = bpy.data.cameras.new("dataset camera")
+    data.sensor_fit, data.angle = "HORIZONTAL", math.radians(FOV_DEG)
+    data.clip_start, data.clip_end = 0.01 * frame.metres_per_unit, 100 * frame.metres_per_unit
+    camera = bpy.data.objects.new("dataset camera", data)
+    scene.collection.objects.link(camera)
+    scene.camera = camera
+    return camera
+
+
+def undisturbed(scene: bpy.types.Scene) -> None:
+    """Lets a scene render its objects before nothing, without compositor, sequencer, borders and the like.
+
+    Colours are shown as they are (view transform Standard), so that they keep their values.
+    """
+    render = scene.render
     render.film_transparent = True
     for option in ("use_border", "use_compositing", "use_sequencer", "use_motion_blur", "use_multiview",
                    "use_stamp", "use_freestyle"):  # fmt: skip
@@ -55,13 +68,6 @@ def prepare(look: Look, frame: Frame) -> bpy.types.Object:
     view = scene.view_settings
     view.view_transform, view.look, view.exposure, view.gamma = "Standard", "None", 0, 1
     view.use_curve_mapping = False
-    data = bpy.data.cameras.new("dataset camera")
-    data.sensor_fit, data.angle = "HORIZONTAL", math.radians(FOV_DEG)
-    data.clip_start, data.clip_end = 0.01 * frame.metres_per_unit, 100 * frame.metres_per_unit
-    camera = bpy.data.objects.new("dataset camera", data)
-    scene.collection.objects.link(camera)
-    scene.camera = camera
-    return camera
 
 
 def light(kind: str, frame: Frame, rng: np.random.Generator) -> None:

@@ -16,11 +16,14 @@ from . import cameras, conversion, display, mesh, native, render, sequences, spl
 from .modifier_inputs import set_inputs
 from .transaction import all_or_nothing
 
+_GAP = 1.2  # times its width: from the middle of what it was made of to that of what stands beside
+
 
 def import_asset(
     context: bpy.types.Context,
     directory: Path | str,
     *,
+    beside: bool = False,
     markers: bool = False,
     frame_range: bool = False,
     report: Callable[[str], None] = print,
@@ -29,6 +32,7 @@ def import_asset(
 
     Args:
         directory: the asset folder.
+        beside: not where it was made, but next to that, along X.
         markers: bind a timeline marker to every view's camera.
         frame_range: set the scene's frame range to the travelling camera's.
         report: is told what was changed in the scene's settings, and what was left out.
@@ -45,6 +49,8 @@ def import_asset(
     with all_or_nothing():
         collection = _build(asset, clouds, scene.frame_start)
     scene.collection.children.link(collection)
+    if beside:
+        _stand_beside(collection, clouds)
     changes = render.raise_bounces(scene)
     if asset.mesh and (missing := mesh.importer_missing()):
         changes.append(missing)
@@ -92,6 +98,14 @@ def splat_objects(collection: bpy.types.Collection) -> list[bpy.types.Object]:
     roots = [item for item in collection.objects if item.parent is None]
     children = [child for root in roots for child in root.children]
     return [child for child in children if splats.is_splats(child) or native.is_native(child)]
+
+
+def _stand_beside(collection: bpy.types.Collection, clouds: list[splats.GaussianCloud]) -> None:
+    """Moves a collection along X, by how far its splats reach in all frames, but for a few that float."""
+    low, high = np.quantile(np.concatenate([cloud.means[:, 0] for cloud in clouds]), [0.005, 0.995])
+    for item in collection.objects:
+        if item.parent is None:
+            item.location.x += _GAP * float(high - low)
 
 
 def _build(asset: Asset, clouds: list[splats.GaussianCloud], frame_start: int) -> bpy.types.Collection:

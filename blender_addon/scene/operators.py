@@ -23,6 +23,11 @@ class DIORAMA_OT_import_asset(bpy.types.Operator):
     bl_options = {"REGISTER", "UNDO"}
 
     directory: bpy.props.StringProperty(subtype="DIR_PATH", description="The folder with the asset.json")
+    beside: bpy.props.BoolProperty(
+        name="Beside",
+        description="Not where it was made, but next to that",
+        options={"SKIP_SAVE"},
+    )
     markers: bpy.props.BoolProperty(
         name="Camera Markers", description="Bind a timeline marker to the camera of every view"
     )
@@ -40,6 +45,7 @@ class DIORAMA_OT_import_asset(bpy.types.Operator):
             assets.import_asset(
                 context,
                 bpy.path.abspath(self.directory),
+                beside=self.beside,
                 markers=self.markers,
                 frame_range=self.frame_range,
                 report=lambda change: self.report({"INFO"}, change),

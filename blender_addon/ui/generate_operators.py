@@ -30,7 +30,7 @@ class DIORAMA_OT_generate(bpy.types.Operator):
     bl_options = {"REGISTER"}  # the import is the undo step
 
     source: bpy.props.EnumProperty(
-        items=properties.SOURCES,
+        items=[source for source in properties.SOURCES if source[0] != "OBJECTS"],
         description="If not given: what of prompt and image is given, else the scene's source",
     )
     prompt: bpy.props.StringProperty(description="What to make; the scene's prompt if not given")
@@ -150,6 +150,8 @@ class DIORAMA_OT_generate(bpy.types.Operator):
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         """Queues the job; in background mode, where no timer runs, works until the result is imported."""
+        if self._source(context) == "OBJECTS":
+            return bpy.ops.diorama.objects_to_splats("EXEC_DEFAULT", directory=self.directory)
         try:
             request, directory = self._wanted(context)
         except DioramaError as error:

@@ -83,7 +83,8 @@ def draw_job(layout: bpy.types.UILayout, job: Job) -> None:
     row.operator(
         "diorama.job_again", text="" if job.state == jobs.DONE else "Again", icon="FILE_REFRESH"
     ).job = job.id
-    row.operator("diorama.job_vary", text="", icon="MOD_ARRAY").job = job.id
+    if "capture" not in job.request:
+        row.operator("diorama.job_vary", text="", icon="MOD_ARRAY").job = job.id
     row.operator("diorama.job_reuse", text="", icon="LOOP_BACK").job = job.id
     if job.state == jobs.DONE:
         row.operator("diorama.job_reveal", text="", icon="FILE_FOLDER").job = job.id

@@ -11,7 +11,8 @@ import bpy
 
 from .. import host, scene
 from ..backend.shared.protocol import DioramaError
-from ..backend.shared.request import MAX_SEED, GenerationRequest
+from ..backend.shared.reconstruction import read_request
+from ..backend.shared.request import MAX_SEED
 from ..client import jobs, results
 from ..client.jobs import Job
 from .drawing import report
@@ -91,7 +92,7 @@ class DIORAMA_OT_job_vary(_GeneratesAgain, bpy.types.Operator):
 
     def execute(self, _context: bpy.types.Context) -> set[str]:
         try:
-            request = GenerationRequest.from_dict(self.chosen.request)
+            request = read_request(self.chosen.request)
             following = dataclasses.replace(request, seed=(request.seed + 1) % (MAX_SEED + 1))
             host.get().submit_variations(following, 4)
         except DioramaError as error:

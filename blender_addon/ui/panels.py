@@ -12,6 +12,7 @@ from ..client import jobs
 from ..client.jobs import Job
 from ..client.session import Active
 from ..scene.panel import InTab
+from . import object_operators
 from .drawing import draw_error, draw_progress, draw_text, sentence, stage
 from .first_run import draw_environment
 from .history import ICONS, draw_variations
@@ -34,6 +35,7 @@ class DIORAMA_PT_generate(InTab, bpy.types.Panel):
     def draw(self, context: bpy.types.Context) -> None:
         layout = self.layout
         current = host.get()
+        object_operators.draw_rendering(layout)
         if current.session.busy:
             _draw_running(layout.box())
         _draw_notices(layout)
@@ -55,9 +57,9 @@ class DIORAMA_PT_output(InTab, bpy.types.Panel):
     bl_options = {"DEFAULT_CLOSED"}
 
     @classmethod
-    def poll(cls, _context: bpy.types.Context) -> bool:
-        """Only with a backend."""
-        return host.get().environment in host.USABLE
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """Only with a backend, and for what a model makes."""
+        return host.get().environment in host.USABLE and context.scene.diorama.source != "OBJECTS"
 
     def draw(self, context: bpy.types.Context) -> None:
         column = _split(self.layout)
@@ -78,9 +80,9 @@ class DIORAMA_PT_views(InTab, bpy.types.Panel):
     bl_options = {"DEFAULT_CLOSED"}
 
     @classmethod
-    def poll(cls, _context: bpy.types.Context) -> bool:
-        """Only with a backend."""
-        return host.get().environment in host.USABLE
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """Only with a backend, and for what a model makes."""
+        return host.get().environment in host.USABLE and context.scene.diorama.source != "OBJECTS"
 
     def draw(self, context: bpy.types.Context) -> None:
         settings = context.scene.diorama
@@ -118,6 +120,9 @@ def _draw_number(
 def _draw_settings(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     settings = context.scene.diorama
     layout.row().prop(settings, "source", expand=True)
+    if settings.source == "OBJECTS":
+        object_operators.draw_settings(layout, context)
+        return
     if settings.source == "PROMPT":
         layout.prop(settings, "prompt", text="", icon="OUTLINER_OB_FONT", placeholder="a red mushroom")
         _draw_unknown(layout, settings.unknown_words)

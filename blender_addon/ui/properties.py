@@ -10,12 +10,22 @@ import bpy
 
 from .. import host
 from ..backend.shared.catalogue import MODELS
+from ..backend.shared.reconstruction import DEFAULT_SPLATS
 from ..backend.shared.request import MAX_RADIUS, MAX_SEED, SIDES
 
 SOURCES = [
     ("PROMPT", "Prompt", "Words say what to make"),
     ("IMAGE", "Image", "A picture file shows what to make"),
     ("CAMERA", "Camera", "What the active camera sees is made; it is rendered with the scene's engine"),
+    (
+        "OBJECTS",
+        "Objects",
+        "The selected objects are rendered from all around, and splats fitted to that; no model is needed",
+    ),
+]
+STANDS = [
+    ("BESIDE", "Beside", "Beside the objects, as large as they are"),
+    ("OVER", "In Place", "Where the objects are, which stay"),
 ]
 # The names are the request's presets; what Blender calls so are settings that a user keeps.
 QUALITIES = [
@@ -47,6 +57,7 @@ def titled(model: str) -> str:
 
 _TITLES = {
     "starter": "Starter",
+    "capture": "from renders",
     "videomv-t2v": "VideoMV, from text",
     "videomv-i2v": "VideoMV, from an image",
     "mvdream-lgm": "MVDream + LGM",
@@ -151,6 +162,39 @@ class DIORAMA_PG_settings(bpy.types.PropertyGroup):
     views: bpy.props.IntProperty(
         name="Views", description="How many views are generated; 0 for the model's own number", min=0, max=64
     )
+    splats: bpy.props.IntProperty(
+        name="Splats",
+        description="How many splats the objects become, at most",
+        default=DEFAULT_SPLATS,
+        min=1000,
+        soft_max=500_000,
+        max=10_000_000,
+    )
+    stand: bpy.props.EnumProperty(name="Stand", description="Where the splats are put", items=STANDS)
+    animated: bpy.props.BoolProperty(
+        name="Animation", description="Moving splats of the scene's frame range; each frame is rendered"
+    )
+    object_step: bpy.props.IntProperty(
+        name="Frame Step", description="Every how many frames are rendered", default=1, min=1
+    )
+    object_views: bpy.props.IntProperty(
+        name="Views", description="From how many sides, all around", default=64, min=4, soft_max=200, max=1000
+    )
+    object_size: bpy.props.IntProperty(
+        name="Resolution",
+        description="Of the renders, which are square",
+        default=512,
+        min=32,
+        soft_max=1024,
+        max=4096,
+        subtype="PIXEL",
+    )
+    object_samples: bpy.props.IntProperty(
+        name="Samples",
+        description="Of each pixel, denoised; 0: as many as the scene's own renders have",
+        default=16,
+        min=0,
+    )
     radius: bpy.props.FloatProperty(
         name="Radius",
         description="How far from the object's middle the cameras stand; 0 for the model's own distance",
@@ -206,6 +250,8 @@ class DIORAMA_PG_settings(bpy.types.PropertyGroup):
     @property
     def contradiction(self) -> str:  # noqa: PLR0911  one line for each reason
         """Why source and model do not go together and what to do, or an empty text."""
+        if self.source == "OBJECTS":
+            return ""  # no model has a part in it
         name = titled(self.model_name)
         if self.frames > 1 and not MODELS[self.model_name].moves:
             return f"{name} makes objects that stand still: set Frames to 1"
@@ -252,6 +298,10 @@ class DIORAMA_PG_settings(bpy.types.PropertyGroup):
 
     def put_back(self, request: dict[str, Any]) -> None:
         """The settings of an earlier request; a model that is not installed any more stays unchosen."""
+        if "capture" in request:
+            self.source, self.seed, self.splats = "OBJECTS", request["seed"], request["splats"]
+            self.object_size = request["resolution"]
+            return
         image = request.get("image")
         self.source = "IMAGE" if image else "PROMPT"
         self.prompt = request["prompt"]

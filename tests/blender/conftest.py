@@ -102,9 +102,7 @@ def dataset_script(zip_path: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     """Only the renderer's own files, out of the zip: no backend, no add-on."""
     folder = tmp_path_factory.mktemp("alone")
     with zipfile.ZipFile(zip_path) as archive:
-        names = [
-            name for name in archive.namelist() if name == "render_dataset.py" or name.startswith("dataset/")
-        ]
+        names = [name for name in archive.namelist() if name.startswith(("render_", "dataset/"))]
         archive.extractall(folder, names)
     return folder / "render_dataset.py"
 
