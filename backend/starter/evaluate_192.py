@@ -122,12 +122,14 @@ class Evaluation:
         ]
         new = [is_held_out(*pair) for pair in asked]
         table: dict[str, Any] = {"prompts": count}
-        for name, wanted, got in (
-            ("all", asked, named),
-            ("pairs never seen together", *_where(new, asked, named)),
-            ("true images, same judge", asked[::SPLATS_OF_EVERY], true),
-        ):
-            parts = evaluate_views.right(wanted, got)
+        true_asked = asked[::SPLATS_OF_EVERY]
+        judged: dict[str, tuple[list[tuple[str, str]], list[tuple[str, str]]]] = {
+            "all": (asked, named),
+            "pairs never seen together": (_where(new, asked), _where(new, named)),
+            "true images, same judge": (true_asked, true),
+        }
+        for name, pair_of_lists in judged.items():
+            parts = evaluate_views.right(*pair_of_lists)
             table |= {f"{name}: {part}": value for part, value in parts.items()}
         first_db, refined_db, numbers = torch.tensor(splats).mean(0).tolist()
         return table | {
@@ -220,5 +222,5 @@ class Evaluation:
         return render(shape, self.cameras, settings.fov_deg, settings.size_px)
 
 
-def _where(mask: list[bool], *lists: list[Any]) -> tuple[list[Any], ...]:
-    return tuple(list(itertools.compress(some, mask)) for some in lists)
+def _where(mask: list[bool], pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    return list(itertools.compress(pairs, mask))
