@@ -6,19 +6,26 @@ uses the copy: so Blender writes it to no file, not even where it is closed or s
 
 from __future__ import annotations
 
+import itertools
+import math
 import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import bpy
+import numpy as np
+from mathutils import Vector
 
 from .backend.shared import output_folder
 from .backend.shared.protocol import DioramaError
 from .dataset.render_files import check_png, render_to
+from .scene.placement import around, world_box
 
 LONGEST_PX = 1024  # models see 256, of which the object may fill a small part
 _TEMPORARY = "Diorama only selected"  # collections of a picture's scene
+_RAYS = 32  # in each direction, to find what a camera sees
 MOST_SAMPLES = 128  # of Cycles: finer noise is not seen at that size
 
 
@@ -55,6 +62,49 @@ def obstacle(context: bpy.types.Context, only_selected: bool) -> str:
     if bpy.app.is_job_running("RENDER"):
         return "Wait until the render is done, or cancel it with Esc"
     return ""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Where a camera sees an object: for the result that is made from its picture."""
+
+    location: tuple[float, float, float]  # of its foot, metres
+    rotation: float  # about Z, radians: its front faces the camera
+    size: float  # of its longest side, metres
+
+
+def seen(context: bpy.types.Context, camera: bpy.types.Object, only_selected: bool) -> Seen | None:
+    """Where the object stands that is in a camera's picture; None if no ray from the camera hits one.
+
+    What is seen at the picture's border counts as surroundings, as floors and walls are, unless it is
+    selected.
+    """
+    depsgraph = context.evaluated_depsgraph_get()
+    matrix = camera.evaluated_get(depsgraph).matrix_world.normalized()
+    frame = camera.data.view_frame(scene=context.scene)
+    corner, along_x, along_y = frame[2], frame[1] - frame[2], frame[3] - frame[2]
+    found, at_border = set(), set()
+    for row, column in itertools.product(range(_RAYS), repeat=2):
+        point = corner + along_x * ((column + 0.5) / _RAYS) + along_y * ((row + 0.5) / _RAYS)
+        if camera.data.type == "ORTHO":
+            origin, direction = Vector((point.x, point.y, 0)), Vector((0, 0, -1))
+        else:
+            origin, direction = Vector(), point.normalized()
+        hit, _, _, _, item, _ = context.scene.ray_cast(
+            depsgraph, matrix @ origin, (matrix.to_3x3() @ direction).normalized()
+        )
+        if hit:
+            found.add(item.original)
+            if not 0 < row < _RAYS - 1 or not 0 < column < _RAYS - 1:
+                at_border.add(item.original)
+    wanted = found & set(context.view_layer.objects.selected) if only_selected else found - at_border or found
+    boxes = [box for box in map(world_box, wanted) if box]
+    if not boxes:
+        return None
+    box = around(np.concatenate([[each.low, each.high] for each in boxes]))
+    x, y, z = (float(value) for value in box.foot)
+    towards = matrix.translation - Vector((x, y, z))
+    return Seen((x, y, z), math.atan2(towards.x, -towards.y), box.longest)
 
 
 def picture_name(camera: bpy.types.Object) -> str:

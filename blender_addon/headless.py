@@ -15,6 +15,7 @@ that Blender has open is the scene that each result is imported into.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
 import os
 import sys
@@ -78,17 +79,12 @@ def main(argv: list[str]) -> int:
     code = 0
     try:
         wanted = _requests(args, out)
-        if args.camera is not None:
-            _claim(out)
-            camera = capture.active_camera(bpy.context.scene, args.camera)
-            for warning in capture.differences(bpy.context.scene):
-                print(f"warning: {warning}", file=sys.stderr)
-            capture.picture(bpy.context, camera, out / asset.SOURCE / capture.picture_name(camera))
+        place = _capture(args.camera, out) if args.camera is not None else {}
         waiting = deque(wanted)
         while waiting:
             job = waiting.popleft()
             try:
-                if not _run(job, out, opened):
+                if not _run(job, out, opened, place):
                     waiting.append(job)  # another process is at it: see later whether it is done
                     time.sleep(LOOK_AGAIN_S / len(waiting))
             except BrokenPipeError:
@@ -112,6 +108,21 @@ def main(argv: list[str]) -> int:
     finally:
         host.get().close()
     return code
+
+
+def _capture(name: str, out: Path) -> dict[str, Any]:
+    """Renders what a camera sees; returns where that stands, as the arguments of an import.
+
+    Raises:
+        DioramaError: E_REQUEST, E_OUTPUT_UNWRITABLE or E_IMAGE.
+    """
+    _claim(out)
+    camera = capture.active_camera(bpy.context.scene, name)
+    for warning in capture.differences(bpy.context.scene):
+        print(f"warning: {warning}", file=sys.stderr)
+    seen = capture.seen(bpy.context, camera, only_selected=False)
+    capture.picture(bpy.context, camera, out / asset.SOURCE / capture.picture_name(camera))
+    return dataclasses.asdict(seen) if seen else {}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -166,8 +177,11 @@ def _requests(args: argparse.Namespace, out: Path) -> list[BatchJob | BrokenLine
     return [BatchJob("", GenerationRequest(**settings), 1)]
 
 
-def _run(job: BatchJob | BrokenLine, out: Path, opened: str) -> bool:
+def _run(job: BatchJob | BrokenLine, out: Path, opened: str, place: dict[str, Any]) -> bool:
     """Does what is left to do of a job; False if another process is at it.
+
+    Args:
+        place: where the result is to stand, as the arguments of an import.
 
     Raises:
         DioramaError: that of a broken line, or of the job.
@@ -175,7 +189,7 @@ def _run(job: BatchJob | BrokenLine, out: Path, opened: str) -> bool:
     if isinstance(job, BrokenLine):
         raise job.error
     if not job.name:
-        _generate(job.request, out, opened)
+        _generate(job.request, out, opened, place)
         return True
     folder = out / job.name
     with claimed(out / RECORDS, job.name) as ours:
@@ -185,11 +199,13 @@ def _run(job: BatchJob | BrokenLine, out: Path, opened: str) -> bool:
             if made and output_folder.is_finished(folder, LAYOUT):
                 print("already complete")
             else:
-                _generate(job.request, folder, opened, made)
+                _generate(job.request, folder, opened, place, made)
     return ours
 
 
-def _generate(request: GenerationRequest, folder: Path, opened: str, made: bool = False) -> None:
+def _generate(
+    request: GenerationRequest, folder: Path, opened: str, place: dict[str, Any], made: bool = False
+) -> None:
     """One request to `folder/{asset/, scene.blend, preview.png}`, and a table of what it took.
 
     Args:
@@ -211,7 +227,7 @@ def _generate(request: GenerationRequest, folder: Path, opened: str, made: bool 
     else:
         bpy.ops.wm.read_homefile(use_empty=True)
     # A scene of ours is made ready to render; one that was opened keeps its camera, colours and frames.
-    collection = scene.import_asset(bpy.context, Path(job.directory), frame_range=not opened)
+    collection = scene.import_asset(bpy.context, Path(job.directory), **place, frame_range=not opened)
     camera = scene.orbit_camera(collection)
     if not opened:
         scene.prepare_render(bpy.context.scene, camera)
@@ -269,9 +285,10 @@ def _preview(collection: bpy.types.Collection, sheet: Path, path: Path) -> None:
     """
     current = bpy.context.scene
     front = scene.view_cameras(collection)[0]
-    camera = front.copy()
+    camera = front.copy()  # under the same root, where the views stand around the object
     collection.objects.link(camera)
-    camera.matrix_world = Matrix.Rotation(math.radians(PREVIEW_AZIMUTH_DEG), 4, "Z") @ front.matrix_world
+    turn = Matrix.Rotation(math.radians(PREVIEW_AZIMUTH_DEG), 4, "Z")
+    camera.matrix_basis = turn @ front.matrix_basis
     scene.prepare_render(current, camera)
     current.render.engine = "CYCLES"
     current.cycles.device = "CPU"
@@ -283,7 +300,7 @@ def _preview(collection: bpy.types.Collection, sheet: Path, path: Path) -> None:
     moments = []
     try:
         for frame in _moments(collection):
-            current.frame_set(frame)
+            current.frame_set(int(frame), subframe=frame % 1)
             bpy.ops.render.render(write_still=True)
             check_png(rendered)
             moments.append(_pixels(rendered))
@@ -304,13 +321,14 @@ def _preview(collection: bpy.types.Collection, sheet: Path, path: Path) -> None:
     check_png(path)
 
 
-def _moments(collection: bpy.types.Collection) -> list[int]:
+def _moments(collection: bpy.types.Collection) -> list[float]:
     """Frames of the scene, evenly spread over the motion; the current one if nothing moves."""
     current = bpy.context.scene
-    count = max(len(scene.frame_objects(body)) for body in scene.splat_objects(collection))
+    (body,) = scene.splat_objects(collection)
+    count = len(scene.frame_objects(body))
     if not count:
         return [current.frame_current]
-    return [current.frame_start + i * count // MOMENTS for i in range(MOMENTS)]
+    return [scene.scene_frame(body, i * count // MOMENTS, current) for i in range(MOMENTS)]
 
 
 def _pixels(path: Path) -> np.ndarray:  # [H, W, 4] as stored: sRGB, straight alpha, bottom row first

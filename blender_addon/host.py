@@ -12,6 +12,7 @@ from typing import Any, Literal
 import bpy
 
 from . import folders, redraw
+from .asked import Asked
 from .backend.shared import catalogue, model_store
 from .backend.shared.client import Launch
 from .backend.shared.progress import Emit
@@ -34,16 +35,6 @@ BUSY_S, IDLE_S = 0.1, 2.0
 USABLE = {"chosen", "ready", "outdated"}  # states of the environment in which a job can be tried
 REQUIREMENTS = ROOT / "backend" / "requirements.txt"
 CLOCK_S = 1.0  # how often a running job's panel is drawn again, to count down, though nothing else changed
-
-
-@dataclasses.dataclass(frozen=True)
-class Asked:
-    """Where a job was asked for, and so where its result goes."""
-
-    scene: int  # its session_uid: another file's is never the same
-    scene_name: str
-    file: str  # empty if it was not saved then
-    beside: bool = False  # the objects that it is made of
 
 
 class Host:
@@ -356,8 +347,9 @@ class Host:
         try:
             # without the window: Blender would take the scene that it shows instead of the one given
             with bpy.context.temp_override(scene=scene, view_layer=view_layer):
-                where = {"directory": job.directory, "beside": asked.beside}
-                bpy.ops.diorama.import_asset("EXEC_DEFAULT", True, **where)  # True: one undo step
+                # True: the whole import is one undo step
+                place = asked.place(job.request)
+                bpy.ops.diorama.import_asset("EXEC_DEFAULT", True, directory=job.directory, **place)
         except RuntimeError as error:  # the operator's report
             self.problem = str(error).removeprefix("Error: ").strip()
 
@@ -373,11 +365,6 @@ def get() -> Host:
     """The add-on's one living object."""
     assert _host is not None, "the add-on is not registered"
     return _host
-
-
-def asked_in(context: bpy.types.Context) -> Asked:
-    """The scene and the file in which something is asked for now."""
-    return Asked(context.scene.session_uid, context.scene.name, bpy.data.filepath)
 
 
 @bpy.app.handlers.persistent

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from . import carry, file_operators, operators, panel, viewport
-from .assets import import_asset, orbit_camera, splat_objects, view_cameras
+from . import carry, file_operators, operators, panel, result_operators, viewport, whole
+from .assets import import_asset, orbit_camera, result_root, splat_objects, view_cameras
 from .render import prepare_render
-from .sequences import frame_objects
+from .sequences import frame_objects, scene_frame
 
 __all__ = [
     "frame_objects",
@@ -13,6 +13,8 @@ __all__ = [
     "orbit_camera",
     "prepare_render",
     "register",
+    "result_root",
+    "scene_frame",
     "splat_objects",
     "unregister",
     "view_cameras",
@@ -23,14 +25,18 @@ def register() -> None:
     """Adds operators, menu entries and the panel."""
     operators.register()
     file_operators.register()
+    result_operators.register()
     viewport.register()
     panel.register()
     carry.register()
+    whole.register()
 
 
 def unregister() -> None:
+    whole.unregister()
     carry.unregister()
     panel.unregister()
     viewport.unregister()
+    result_operators.unregister()
     file_operators.unregister()
     operators.unregister()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import bpy
@@ -12,18 +12,32 @@ import numpy as np
 from .. import folders
 from ..backend.shared.asset import Asset, read_asset
 from ..backend.shared.ply import read_ply
-from . import cameras, conversion, display, mesh, native, render, sequences, splats, views
+from . import (
+    cameras,
+    conversion,
+    display,
+    hierarchy,
+    mesh,
+    native,
+    placement,
+    render,
+    reveal,
+    sequences,
+    splats,
+    views,
+)
 from .modifier_inputs import set_inputs
 from .transaction import all_or_nothing
-
-_GAP = 1.2  # times its width: from the middle of what it was made of to that of what stands beside
 
 
 def import_asset(
     context: bpy.types.Context,
     directory: Path | str,
     *,
-    beside: bool = False,
+    place: str = placement.CURSOR,
+    size: float = placement.SIZE_M,
+    location: Sequence[float] | None = None,
+    rotation: float = 0.0,
     markers: bool = False,
     frame_range: bool = False,
     report: Callable[[str], None] = print,
@@ -32,7 +46,11 @@ def import_asset(
 
     Args:
         directory: the asset folder.
-        beside: not where it was made, but next to that, along X.
+        place: at the 3D "CURSOR", or beside what is there already; where and as large as it was "MADE"; or
+            as large, "BESIDE" what is there. The last two are for what was made of the scene's own objects.
+        size: of its longest side, in metres, at the cursor or a location.
+        location: where its foot is to be, whatever is there.
+        rotation: about Z, in radians; 0 lets its front face Blender's front view.
         markers: bind a timeline marker to every view's camera.
         frame_range: set the scene's frame range to the travelling camera's.
         report: is told what was changed in the scene's settings, and what was left out.
@@ -47,10 +65,9 @@ def import_asset(
     clouds = [read_ply(path) for path in asset.splats]
     scene = context.scene
     with all_or_nothing():
-        collection = _build(asset, clouds, scene.frame_start)
+        keeps_size = location is None and place != placement.CURSOR
+        collection = _build(asset, clouds, scene.frame_start, None if keeps_size else size)
     scene.collection.children.link(collection)
-    if beside:
-        _stand_beside(collection, clouds)
     changes = render.raise_bounces(scene)
     if asset.mesh and (missing := mesh.importer_missing()):
         changes.append(missing)
@@ -76,10 +93,40 @@ def import_asset(
     if scene.camera is None:
         scene.camera = orbit_camera(collection)
         changes.append(f"Camera none → {scene.camera.name}")
-    context.view_layer.update()  # so that scripts find every matrix_world in its place
+    _show(context, result_root(collection), place, location, rotation)
     for change in changes:
         report(change)
     return collection
+
+
+def _show(
+    context: bpy.types.Context,
+    root: bpy.types.Object,
+    place: str,
+    location: Sequence[float] | None,
+    rotation: float,
+) -> None:
+    """Put a result in its place, select it, and hide what is not asked for."""
+    layer = context.view_layer
+    (body,) = hierarchy.parts(root, hierarchy.SPLATS)
+    made_at = -body.matrix_parent_inverse.translation  # its foot, in its own space
+    at = context.scene.cursor.location if place == placement.CURSOR else made_at
+    if location is None and place != placement.MADE:
+        placement.put_beside(root, layer, at, rotation)
+    else:
+        root.location = made_at if location is None else location
+        root.rotation_euler = (0.0, 0.0, rotation)
+    layer.update()  # so that scripts find every matrix_world in its place, of what is hidden too
+    hierarchy.show(hierarchy.parts(root, *hierarchy.CAMERAS), visible=False)
+    reveal.select(layer, hierarchy.visible_parts(root, layer), body)
+    box = placement.own_box(root)
+    if box and not bpy.app.background:
+        reveal.frame(context.scene, box.through(root.matrix_world))
+
+
+def result_root(collection: bpy.types.Collection) -> bpy.types.Object:
+    """The empty that holds all of an imported collection."""
+    return next(item for item in collection.objects if hierarchy.ROOT in item)
 
 
 def view_cameras(collection: bpy.types.Collection) -> list[bpy.types.Object]:
@@ -95,61 +142,58 @@ def orbit_camera(collection: bpy.types.Collection) -> bpy.types.Object:
 
 def splat_objects(collection: bpy.types.Collection) -> list[bpy.types.Object]:
     """The splats of an imported collection, of which those with display blending are kept in another one."""
-    roots = [item for item in collection.objects if item.parent is None]
-    children = [child for root in roots for child in root.children]
-    return [child for child in children if splats.is_splats(child) or native.is_native(child)]
+    return hierarchy.parts(result_root(collection), hierarchy.SPLATS)
 
 
-def _stand_beside(collection: bpy.types.Collection, clouds: list[splats.GaussianCloud]) -> None:
-    """Moves a collection along X, by how far its splats reach in all frames, but for a few that float."""
-    low, high = np.quantile(np.concatenate([cloud.means[:, 0] for cloud in clouds]), [0.005, 0.995])
-    for item in collection.objects:
-        if item.parent is None:
-            item.location.x += _GAP * float(high - low)
-
-
-def _build(asset: Asset, clouds: list[splats.GaussianCloud], frame_start: int) -> bpy.types.Collection:
+def _build(
+    asset: Asset, clouds: list[splats.GaussianCloud], frame_start: int, size: float | None
+) -> bpy.types.Collection:
     name = asset.prompt or Path(asset.request.get("image") or asset.directory).stem
     collection = bpy.data.collections.new(name)
     view_collection = bpy.data.collections.new(f"{name} views")
     collection.children.link(view_collection)
 
     root = bpy.data.objects.new(name, None)
-    root.empty_display_size = 0.25
+    hierarchy.mark_root(root)
     body_name = f"{name} splats"
     if len(clouds) == 1:
         body = splats.splat_object(body_name, splats.splat_mesh(body_name, clouds[0]), asset.blending)
     else:
-        # one cloud per frame of the scene, whatever the asset's speed, as the views play
         body = sequences.sequence_object(
-            body_name, clouds, asset.blending, frame_start, tracked=asset.tracked
+            body_name, clouds, asset.blending, frame_start, tracked=asset.tracked, fps=asset.fps
         )
-        body["fps"] = asset.fps
+    hierarchy.mark_part(body, hierarchy.SPLATS)
     distance = float(np.linalg.norm(asset.cameras[:, :3, 3], axis=1).mean())
     pixel = 2 * math.tan(math.radians(asset.fov_deg) / 2) / asset.width
     set_inputs(splats.splat_modifier(body), Detail=pixel * distance, Distance=distance)
     poses = cameras.matrices(asset.cameras, asset.front)
     fov_y = cameras.vertical_fov(asset.fov_deg, asset.width, asset.height)
     orbit = cameras.orbit_camera(f"{name} orbit", poses, fov_y, frame_start)
+    hierarchy.mark_part(orbit, hierarchy.ORBIT)
     bodies = [body]
     if asset.mesh and not mesh.importer_missing():
         bodies.append(mesh.mesh_object(f"{name} mesh", asset.mesh))
+        hierarchy.mark_part(bodies[-1], hierarchy.MESH)
+    turn = cameras.turn_to_front(asset.front)
     for item in bodies:
-        item.matrix_basis = cameras.turn_to_front(asset.front)
-        item.parent = root
-    pictures = []
+        item.matrix_basis = turn
+    seen_from, pictures = [], []
     for view, (pose, files) in enumerate(zip(poses, asset.views, strict=True)):
         camera = cameras.view_camera(f"{name} view {view}", pose, fov_y)
         camera["view"] = view
-        camera.parent = root
+        hierarchy.mark_part(camera, hierarchy.CAMERA)
         image = views.view_image(f"{name} view {view}", files)
-        views.show_behind_camera(camera.data, image, len(files), frame_start)
-        pictures += [camera, views.picture(f"{name} picture {view}", asset, camera, image, frame_start)]
-    orbit.parent = root
+        views.show_behind_camera(camera.data, image, len(files), frame_start, asset.fps)
+        picture = views.picture(f"{name} picture {view}", asset, camera, image, frame_start)
+        hierarchy.mark_part(picture, hierarchy.IMAGE)
+        seen_from.append(camera)
+        pictures.append(picture)
+    box = placement.box_of_clouds(clouds).through(turn)
+    placement.stand(root, (*bodies, orbit, *seen_from), box, size)
 
     for item, home in (
-        *((item, collection) for item in (root, *bodies, orbit)),
-        *((item, view_collection) for item in pictures),
+        *((item, collection) for item in (root, *bodies)),
+        *((item, view_collection) for item in (orbit, *seen_from, *pictures)),
     ):
         home.objects.link(item)
     for item in (collection, *collection.all_objects):

@@ -16,9 +16,10 @@ from ..backend.shared.ply import GaussianCloud, only_usable
 from ..backend.shared.protocol import DioramaError
 from ..backend.shared.sequence_file import SUFFIX, SplatSequence, read_sequence, sequence_size
 from ..backend.shared.splat_transform import UPS, transformed, turned
-from . import axes, carry, display, native, render, sequences, splats, usd, webp
+from . import axes, carry, display, native, placement, render, reveal, sequences, splats, usd, webp
 from .crop import inside_crop
 from .modifier_inputs import get_input
+from .result_operators import active_splats
 from .transaction import all_or_nothing
 
 _LARGE = 5_000_000  # splats; more are imported only on request
@@ -108,11 +109,11 @@ class DIORAMA_OT_import_splats(bpy.types.Operator, ImportHelper):
             changes += display.show_in_display_layer(context.scene, body, context.scene.collection)
         else:
             _active_collection(context).objects.link(body)
-        if context.mode == "OBJECT" and body.name in context.view_layer.objects:
-            for item in list(context.view_layer.objects.selected):
-                item.select_set(False)
-            body.select_set(True)
-            context.view_layer.objects.active = body
+        context.view_layer.update()
+        reveal.select(context.view_layer, [body], body)
+        box = placement.world_box(body)
+        if box and not bpy.app.background:
+            reveal.frame(context.scene, box)
         for change in changes:
             self.report({"INFO"}, change)
         return {"FINISHED"}
@@ -178,15 +179,16 @@ class DIORAMA_OT_export_splats(bpy.types.Operator, ExportHelper):
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        active = context.view_layer.objects.active
-        if splats.is_splats(active) or native.is_native(active):
+        if _chosen(context):
             return True
         cls.poll_message_set("Select a splat object")
         return False
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
         """Asks for the file, which is called as the object is."""
-        name = bpy.path.clean_name(context.view_layer.objects.active.name)
+        body = _chosen(context)
+        assert body is not None
+        name = bpy.path.clean_name(body.name)
         self.filepath = str(Path(bpy.data.filepath).with_name(name)) if bpy.data.filepath else name
         return super().invoke(context, event)
 
@@ -206,7 +208,8 @@ class DIORAMA_OT_export_splats(bpy.types.Operator, ExportHelper):
         axes.draw(self)
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        body = context.view_layer.objects.active
+        body = _chosen(context)
+        assert body is not None
         path = Path(bpy.path.abspath(self.filepath))
         frames = sequences.frame_objects(body)
         try:
@@ -242,6 +245,12 @@ class DIORAMA_OT_export_splats(bpy.types.Operator, ExportHelper):
 _register, _unregister = bpy.utils.register_classes_factory(
     (DIORAMA_OT_import_splats, DIORAMA_FH_splats, DIORAMA_OT_export_splats)
 )
+
+
+def _chosen(context: bpy.types.Context) -> bpy.types.Object | None:
+    """What is exported: the active result's splats, or Blender's own."""
+    active = context.view_layer.objects.active
+    return active if native.is_native(active) else active_splats(context)
 
 
 def _cloud_of(body: bpy.types.Object) -> GaussianCloud:
@@ -317,18 +326,15 @@ def _sequence(
 ) -> bpy.types.Object:
     """Tracked splats at the speed they were made for, whatever the scene's frame rate."""
     clouds = moving.clouds if chosen is None else [turned(cloud, chosen) for cloud in moving.clouds]
-    speed = moving.fps * scene.render.fps_base / scene.render.fps
-    body = sequences.sequence_object(
+    return sequences.sequence_object(
         name,
         clouds,
         moving.blending,
         scene.frame_start,
         tracked=True,
-        speed=speed,
+        fps=moving.fps,
         is_native=is_native,
     )
-    body["fps"] = moving.fps
-    return body
 
 
 def _active_collection(context: bpy.types.Context) -> bpy.types.Collection:

@@ -10,9 +10,8 @@ import bpy
 from bpy_extras.io_utils import ExportHelper
 
 from ..backend.shared.protocol import DioramaError
-from . import assets, conversion, native, render, sequences, splats
-from .crop import add_crop
-from .transaction import all_or_nothing
+from . import assets, conversion, native, placement, render, sequences
+from .result_operators import active_splats, poll_splats
 
 
 class DIORAMA_OT_import_asset(bpy.types.Operator):
@@ -23,9 +22,33 @@ class DIORAMA_OT_import_asset(bpy.types.Operator):
     bl_options = {"REGISTER", "UNDO"}
 
     directory: bpy.props.StringProperty(subtype="DIR_PATH", description="The folder with the asset.json")
-    beside: bpy.props.BoolProperty(
-        name="Beside",
-        description="Not where it was made, but next to that",
+    place: bpy.props.EnumProperty(
+        name="Place",
+        items=[
+            (placement.CURSOR, "At the Cursor", "On the ground at the 3D cursor, or beside what is there"),
+            (placement.MADE, "Where Made", "Where and as large as it was made"),
+            (placement.BESIDE, "Beside", "As large as it was made, beside what is where it was made"),
+        ],
+        options={"SKIP_SAVE"},
+    )
+    size: bpy.props.FloatProperty(
+        name="Size",
+        description="Of the longest side",
+        default=placement.SIZE_M,
+        min=0.001,
+        soft_max=100.0,
+        subtype="DISTANCE",
+    )
+    location: bpy.props.FloatVectorProperty(
+        name="Location",
+        description="Of the foot; if not given, at the 3D cursor, or beside what is there already",
+        subtype="TRANSLATION",
+        options={"SKIP_SAVE"},
+    )
+    rotation: bpy.props.FloatProperty(
+        name="Rotation",
+        description="About the vertical; 0 lets the front face Blender's front view",
+        subtype="ANGLE",
         options={"SKIP_SAVE"},
     )
     markers: bpy.props.BoolProperty(
@@ -45,7 +68,10 @@ class DIORAMA_OT_import_asset(bpy.types.Operator):
             assets.import_asset(
                 context,
                 bpy.path.abspath(self.directory),
-                beside=self.beside,
+                place=self.place,
+                size=self.size,
+                location=self.location if self.properties.is_property_set("location") else None,
+                rotation=self.rotation,
                 markers=self.markers,
                 frame_range=self.frame_range,
                 report=lambda change: self.report({"INFO"}, change),
@@ -53,34 +79,6 @@ class DIORAMA_OT_import_asset(bpy.types.Operator):
         except DioramaError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
-        return {"FINISHED"}
-
-
-class DIORAMA_OT_crop_splats(bpy.types.Operator):
-    """Show only the splats inside a box or a ball, which can be moved, turned and scaled"""
-
-    bl_idname = "diorama.crop_splats"
-    bl_label = "Crop Splats"
-    bl_options = {"REGISTER", "UNDO"}
-
-    shape: bpy.props.EnumProperty(items=[("CUBE", "Box", "A box"), ("SPHERE", "Ball", "A ball")])
-
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        return poll_splats(cls, context)
-
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        """Adds the box or the ball around all splats, and selects it."""
-        objects = context.view_layer.objects
-        try:
-            with all_or_nothing():
-                crop = add_crop(context.scene, objects.active, self.shape)
-        except DioramaError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
-        objects.active.select_set(False)
-        crop.select_set(True)
-        objects.active = crop
         return {"FINISHED"}
 
 
@@ -97,8 +95,8 @@ class DIORAMA_OT_keep_frames_beside(bpy.types.Operator, ExportHelper):
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
         """Only for frames that are in this file."""
-        active = context.view_layer.objects.active
-        frames = sequences.frame_objects(active) if active else []
+        body = active_splats(context)
+        frames = sequences.frame_objects(body) if body else []
         if frames and frames[0].library is None:
             return True
         cls.poll_message_set("Select moving splats whose frames are in this file")
@@ -106,14 +104,15 @@ class DIORAMA_OT_keep_frames_beside(bpy.types.Operator, ExportHelper):
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
         """Asks for the file; Blender alone would suggest the one that is open."""
-        name = bpy.path.clean_name(f"{context.view_layer.objects.active.name} frames")
+        chosen = active_splats(context)
+        assert chosen is not None
+        name = bpy.path.clean_name(f"{chosen.name} frames")
         self.filepath = str(Path(bpy.data.filepath).with_name(f"{name}.blend")) if bpy.data.filepath else name
         return super().invoke(context, event)
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         try:
-            active = context.view_layer.objects.active
-            sequences.keep_frames_beside(active, Path(bpy.path.abspath(self.filepath)))
+            sequences.keep_frames_beside(active_splats(context), Path(bpy.path.abspath(self.filepath)))
         except DioramaError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
@@ -137,7 +136,7 @@ class DIORAMA_OT_convert_to_native(bpy.types.Operator):
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         try:
-            for lost in conversion.to_native(context, context.view_layer.objects.active):
+            for lost in conversion.to_native(context, active_splats(context)):
                 self.report({"WARNING"}, lost)
         except DioramaError as error:
             self.report({"ERROR"}, str(error))
@@ -186,18 +185,9 @@ class DIORAMA_OT_prepare_render(bpy.types.Operator):
 
 CLASSES = (
     DIORAMA_OT_import_asset,
-    DIORAMA_OT_crop_splats,
     DIORAMA_OT_keep_frames_beside,
     DIORAMA_OT_convert_to_native,
     DIORAMA_OT_convert_to_splats,
     DIORAMA_OT_prepare_render,
 )
 register, unregister = bpy.utils.register_classes_factory(CLASSES)
-
-
-def poll_splats(operator: type[bpy.types.Operator], context: bpy.types.Context) -> bool:
-    """Whether the active object is one of splats; if not, the operator says that it needs one."""
-    if splats.is_splats(context.view_layer.objects.active):
-        return True
-    operator.poll_message_set("Select a splat object")
-    return False

@@ -1,11 +1,14 @@
-"""The panel of the active splats: where they came from, how they look, whether the scene can show them."""
+"""The panel of the active result: where it came from, what of it is shown, how it looks, what can be done."""
+
+# ruff: noqa: RUF012 (bl_options is Blender's to read)
 
 from __future__ import annotations
 
 import bpy
 
-from . import native, render, sequences, splats
+from . import crop, hierarchy, native, render, sequences, splats
 from .modifier_inputs import draw_input
+from .result_operators import active_splats
 
 _INPUTS = ("Free View", "Lit", "Tint", "Brightness", "Opacity", "Size", "Density", "Detail")
 
@@ -18,46 +21,123 @@ class InTab:
     bl_category = "Diorama"
 
 
-class DIORAMA_PT_splats(InTab, bpy.types.Panel):
-    """The active splat object."""
+class DIORAMA_PT_result(InTab, bpy.types.Panel):
+    """The result that is active, with any of its parts."""
 
-    bl_idname = "DIORAMA_PT_splats"
-    bl_label = "Splats"
+    bl_idname = "DIORAMA_PT_result"
+    bl_label = "Result"
     bl_order = 1  # below the panel that generates
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        return splats.is_splats(context.view_layer.objects.active)
+        """Only with splats, or something that belongs to them."""
+        return active_splats(context) is not None
 
     def draw(self, context: bpy.types.Context) -> None:
+        """Only reads."""
         layout = self.layout
-        body = context.view_layer.objects.active
+        body = active_splats(context)
+        assert body is not None
+        root = hierarchy.root_of(body)
         frames = sequences.frame_objects(body)
         moving = f" in each of {len(frames)} frames" if frames else ""
         layout.label(text=f"{len(body.data.vertices):,} splats{moving}", icon="OUTLINER_OB_POINTCLOUD")
         if "prompt" in body:
             layout.label(text=f"{body['prompt'] or 'from a picture'} · seed {body['seed']} · {body['model']}")
-        modifier = splats.splat_modifier(body)
-        if modifier:
-            column = layout.column()
-            column.use_property_split = True
-            for name in _INPUTS:
-                draw_input(column, modifier, name)
+        if root:
+            if hierarchy.parts(root, hierarchy.MESH):
+                layout.row(align=True).prop(root, "diorama_show", expand=True)
+            row = layout.row(align=True)
+            row.prop(root, "diorama_show_cameras", toggle=True, icon="CAMERA_DATA")
+            row.prop(root, "diorama_show_images", toggle=True, icon="IMAGE_DATA")
         obstacles = render.obstacles(context.scene)
         if obstacles:
             box = layout.box()
             for obstacle in obstacles:
                 box.label(text=obstacle, icon="ERROR")
             box.operator("diorama.prepare_render")
-        row = layout.row(align=True)
-        row.label(text="Crop by")
-        row.operator("diorama.crop_splats", text="Box").shape = "CUBE"
-        row.operator("diorama.crop_splats", text="Ball").shape = "SPHERE"
-        layout.operator("diorama.export_splats", icon="EXPORT")
-        if native.is_available():
-            layout.operator("diorama.convert_to_native")
+        column = layout.column(align=True)
+        row = column.row(align=True)
+        row.operator("diorama.clean_up", icon="BRUSH_DATA")
+        row.operator("diorama.splats_to_mesh", icon="MESH_DATA")
+        column.operator("diorama.export_splats", text="Export", icon="EXPORT")
+        if "prompt" in body:
+            column.operator("diorama.mark_asset", icon="ASSET_MANAGER")
         if frames and frames[0].library is None:
-            layout.operator("diorama.keep_frames_beside", icon="LINK_BLEND")
+            column.operator("diorama.keep_frames_beside", icon="LINK_BLEND")
+        if native.is_available():
+            column.operator("diorama.convert_to_native")
+
+
+class _Sub(InTab):
+    bl_parent_id = "DIORAMA_PT_result"
+
+
+class DIORAMA_PT_look(_Sub, bpy.types.Panel):
+    """How the splats look."""
+
+    bl_idname = "DIORAMA_PT_look"
+    bl_label = "Look"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """Only with the nodes that show splats."""
+        body = active_splats(context)
+        return body is not None and splats.splat_modifier(body) is not None
+
+    def draw(self, context: bpy.types.Context) -> None:
+        """Only reads."""
+        column = _split(self.layout)
+        for name in _INPUTS:
+            draw_input(column, splats.splat_modifier(active_splats(context)), name)
+
+
+class DIORAMA_PT_motion(_Sub, bpy.types.Panel):
+    """How what moves is played."""
+
+    bl_idname = "DIORAMA_PT_motion"
+    bl_label = "Motion"
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """Only with what moves."""
+        body = active_splats(context)
+        return body is not None and bool(sequences.frame_objects(body))
+
+    def draw(self, context: bpy.types.Context) -> None:
+        """Only reads."""
+        body = active_splats(context)
+        assert body is not None
+        column = _split(self.layout)
+        for name in ("Speed", "Loop"):
+            draw_input(column, body.modifiers[sequences.GROUP_NAME], name)
+        if "fps" in body:
+            column.label(text=f"{body['fps']:g} frames a second, by nature")
+        self.layout.operator("diorama.match_range", icon="PREVIEW_RANGE")
+
+
+class DIORAMA_PT_crop(_Sub, bpy.types.Panel):
+    """Showing only a part."""
+
+    bl_idname = "DIORAMA_PT_crop"
+    bl_label = "Crop"
+
+    def draw(self, context: bpy.types.Context) -> None:
+        """Only reads."""
+        layout = self.layout
+        body = active_splats(context)
+        modifier = splats.splat_modifier(body)
+        if crop.crop_of(body) and modifier:
+            draw_input(layout, modifier, "Crop")
+            row = layout.row(align=True)
+            row.operator("diorama.select_crop", text="Select")
+            row.operator("diorama.apply_crop", text="Apply")
+            row.operator("diorama.remove_crop", text="Remove", icon="X")
+        else:
+            row = layout.row(align=True)
+            row.operator("diorama.crop_splats", text="By Box", icon="MESH_CUBE").shape = "CUBE"
+            row.operator("diorama.crop_splats", text="By Ball", icon="MESH_UVSPHERE").shape = "SPHERE"
 
 
 class DIORAMA_PT_native_splats(InTab, bpy.types.Panel):
@@ -78,4 +158,12 @@ class DIORAMA_PT_native_splats(InTab, bpy.types.Panel):
         self.layout.operator("diorama.export_splats", icon="EXPORT")
 
 
-register, unregister = bpy.utils.register_classes_factory((DIORAMA_PT_splats, DIORAMA_PT_native_splats))
+def _split(layout: bpy.types.UILayout) -> bpy.types.UILayout:
+    column = layout.column()
+    column.use_property_split = True
+    return column
+
+
+register, unregister = bpy.utils.register_classes_factory(
+    (DIORAMA_PT_result, DIORAMA_PT_look, DIORAMA_PT_motion, DIORAMA_PT_crop, DIORAMA_PT_native_splats)
+)

@@ -1,7 +1,8 @@
 """Moving splats: one object that shows, frame by frame, one of many clouds kept in a collection of their own.
 
-A modifier before the splats' own picks the cloud, so everything else works as with still splats. It is driven
-by the scene's frame; change the driver, or key the value instead, to retime the motion.
+A modifier before the splats' own picks the cloud, so everything else works as with still splats. A driver
+tells it the time, in clouds: at the motion's own speed, whatever the scene's frame rate. *Speed* and *Loop*
+are inputs of the modifier.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from .splats import splat_mesh, splat_object
 
 GROUP_NAME = "Diorama Sequence"
 _NATIVE_NAME = "Diorama Native Sequence"
-SETTINGS = ("Frame", "Loop", "Interpolate")  # inputs that artists set
+SETTINGS = ("Frame", "Speed", "Loop", "Interpolate")  # inputs that artists set
 # What moves between frames: attributes, how they are stored, and how two of them are mixed.
 _SHAPE = (("rotation", "QUATERNION", "ROTATION"), ("scale", "FLOAT_VECTOR", "VECTOR"))
 _COLOUR = (("opacity", "FLOAT", "FLOAT"), ("sh_0", "FLOAT_VECTOR", "VECTOR"))
@@ -34,14 +35,14 @@ def sequence_object(
     frame_start: int,
     *,
     tracked: bool = False,
-    speed: float = 1.0,
+    fps: float | None = None,
     is_native: bool = False,
 ) -> bpy.types.Object:
     """An object that shows clouds one after another from a frame of the scene on; in no collection yet.
 
     Args:
         tracked: the clouds have the same splats in the same order, which then move between the frames.
-        speed: clouds per frame of the scene.
+        fps: clouds a second; one for each frame of the scene if None.
         is_native: of Blender's own splats; they have no display blending.
     """
     if is_native:
@@ -50,9 +51,9 @@ def sequence_object(
         body = splat_object(name, splat_mesh(name, clouds[0]), blending)
     modifier = add_frames(body, clouds, is_native=is_native)
     set_inputs(modifier, Interpolate=tracked)
-    since = f"frame - {frame_start}"
-    expression = since if speed == 1 else f"({since}) * {speed:.6g}"
-    body.driver_add(input_path(modifier, "Frame")).driver.expression = expression
+    if fps is not None:
+        body["fps"] = fps
+    _begin_at(body, frame_start)
     return body
 
 
@@ -64,14 +65,71 @@ def add_frames(
     make = native_points if is_native else splat_mesh
     for index, cloud in enumerate(clouds):
         # Short names: they give the order, and Blender cuts long ones.
-        data = make(f"frame {index:04d}", cloud)
-        frames.objects.link(bpy.data.objects.new(data.name, data))
+        name = f"frame {index:04d}"
+        data = make(name, cloud) if index else body.data  # once, not twice
+        frames.objects.link(bpy.data.objects.new(name, data))
     modifier = body.modifiers.new(GROUP_NAME, "NODES")
     name, build = (_NATIVE_NAME, _build_native_group) if is_native else (GROUP_NAME, _build_group)
     modifier.node_group = shared(bpy.data.node_groups, name, build, "GeometryNodeTree")
     set_inputs(modifier, Frames=frames)
     body.modifiers.move(len(body.modifiers) - 1, 0)
     return modifier
+
+
+def clock(driver: bpy.types.Driver, frame_start: int, fps: float | None, form: str = "{}") -> None:
+    """Let a driver say how many frames of a motion have passed, by the active scene's own frame rate.
+
+    Without Python in it: so it is trusted in every file.
+
+    Args:
+        fps: frames of the motion a second; as fast as the scene's if None.
+        form: an expression in which that number takes the place of {}.
+    """
+    for variable in list(driver.variables):
+        driver.variables.remove(variable)
+    driver.type = "SCRIPTED"
+    since = f"(frame - {frame_start})"
+    if fps is not None:
+        for name, path, usual in (("rate", "render.fps", 24), ("base", "render.fps_base", 1)):
+            variable = driver.variables.new()
+            variable.name, variable.type = name, "CONTEXT_PROP"
+            target = variable.targets[0]
+            target.context_property, target.data_path = "ACTIVE_SCENE", path
+            target.use_fallback_value, target.fallback_value = True, usual
+        since = f"{since} * {fps:.6g} * base / rate"
+    driver.expression = form.format(since)
+
+
+def match_range(body: bpy.types.Object, scene: bpy.types.Scene) -> None:
+    """Let the motion begin with the scene's frame range, and go through it once.
+
+    A motion that loops begins anew in the frame after the range, so that the range loops too.
+    """
+    modifier = body.modifiers[GROUP_NAME]
+    clouds = len(frame_objects(body))
+    scene_frames = scene.frame_end - scene.frame_start + 1
+    if not get_input(modifier, "Loop"):
+        clouds, scene_frames = clouds - 1, max(scene_frames - 1, 1)
+    _begin_at(body, scene.frame_start)
+    set_inputs(modifier, Speed=clouds / scene_frames / _clouds_per_frame(body, scene))
+
+
+def scene_frame(body: bpy.types.Object, cloud: float, scene: bpy.types.Scene) -> float:
+    """The frame of the scene in which a cloud is shown, if the motion begins with the scene's range."""
+    modifier = body.modifiers[GROUP_NAME]
+    speed = get_input(modifier, "Speed") or 1.0
+    return float(scene.frame_start + cloud / (speed * _clouds_per_frame(body, scene)))
+
+
+def _clouds_per_frame(body: bpy.types.Object, scene: bpy.types.Scene) -> float:
+    """At speed 1."""
+    return body["fps"] * scene.render.fps_base / scene.render.fps if "fps" in body else 1.0
+
+
+def _begin_at(body: bpy.types.Object, frame: int) -> None:
+    path = input_path(body.modifiers[GROUP_NAME], "Frame")
+    known = body.animation_data and body.animation_data.drivers.find(path)
+    clock((known or body.driver_add(path)).driver, frame, body.get("fps"))
 
 
 def frame_objects(body: bpy.types.Object) -> list[bpy.types.Object]:
@@ -81,6 +139,11 @@ def frame_objects(body: bpy.types.Object) -> list[bpy.types.Object]:
         return []
     frames = get_input(modifier, "Frames")
     return _in_order(frames) if frames else []
+
+
+def meshes(body: bpy.types.Object) -> list[bpy.types.Mesh]:
+    """The meshes that hold the splats of an object: one for each frame, or one."""
+    return [frame.data for frame in frame_objects(body)] or [body.data]
 
 
 def keep_frames_beside(body: bpy.types.Object, path: Path) -> None:
@@ -139,7 +202,12 @@ def _build(group: bpy.types.NodeTree, component: str, moving: tuple[tuple[str, s
     new("Geometry", in_out="INPUT", socket_type="NodeSocketGeometry")
     new("Frames", in_out="INPUT", socket_type="NodeSocketCollection")
     new("Frame", in_out="INPUT", socket_type="NodeSocketFloat", description="0 is the first frame")
-    new("Loop", in_out="INPUT", socket_type="NodeSocketBool").default_value = True
+    speed = new(
+        "Speed", in_out="INPUT", socket_type="NodeSocketFloat", description="Of the motion; 1: its own"
+    )
+    speed.default_value = 1.0
+    loop = new("Loop", in_out="INPUT", socket_type="NodeSocketBool", description="Begin anew after the last")
+    loop.default_value = True
     new(
         "Interpolate",
         in_out="INPUT",
@@ -153,8 +221,9 @@ def _build(group: bpy.types.NodeTree, component: str, moving: tuple[tuple[str, s
         clouds = f.node("GeometryNodeCollectionInfo", f.input("Frames"), True, True).first
         domain = {"component": "INSTANCES"}
         count = f.node("GeometryNodeAttributeDomainSize", clouds, settings=domain)["Instance Count"]
-        looped = f.math("WRAP", f.input("Frame"), count, 0.0)
-        clamped = f.maximum(f.minimum(f.input("Frame"), count - 1), 0.0)
+        passed = f.input("Frame") * f.input("Speed")
+        looped = f.math("WRAP", passed, count, 0.0)
+        clamped = f.maximum(f.minimum(passed, count - 1), 0.0)
         time = f.node(
             "GeometryNodeSwitch", f.input("Loop"), clamped, looped, settings={"input_type": "FLOAT"}
         ).first

@@ -346,8 +346,8 @@ def _follows_scene(f: Formulas, name: str, expression: str, paths: dict[str, str
     return Field(f, node.outputs[0])
 
 
-def _object_info(f: Formulas, of_object: Field) -> Node:
-    return f.node("GeometryNodeObjectInfo", of_object, settings={"transform_space": "ORIGINAL"})
+def _object_info(f: Formulas, of_object: Field, *as_instance: bool) -> Node:
+    return f.node("GeometryNodeObjectInfo", of_object, *as_instance, settings={"transform_space": "ORIGINAL"})
 
 
 def _clamp(f: Formulas, value: Field, centre: Field, half_width: Field) -> Field:
@@ -369,11 +369,14 @@ def _columns(f: Formulas, matrix: Field) -> tuple[Field, Field]:
 
 
 def _inside_crop(f: Formulas, centre: Field, own: Node) -> Field:
-    crop = _object_info(f, f.input("Crop Object"))
+    crop = _object_info(f, f.input("Crop Object"), True)
+    # One instance, even of an empty; none where there is no object any more.
+    domain = {"component": "INSTANCES"}
+    is_there = f.node("GeometryNodeAttributeDomainSize", crop["Geometry"], settings=domain)["Instance Count"]
     world_centre = f.node("FunctionNodeTransformPoint", centre, own["Transform"]).first
     crop_from_world = f.node("FunctionNodeInvertMatrix", crop["Transform"])["Matrix"]
     place = f.node("FunctionNodeTransformPoint", world_centre, crop_from_world).first
     x, y, z = f.separate(f.vector_math("ABSOLUTE", place))
     is_sphere = f.input("Crop Sphere")
     reach = f.maximum(f.maximum(x, y), z) * (1 - is_sphere) + f.vector_math("LENGTH", place) * is_sphere
-    return 1 - f.input("Crop") * (reach > 1)
+    return 1 - f.input("Crop") * is_there * (reach > 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import bmesh
 import bpy
 import numpy as np
 
@@ -113,6 +114,21 @@ def forget(points: bpy.types.PointCloud) -> None:
     for name in [each.name for each in points.attributes]:
         if name in ("rotation", "scale", "opacity", PLACE) or name.startswith("sh_"):
             points.attributes.remove(points.attributes[name])
+
+
+def remove_splats(mesh: bpy.types.Mesh, gone: np.ndarray) -> None:  # [N] bool
+    """Delete splats, with all of their attributes."""
+    if not gone.any():
+        return
+    work = bmesh.new()
+    try:
+        work.from_mesh(mesh)
+        work.verts.ensure_lookup_table()
+        bmesh.ops.delete(work, geom=[work.verts[i] for i in np.flatnonzero(gone)], context="VERTS")
+        work.to_mesh(mesh)
+    finally:
+        work.free()
+    mesh.update_tag()
 
 
 def _sh_degree(mesh: bpy.types.Mesh | bpy.types.PointCloud) -> int:

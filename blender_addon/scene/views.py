@@ -9,6 +9,7 @@ from pathlib import Path
 import bpy
 
 from ..backend.shared.asset import Asset
+from . import sequences
 
 
 def view_image(name: str, files: tuple[Path, ...]) -> bpy.types.Image:
@@ -26,7 +27,7 @@ def view_image(name: str, files: tuple[Path, ...]) -> bpy.types.Image:
 
 
 def show_behind_camera(
-    camera: bpy.types.Camera, image: bpy.types.Image, frames: int, frame_start: int
+    camera: bpy.types.Camera, image: bpy.types.Image, frames: int, frame_start: int, fps: float
 ) -> None:
     """Make an image the background of its camera."""
     camera.show_background_images = True
@@ -34,7 +35,7 @@ def show_behind_camera(
     background.image = image
     background.alpha = 1.0
     background.frame_method = "FIT"
-    _play(background.image_user, frames, frame_start)
+    _play(background.image_user, camera, frames, frame_start, fps)
 
 
 def picture(
@@ -49,14 +50,16 @@ def picture(
     mesh.from_pydata(corners, [], [(0, 1, 2, 3)])
     uv = mesh.uv_layers.new()
     uv.data.foreach_set("uv", (0, 0, 1, 0, 1, 1, 0, 1))
-    mesh.materials.append(_picture_material(name, image, len(asset.views[0]), frame_start))
+    mesh.materials.append(_picture_material(name, image, asset, frame_start))
     plane = bpy.data.objects.new(name, mesh)
     plane.parent = camera
     plane.hide_viewport = plane.hide_render = True
     return plane
 
 
-def _picture_material(name: str, image: bpy.types.Image, frames: int, frame_start: int) -> bpy.types.Material:
+def _picture_material(
+    name: str, image: bpy.types.Image, asset: Asset, frame_start: int
+) -> bpy.types.Material:
     """Shows an image as it is, without light, transparent where the image is."""
     material = bpy.data.materials.new(name)
     if material.node_tree is None:  # up to 4.5
@@ -71,7 +74,7 @@ def _picture_material(name: str, image: bpy.types.Image, frames: int, frame_star
     for column, node in zip((0, 1, 1, 2, 3), nodes, strict=True):
         node.location = (300 * column, -150 if node is emission else 0)
     texture.image = image
-    _play(texture.image_user, frames, frame_start)
+    _play(texture.image_user, tree, len(asset.views[0]), frame_start, asset.fps)
     tree.links.new(texture.outputs["Color"], emission.inputs["Color"])
     tree.links.new(texture.outputs["Alpha"], mix.inputs[0])
     tree.links.new(transparent.outputs[0], mix.inputs[1])
@@ -80,10 +83,18 @@ def _picture_material(name: str, image: bpy.types.Image, frames: int, frame_star
     return material
 
 
-def _play(user: bpy.types.ImageUser, frames: int, frame_start: int) -> None:
-    """Let an image sequence begin at a scene frame and repeat; its files count from 0."""
-    user.frame_duration = frames
+def _play(user: bpy.types.ImageUser, owner: bpy.types.ID, frames: int, frame_start: int, fps: float) -> None:
+    """Let an image sequence play from a scene frame on, at its own speed, over and over.
+
+    Blender plays a file a frame. So the sequence is one file long, and a driver moves it on; files count
+    from 0.
+    """
+    if frames == 1:
+        return
+    user.frame_duration = 1
     user.frame_start = frame_start
-    user.frame_offset = -1
     user.use_cyclic = True
     user.use_auto_refresh = True
+    driver = owner.driver_add(f"{user.path_from_id()}.frame_offset").driver
+    # As in the nodes: 2.9999999 may stand for frame 3.
+    sequences.clock(driver, frame_start, fps, f"floor(fmod({{}} + {frames * 1000}.0001, {frames})) - 1")

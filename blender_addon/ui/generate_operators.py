@@ -12,6 +12,7 @@ from pathlib import Path
 import bpy
 
 from .. import capture, folders, host, scene
+from ..asked import Asked, asked_in
 from ..backend.shared import asset, output_folder
 from ..backend.shared.catalogue import MODELS
 from ..backend.shared.progress import TerminalBar
@@ -124,7 +125,7 @@ class DIORAMA_OT_generate(bpy.types.Operator):
         """The button: if the camera's picture must be rendered first, Blender's window lives on meanwhile."""
         if bpy.app.background or self._source(context) != "CAMERA":
             return self.execute(context)
-        current, asked, is_new = host.get(), host.asked_in(context), not self.directory
+        current, is_new = host.get(), not self.directory
 
         def then(error: DioramaError | None) -> None:
             try:
@@ -139,6 +140,7 @@ class DIORAMA_OT_generate(bpy.types.Operator):
 
         try:
             request, directory = self._wanted(context)
+            asked = self._asked(context)
         except DioramaError as error:
             return report(self, error)
         try:
@@ -154,6 +156,7 @@ class DIORAMA_OT_generate(bpy.types.Operator):
             return bpy.ops.diorama.objects_to_splats("EXEC_DEFAULT", directory=self.directory)
         try:
             request, directory = self._wanted(context)
+            asked = self._asked(context)
         except DioramaError as error:
             return report(self, error)
         try:
@@ -164,12 +167,12 @@ class DIORAMA_OT_generate(bpy.types.Operator):
                 host.get().submit_variations(request, self.variations)
                 return {"FINISHED"}
             if not bpy.app.background:
-                host.get().submit(request, directory, host.asked_in(context))
+                host.get().submit(request, directory, asked)
                 return {"FINISHED"}
             bar = TerminalBar()
             job = host.get().run(request, directory, bar)
             bar.finish()
-            scene.import_asset(context, job.directory)
+            scene.import_asset(context, job.directory, **asked.place(job.request))
         except DioramaError as error:
             self._give_back(directory)
             return report(self, error)
@@ -182,6 +185,13 @@ class DIORAMA_OT_generate(bpy.types.Operator):
         if not given("source") and (given("prompt") or given("image")):
             return "IMAGE" if given("image") else "PROMPT"
         return str(self.source if given("source") else context.scene.diorama.source)
+
+    def _asked(self, context: bpy.types.Context) -> Asked:
+        """Where the result goes."""
+        seen = None
+        if self._source(context) == "CAMERA":
+            seen = capture.seen(context, context.scene.camera, context.scene.diorama.only_selected)
+        return asked_in(context, seen)
 
     def _wanted(self, context: bpy.types.Context) -> tuple[GenerationRequest, Path]:
         """What was asked for, and where to make it; a picture that the camera must make will be there too.

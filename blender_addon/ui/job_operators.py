@@ -10,6 +10,7 @@ from pathlib import Path
 import bpy
 
 from .. import host, scene
+from ..asked import asked_in
 from ..backend.shared.protocol import DioramaError
 from ..backend.shared.reconstruction import read_request
 from ..backend.shared.request import MAX_SEED
@@ -30,10 +31,13 @@ class _OfJob:
 
 
 class _ImportsJob(_OfJob):
-    def execute(self, _context: bpy.types.Context) -> set[str]:
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        place = asked_in(context).place(self.chosen.request)
         try:
             # True: it is one undo step
-            return bpy.ops.diorama.import_asset("EXEC_DEFAULT", True, directory=self.chosen.directory)
+            return bpy.ops.diorama.import_asset(
+                "EXEC_DEFAULT", True, directory=self.chosen.directory, **place
+            )
         except RuntimeError as error:  # the other operator's report
             self.report({"ERROR"}, str(error).removeprefix("Error: ").strip())
             return {"CANCELLED"}
@@ -78,7 +82,7 @@ class DIORAMA_OT_job_again(_GeneratesAgain, bpy.types.Operator):
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         try:
-            host.get().run_again(self.job, host.asked_in(context))
+            host.get().run_again(self.job, asked_in(context))
         except DioramaError as error:
             return report(self, error)
         return {"FINISHED"}

@@ -10,12 +10,14 @@ from pathlib import Path
 import bpy
 
 from .. import folders, host, object_capture, scene
+from ..asked import asked_in
 from ..backend.shared.asset import SOURCE
 from ..backend.shared.progress import TerminalBar
 from ..backend.shared.protocol import DioramaError
 from ..backend.shared.reconstruction import DEFAULT_ITERATIONS, ReconstructionRequest
 from ..client import jobs
 from ..object_capture import ObjectCapture, Shots
+from ..scene import placement
 from ..scene.panel import InTab
 from .drawing import draw_text, report, sentence
 
@@ -54,8 +56,8 @@ class DIORAMA_OT_objects_to_splats(bpy.types.Operator):
     def execute(self, context: bpy.types.Context) -> set[str]:
         """Begins the renders, and queues the job when they are done; in background mode, does it all now."""
         settings = context.scene.diorama
-        beside = settings.stand == "BESIDE"
-        current, asked = host.get(), dataclasses.replace(host.asked_in(context), beside=beside)
+        stand = placement.BESIDE if settings.stand == "BESIDE" else placement.MADE
+        current, asked = host.get(), dataclasses.replace(asked_in(context), place_of_objects=stand)
         frames = None
         if settings.animated:
             frames = context.scene.frame_start, context.scene.frame_end, settings.object_step
@@ -93,7 +95,7 @@ class DIORAMA_OT_objects_to_splats(bpy.types.Operator):
             bar = TerminalBar()
             job = current.run(request, directory, bar)
             bar.finish()
-            scene.import_asset(context, job.directory, beside=beside)
+            scene.import_asset(context, job.directory, place=stand)
         except DioramaError as error:
             return report(self, error)
         for warning in job.warnings:

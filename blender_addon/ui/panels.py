@@ -69,6 +69,7 @@ class DIORAMA_PT_output(InTab, bpy.types.Panel):
         column.prop(settings, "mesh")
         if MODELS[settings.model_name].gaussians:
             column.prop(settings, "gaussians")
+        column.prop(settings, "size")
 
 
 class DIORAMA_PT_views(InTab, bpy.types.Panel):

@@ -12,6 +12,7 @@ from .. import host
 from ..backend.shared.catalogue import MODELS
 from ..backend.shared.reconstruction import DEFAULT_SPLATS
 from ..backend.shared.request import MAX_RADIUS, MAX_SEED, SIDES
+from ..scene import placement
 
 SOURCES = [
     ("PROMPT", "Prompt", "Words say what to make"),
@@ -155,6 +156,15 @@ class DIORAMA_PG_settings(bpy.types.PropertyGroup):
         description="How many splats are made: more show more detail, and are slower to draw",
         items=GAUSSIANS,
         default="131072",
+    )
+    size: bpy.props.FloatProperty(
+        name="Size",
+        description="Of its longest side. The result will stand at the 3D cursor, on the ground; made "
+        "from a camera's picture, where the camera saw the object, and as large as that",
+        default=placement.SIZE_M,
+        min=0.001,
+        soft_max=100.0,
+        subtype="DISTANCE",
     )
     quality: bpy.props.EnumProperty(
         name="Quality", description="How much time it may take", items=QUALITIES, default="standard"

@@ -144,7 +144,7 @@ def test_result_goes_to_the_scene_that_asked_even_if_it_was_renamed(
         timings={},
     )
     host, asked_by = diorama.host.get(), bpy.data.scenes.new("where it was asked")
-    asked = diorama.host.Asked(asked_by.session_uid, asked_by.name, "")
+    asked = diorama.asked.Asked(asked_by.session_uid, asked_by.name, "", 1.0)
     job = host.submit(diorama.host.GenerationRequest("a red mushroom"), tmp_path, asked)
     host.session.cancel(job.id)  # it is as good as done
     asked_by.name = "renamed meanwhile"

@@ -91,7 +91,7 @@ def test_result_goes_into_the_file_that_asked_and_no_other(
 ) -> None:
     host = extension.host.get()
     bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "asking.blend"))
-    asked = extension.host.asked_in(bpy.context)
+    asked = extension.asked.asked_in(bpy.context)
     bpy.ops.wm.read_homefile(use_empty=True)
     host.outcome = done
     assert imported(extension, done, asked) == set()

