@@ -25,6 +25,8 @@ def load_network(kind: Any, folder: Path, plan: Plan, dtype: torch.dtype | None 
     transformers.utils.logging.disable_progress_bar()
     try:
         network = kind.from_pretrained(folder, local_files_only=True, torch_dtype=dtype or plan.dtype)
+        if any(parameter.is_meta for parameter in network.parameters()):
+            raise ValueError("the weights are of another network: not all of its own are among them")
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         if is_out_of_memory(error):
             raise

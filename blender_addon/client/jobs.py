@@ -180,7 +180,9 @@ class Store:
 
 def new_job(request: Request, directory: Path) -> Job:
     """A job that waits; its id sorts by time and is unique among several Blenders."""
-    identity = time.strftime("%Y%m%d-%H%M%S-") + f"{time.time_ns() % 10**9:09d}-{secrets.token_hex(2)}"
+    seconds, fraction = divmod(time.time_ns(), 10**9)  # of one clock, so that names sort by time
+    moment = time.strftime("%Y%m%d-%H%M%S", time.localtime(seconds))
+    identity = f"{moment}-{fraction:09d}-{secrets.token_hex(2)}"
     return Job(identity, request.to_dict(), str(directory))
 
 

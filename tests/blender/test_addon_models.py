@@ -23,7 +23,8 @@ def preferences(diorama: ModuleType) -> bpy.types.AddonPreferences:
 
 def drawn(diorama: ModuleType) -> str:
     layout = Layout()
-    diorama.ui.preferences.DIORAMA_AP_preferences.draw(SimpleNamespace(layout=layout), bpy.context)
+    preferences = SimpleNamespace(layout=layout, remote_host="")
+    diorama.ui.preferences.DIORAMA_AP_preferences.draw(preferences, bpy.context)
     return layout.text
 
 
