@@ -12,7 +12,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-BLENDER = {"bpy", "bpy_extras", "addon_utils", "mathutils", "gpu", "gpu_extras", "blf", "bl_math", "numpy"}
+BLENDER = {
+    "bpy",
+    "bpy_extras",
+    "addon_utils",
+    "mathutils",
+    "gpu",
+    "gpu_extras",
+    "blf",
+    "bl_math",
+    "bmesh",
+    "numpy",
+}
 BLENDER |= {"pxr", "imbuf", "bl_ui", "bl_operators"}
 
 
