@@ -32,16 +32,19 @@ def batch_of(world: WorldViews, judge: WorldClassifier, generator: torch.Generat
     count, views = world.rgba.shape[:2]
     objects = torch.randint(count, (size,), generator=generator)
     images = over(world.images(objects, torch.randint(views, (size, 1), generator=generator)), GREY)[:, 0]
-    small = F.interpolate(images[: size // 2], scale_factor=0.5, mode="area")
-    images[: size // 2] = F.interpolate(small, images.shape[-2:], mode="bilinear")
-    images = images + 0.04 * torch.rand((), generator=generator) * torch.randn(
-        images.shape, generator=generator
-    )
     return {
-        "images": images,
+        "images": disturbed(images, generator),
         "category": torch.tensor([judge.config.categories.index(world.categories[i]) for i in objects]),
         "color": torch.tensor([judge.config.colors.index(world.colors[i]) for i in objects]),
     }
+
+
+def disturbed(images: Tensor, generator: torch.Generator) -> Tensor:  # [N, 3, H, W]
+    """Images of which half are blurred and all are noisy."""
+    half = len(images) // 2
+    small = F.interpolate(images[:half], scale_factor=0.5, mode="area")
+    soft = torch.cat([F.interpolate(small, images.shape[-2:], mode="bilinear"), images[half:]])
+    return soft + 0.04 * torch.rand((), generator=generator) * torch.randn(soft.shape, generator=generator)
 
 
 def show(judge: WorldClassifier, world: WorldViews, path: Path) -> float:

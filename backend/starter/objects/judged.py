@@ -13,6 +13,7 @@ from ...training.image_grid import write_image_grid
 from ...training.loop import Batch
 from ..dataset import GREY
 from ..judges import WorldClassifier
+from ..train_judge import disturbed
 from .pictures import PHOTOS, VIEWS, Pictures
 from .vocabulary import CATEGORIES, COLORS
 
@@ -37,12 +38,9 @@ def batch_of(world: Pictures, judge: WorldClassifier, generator: torch.Generator
     views = torch.randint(VIEWS + PHOTOS, (size,), generator=generator).tolist()
     rgba = torch.stack([world.image(*which) for which in zip(objects, views, strict=True)])
     images = as_seen(over(rgba.float() / 255, GREY))
-    small = F.interpolate(images[: size // 2], scale_factor=0.5, mode="area")
-    images[: size // 2] = F.interpolate(small, images.shape[-2:], mode="bilinear")
-    strength = 0.04 * torch.rand((), generator=generator)
     named = [world.items[i] for i in objects]
     return {
-        "images": images + strength * torch.randn(images.shape, generator=generator),
+        "images": disturbed(images, generator),
         "category": torch.tensor([judge.config.categories.index(item.category) for item in named]),
         "color": torch.tensor([judge.config.colors.index(item.color) for item in named]),
     }
