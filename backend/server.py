@@ -230,7 +230,8 @@ def list_models() -> dict[str, Any]:
     """The catalogue, with what is installed and what is missing, as the disk says now."""
     root = model_store.models_root()
     models = [model_store.state(model, root).to_dict() for model in model_store.INSTALLABLE.values()]
-    return {"folder": str(root), "models": models}
+    makes_images = model_store.is_pipeline(model_store.text_to_image_folder(root))
+    return {"folder": str(root), "models": models, "makes_images": makes_images}
 
 
 def _load_libraries() -> None:

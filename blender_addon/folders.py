@@ -11,6 +11,7 @@ from pathlib import Path
 
 import bpy
 
+from .backend.shared import model_store
 from .backend.shared.client import Launch, over_ssh
 from .client import environment
 
@@ -44,7 +45,7 @@ def launch(chosen: str, root: Path, log: Path) -> Launch:
     if (there := other_computer()) and not chosen:  # Blender's own Python can talk to it
         return Launch(Path(sys.executable), root, log, online, arguments=there)
     python = environment.backend_python(chosen or backend_python(), environment.default_folder())
-    return Launch(python, root, log, online, models_folder())
+    return Launch(python, root, log, online, *model_folders())
 
 
 def installation_choices() -> tuple[str, str]:
@@ -87,8 +88,16 @@ def models_folder() -> Path:
 
 
 def default_models_folder() -> Path:
-    """Where models are kept if nothing is chosen."""
-    return data_folder() / "models"
+    """Where models are kept if nothing is chosen; the backend's command line keeps them there too."""
+    variable = os.environ.get(model_store.ROOT_VARIABLE)
+    return Path(variable).absolute() if variable else data_folder() / "models"
+
+
+def model_folders() -> tuple[Path, Path]:
+    """The folder of models, and that of the pipeline that makes images for models that need one."""
+    models, preferences = models_folder(), get_preferences()
+    chosen = preferences.text_to_image if preferences else ""
+    return models, Path(bpy.path.abspath(chosen)) if chosen else model_store.text_to_image_folder(models)
 
 
 def rescue_old_results() -> str:

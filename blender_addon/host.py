@@ -59,16 +59,13 @@ class Host:
         self._to_import: deque[Job] = deque()
         self._drawn: tuple[Any, ...] = ()  # what the panel showed when it was last drawn
         self._drawn_at = 0.0
-        self.models: dict[str, model_store.State] = {}  # of the disk, for drawing
-        self.facts: dict[str, dict[str, Any]] = {}  # the settings that come with an installed model
-        self.makes_images = False  # of prompts, for models that need an image
-        self.words: dict[str, frozenset[str]] = {}  # all that a model of few words knows
+        self.known = model_facts.look(*folders.model_folders())
         self.model_work: ModelWork | None = None  # the running or last change of a model
+        self.listing: ModelWork | None = None  # of the models of the other computer, which is asked
         self.check: ModelWork | None = None  # of this machine, by the backend
         self.machine = Machine()
         threading.Thread(target=self._look_at_machine, name="diorama-machine", daemon=True).start()
         self.check_environment()
-        self.check_models()
         self.thumbnails.load(self.session.jobs)
 
     def _look_at_machine(self) -> None:
@@ -82,28 +79,40 @@ class Host:
             self.environment = environment.state(REQUIREMENTS, self.folder)
 
     def check_models(self) -> None:
-        """Looks at the disk once, so that drawing need not."""
-        root = folders.models_folder()
-        self.models = {name: model_store.state(each, root) for name, each in model_store.INSTALLABLE.items()}
-        self.makes_images = model_store.is_pipeline(model_store.text_to_image_folder(root))
-        self.facts = {name: model_facts.facts(self.models[name].folder) for name in self.usable_models}
-        moving = {
-            name: model_facts.facts(self.models[name].folder / model_store.MOTION)
-            for name in self.usable_models
-        }
-        self.words = {
-            name: model_facts.vocabulary(self.models[name].folder)
-            for name in self.usable_models
-            if self.facts[name].get("words")
-        }
-        for name in self.words:
-            words = {*self.facts[name]["words"], *moving[name].get("words", ())}
-            self.facts[name]["words"] = sorted(words)
+        """Looks at the disk once, so that drawing need not; asks the other computer if the backend is there.
+
+        Raises:
+            DioramaError: in background mode, where it waits, if that computer cannot be asked.
+        """
+        self.known = model_facts.look(*folders.model_folders())
+        if self.listing:
+            self.listing.close()
+            self.listing = None
+        if self.is_elsewhere:
+            self.listing = ModelWork("models.list", "", self._launch())
+            if bpy.app.background:
+                self.listing.wait()
+                self._take_list()
+            self.wake()
+
+    def _take_list(self) -> None:
+        if self.listing and self.listing.result and self.is_elsewhere:
+            self.known = model_facts.of_other_computer(self.listing.result, self.known)
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether the backend is on another computer."""
+        return bool(folders.other_computer()) and not self.python
+
+    @property
+    def models(self) -> dict[str, model_store.State]:
+        """The files of each model, when somebody last looked."""
+        return self.known.states
 
     @property
     def usable_models(self) -> list[str]:
-        """The models that can be chosen: the starter and what is installed; of another computer, all."""
-        every = bool(folders.other_computer()) and not self.python
+        """The models that can be chosen: the starter and what is installed; all of one that was not asked."""
+        every = self.is_elsewhere and not self.known.there
         states = [self.models[name] for name in catalogue.MODELS]
         return [each.model.name for each in states if every or each.installed or not each.model.components]
 
@@ -258,7 +267,7 @@ class Host:
             self.capture.close()
         if self.installation:
             self.installation.cancel()
-        for work in filter(None, (self.model_work, self.check)):
+        for work in filter(None, (self.model_work, self.check, self.listing)):
             work.close()
         self.session.close()
         self.thumbnails.close()
@@ -286,7 +295,11 @@ class Host:
                 self.check_models()
         if self.checking and self.check:
             self.check.pump()
-        working = installing or self.changing_model or self.checking
+        if self.listing and self.listing.running:
+            self.listing.pump()
+            self._take_list()
+        asking = self.listing is not None and self.listing.running
+        working = installing or self.changing_model or self.checking or asking
         self._redraw(working)
         if self.session.busy or self._to_import or self.capture or working:
             return BUSY_S
@@ -311,7 +324,7 @@ class Host:
             self.environment,
             (self.film.icon, isinstance(self.capture, ObjectCapture) and self.capture.done),
             active and (active.job.id, active.cancelled_at, *_state(active.progress)),
-            work and (work.running, work.stopping, *_state(work.progress)),
+            (self.known, work and (work.running, work.stopping, *_state(work.progress))),
             (self.checking, installation and (installation.running, installation.step, installation.done_mb)),
         )
         now = time.monotonic()
@@ -329,7 +342,7 @@ class Host:
             self.film.clear()
             return
         request, progress = active.job.request, active.progress
-        views = request.get("views") or self.facts.get(request["model"], {}).get("num_views") or 0
+        views = request.get("views") or self.known.facts.get(request["model"], {}).get("num_views") or 0
         if views:
             name = f"{active.job.id} {progress.previews}"
             self.film.load(name, progress.preview, views, request.get("frames") or 1)

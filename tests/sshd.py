@@ -20,7 +20,7 @@ _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 
 @contextmanager
 def computer(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Lets `ssh computer` reach this machine, with another cache for code; `ssh closed` is refused."""
+    """`ssh computer` reaches this machine, with its own folders for code and models; `ssh closed` fails."""
     for name in ("host", "user"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
     with socket.socket() as free:
@@ -32,7 +32,8 @@ def computer(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
         f"ListenAddress 127.0.0.1\nPort {port}\nHostKey {folder}/host\nAuthorizedKeysFile {folder}/user.pub\n"
         f"PidFile none\nUsePAM no\nStrictModes no\nPermitRootLogin yes\n"
         # a new place for the code, and the old one for compiled kernels
-        f"SetEnv XDG_CACHE_HOME={folder}/cache NUMBA_CACHE_DIR={_CACHE / 'diorama'}\n"
+        f"SetEnv XDG_CACHE_HOME={folder}/cache NUMBA_CACHE_DIR={_CACHE / 'diorama'} "
+        f"DIORAMA_MODELS={folder}/models\n"
     )
     (folder / "config").write_text(
         f"Host computer\n  HostName 127.0.0.1\n  Port {port}\n  User {getpass.getuser()}\n"

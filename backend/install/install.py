@@ -47,6 +47,7 @@ def download(name: str, root: Path, progress: Progress) -> dict[str, Any]:
             is downloaded; E_DOWNLOAD; and those of `convert`.
     """
     model = _installable(name)
+    _check_place(model, root)
     found = model_store.state(model, root)
     if found.installed:
         progress.log("info", f"{name} is installed already")
@@ -78,6 +79,7 @@ def convert(name: str, root: Path, source: Path | None, progress: Progress) -> d
             another model, E_DISK_FULL if the result would not fit, E_OUTPUT_UNWRITABLE.
     """
     model = _installable(name)
+    _check_place(model, root)
     if source is not None and not source.is_dir():
         raise DioramaError("E_REQUEST", f"{source} is not a folder", hint="Name the folder of the files.")
     downloads = model_store.downloads_of(root)
@@ -112,6 +114,18 @@ def _installable(name: str) -> Model:
     if not model.components:
         raise DioramaError("E_REQUEST", f"{name} is a part of the extension and needs no installation")
     return model
+
+
+def _check_place(model: Model, root: Path) -> None:
+    """Refuses to mix a pipeline of diffusers with another one, which somebody has put there."""
+    folder = model_store.folder_of(model, root)
+    if not model_store.is_pipeline(folder) or (folder / MANIFEST).is_file():
+        return
+    raise DioramaError(
+        "E_OUTPUT_UNWRITABLE",
+        f"{folder} holds a pipeline that was not installed by Diorama",
+        hint="It is used as it is. To have this one instead, move it to another place.",
+    )
 
 
 def _absent(model: Model, folders: list[Path]) -> list[SourceFile]:
@@ -165,7 +179,9 @@ def _check_space(parts: list[_Part], root: Path) -> None:
     needed = SPARE_BYTES
     for part in parts:
         in_files = sum(path.stat().st_size for path in part.paths)
-        if part.component.folder == TOKENIZER:
+        if not part.component.folder:
+            needed += sum(path.stat().st_size for path in part.paths if not _is_ours(path))
+        elif part.component.folder == TOKENIZER:
             needed += _TOKENIZER_BYTES
         else:
             with torch.device("meta"):
@@ -185,8 +201,13 @@ def _convert_part(part: _Part, unfinished: Path, progress: Progress) -> dict[str
     from . import published
 
     component = part.component
-    progress.stage(f"Converting {component.folder}")
-    if component.folder == TOKENIZER:
+    progress.stage(f"Converting {component.folder}" if component.folder else "Putting the files in place")
+    if not component.folder:
+        tensors = 0
+        for name, path in part.found.items():
+            progress.raise_if_cancelled()
+            _put(path, unfinished / name)
+    elif component.folder == TOKENIZER:
         tensors = 0
         _write_tokenizer(part.paths, component.pad_token, unfinished)
     else:
@@ -197,6 +218,21 @@ def _convert_part(part: _Part, unfinished: Path, progress: Progress) -> dict[str
         "tensors": tensors,
         "from": [str(path) for path in part.paths],
     }
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a published file was downloaded by us, and goes once the model is installed."""
+    return model_store.checked_mark(path).is_file()
+
+
+def _put(path: Path, target: Path) -> None:
+    """A second name for a file that goes soon, where the disk knows such a thing; else a copy."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if _is_ours(path):
+        with contextlib.suppress(OSError):
+            os.link(path, target)
+            return
+    shutil.copyfile(path, target)
 
 
 def _write_tokenizer(paths: tuple[Path, ...], filler: str, unfinished: Path) -> None:
@@ -229,7 +265,7 @@ def _write_tokenizer(paths: tuple[Path, ...], filler: str, unfinished: Path) -> 
 
 
 def _write_settings(model: Model, unfinished: Path) -> None:
-    if model.pipeline == "background-removal":
+    if model.pipeline in ("background-removal", "text-to-image"):
         return
     if model.pipeline == "triposplat":
         from ..pipelines.triposplat_model import TripoSplatSettings

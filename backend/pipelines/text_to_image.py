@@ -50,15 +50,13 @@ def folder_of(chosen: str | None) -> Path:
     Raises:
         DioramaError: E_WEIGHTS_MISSING, saying how to get one.
     """
-    default = model_store.text_to_image_folder(model_store.models_root())
-    folder = Path(chosen) if chosen else default
+    folder = Path(chosen) if chosen else model_store.text_to_image_folder(model_store.models_root())
     if not model_store.is_pipeline(folder):
         raise DioramaError(
             "E_WEIGHTS_MISSING",
             f"an image must be made of the prompt, and {folder} holds no text-to-image pipeline of diffusers",
-            hint="Give an image, or put a pipeline there; for example FLUX.2-klein-4B (Apache-2.0, 16 GB): "
-            "hf download black-forest-labs/FLUX.2-klein-4B --exclude flux-2-klein-4b.safetensors --local-dir "
-            f"{default}",
+            hint="Give an image, name the folder of a pipeline, or install FLUX.2-klein-4B (Apache-2.0, "
+            f"16 GB): {model_store.where_to_press('text-to-image')}.",
         )
     return folder
 

@@ -5,6 +5,7 @@ Facts alone, which Blender shows too; `model_store` finds a model's files, `back
 
 from __future__ import annotations
 
+from .flux2_klein import FLUX2_KLEIN_FILES
 from .published_files import Component, Model, Source, SourceFile
 
 __all__ = ["COMPANIONS", "MODELS", "Component", "Model", "Source", "SourceFile"]
@@ -308,5 +309,18 @@ _BIREFNET_MODEL = Model(
     pipeline="background-removal",
 )
 
-COMPANIONS: dict[str, Model] = {_BIREFNET_MODEL.name: _BIREFNET_MODEL}
+_TEXT_TO_IMAGE_MODEL = Model(
+    "text-to-image",
+    "FLUX.2-klein-4B: makes an image of the prompt, for models that need one.",
+    "Apache-2.0",
+    commercial=True,
+    memory_gib=(19.1, 10.6),  # 4022 M text encoder, 3876 M transformer, 84 M autoencoder parameters
+    components=(Component("", "", FLUX2_KLEIN_FILES),),
+    pipeline="text-to-image",
+)
+
+COMPANIONS: dict[str, Model] = {
+    _BIREFNET_MODEL.name: _BIREFNET_MODEL,
+    _TEXT_TO_IMAGE_MODEL.name: _TEXT_TO_IMAGE_MODEL,
+}
 """What helps the models, by name: installed as they are, but nothing can be generated with them alone."""

@@ -34,6 +34,7 @@ class Launch:
         root: the folder that holds `backend/`.
         online: whether it may use the network.
         models: the folder of all models, if it is not the default one.
+        text_to_image: that of the pipeline that makes images of prompts, likewise.
         environment: further variables of its environment, as pairs of name and value.
         arguments: of the backend's command line; others than `serve` alone let another computer serve.
     """
@@ -43,6 +44,7 @@ class Launch:
     log: Path
     online: bool = False
     models: Path | None = None
+    text_to_image: Path | None = None
     environment: tuple[tuple[str, str], ...] = ()
     arguments: tuple[str, ...] = ("serve",)
 
@@ -241,6 +243,8 @@ def _environment(launch: Launch) -> dict[str, str]:
         ours["HF_HUB_OFFLINE"] = "1"
     if launch.models:
         ours[model_store.ROOT_VARIABLE] = str(launch.models)
+    if launch.text_to_image:
+        ours[model_store.TEXT_TO_IMAGE_VARIABLE] = str(launch.text_to_image)
     return {**kept, **ours, **dict(launch.environment)}
 
 

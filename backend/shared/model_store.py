@@ -12,6 +12,7 @@ which is installed whole, and needs no manifest.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterable, Mapping
@@ -25,7 +26,9 @@ from .progress import Progress
 from .protocol import DioramaError
 
 SETTINGS = "model.json"
-ROOT_VARIABLE = "DIORAMA_MODELS"  # how Blender tells its backend which folder the user chose
+# How Blender tells its backend which folders the user chose.
+ROOT_VARIABLE = "DIORAMA_MODELS"
+TEXT_TO_IMAGE_VARIABLE = "DIORAMA_TEXT_TO_IMAGE"
 STARTER = Path(__file__).parents[1] / "starter" / "weights"
 MOTION = "motion"  # within a model's folder: what makes its objects move, which shares its other networks
 
@@ -90,11 +93,37 @@ class State:
             "problems": list(self.problems),
             "bytes": self.bytes,
             "folder": str(self.folder),
+            "missing": [file.name for file in self.missing],
             "to_fetch": self.to_fetch,
             "to_download": self.to_download,
             "downloads": str(self.downloads),
             "leftover_bytes": self.leftover_bytes,
+            "settings": settings_of(self.folder) if self.installed else {},
         }
+
+    @classmethod
+    def from_dict(cls, found: Mapping[str, Any]) -> State:
+        """What `to_dict` gave on another computer, which has the same catalogue."""
+        model = known(found["name"])
+        return cls(
+            model=model,
+            folder=Path(found["folder"]),
+            installed=bool(found["installed"]),
+            problems=tuple(found["problems"]),
+            bytes=int(found["bytes"]),
+            missing=tuple(file for file in model.files if file.name in found["missing"]),
+            downloads=Path(found["downloads"]),
+            leftover_bytes=int(found["leftover_bytes"]),
+        )
+
+
+def settings_of(folder: Path) -> dict[str, Any]:
+    """The settings that a model comes with; nothing if there are none."""
+    try:
+        found = json.loads((folder / SETTINGS).read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def models_root(chosen: Path | None = None) -> Path:
@@ -109,8 +138,9 @@ def models_root(chosen: Path | None = None) -> Path:
 
 
 def text_to_image_folder(root: Path) -> Path:
-    """Where a text-to-image pipeline of diffusers is looked for, if none is named."""
-    return root / "text-to-image"
+    """Where a text-to-image pipeline is looked for: in $DIORAMA_TEXT_TO_IMAGE, else among the models."""
+    chosen = os.environ.get(TEXT_TO_IMAGE_VARIABLE)
+    return Path(chosen).absolute() if chosen else folder_of(COMPANIONS["text-to-image"], root)
 
 
 def is_pipeline(folder: Path) -> bool:

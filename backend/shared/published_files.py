@@ -53,7 +53,8 @@ class Component:
     """One folder of a model, for example `unet`, and the published files that it is made of.
 
     Attributes:
-        network: its name in `install.published.NETWORKS`; empty for the tokenizer.
+        folder: empty for files that stay as they are published, each at its own path.
+        network: its name in `install.published.NETWORKS`; empty for these and for the tokenizer.
         pad_token: fills up short prompts; of the tokenizer only.
     """
 
@@ -90,7 +91,7 @@ class Model:
     moves: bool = False
     memory_gib: tuple[float, float] = (0.0, 0.0)
     warning: str = ""
-    pipeline: Literal["views", "triposplat", "background-removal"] = "views"
+    pipeline: Literal["views", "triposplat", "background-removal", "text-to-image"] = "views"
     gaussians: tuple[int, ...] = ()
     four_sides: bool = False
 

@@ -22,11 +22,25 @@ def draw_models(layout: bpy.types.UILayout) -> None:
     """A box for each model; only reads."""
     current = host.get()
     row = layout.row()
-    row.label(text="Models")
+    row.label(text="Models of the other computer" if current.is_elsewhere else "Models")
     row.operator("diorama.model_refresh", text="", icon="FILE_REFRESH")
-    best = recommended(MODELS.values(), current.machine)
+    if current.is_elsewhere and not current.known.there:
+        _draw_unknown(layout)
+        return
+    best = set() if current.is_elsewhere else recommended(MODELS.values(), current.machine)
     for name, state in current.models.items():
         _draw_card(layout.box(), state, name in best)
+
+
+def _draw_unknown(layout: bpy.types.UILayout) -> None:
+    """While the other computer has not said what is installed there."""
+    listing = host.get().listing
+    if listing is None:
+        layout.operator("diorama.model_refresh", text="Ask What Is Installed There", icon="FILE_REFRESH")
+    elif listing.running:
+        layout.label(text=f"{listing.progress.stage or 'Connecting'} …", icon="SORTTIME")
+    elif listing.error:
+        draw_error(layout, listing.error.to_dict())
 
 
 def _draw_card(box: bpy.types.UILayout, state: State, is_recommended: bool) -> None:
@@ -36,14 +50,17 @@ def _draw_card(box: bpy.types.UILayout, state: State, is_recommended: bool) -> N
     row.label(text=f"{titled(model.name)}: {_standing(state)}", icon=icon)
     if is_recommended:
         row.label(text="Recommended here", icon="SOLO_ON")
-    verdict, why = current.machine.verdict(model)
-    row.label(text=verdict.capitalize(), icon=_VERDICT_ICONS[verdict])
+    here = ""
+    if not current.is_elsewhere:  # of the other computer, `doctor` would have to say it
+        verdict, why = current.machine.verdict(model)
+        row.label(text=verdict.capitalize(), icon=_VERDICT_ICONS[verdict])
+        here = f" Here: {why}."
     draw_text(box, model.description)
     commercial = "" if model.commercial else " Not for commercial use."
     draw_text(box, f"Licence: {model.licence}.{commercial}")
     if not model.components:
         return
-    draw_text(box, f"Files: {model.download}. GPU memory: {model.memory}. Here: {why}.")
+    draw_text(box, f"Files: {model.download}. GPU memory: {model.memory}.{here}")
     if model.warning:
         draw_text(box, model.warning, "INFO")
     _draw_links(box, model)
@@ -125,11 +142,11 @@ def _draw_buttons(layout: bpy.types.UILayout, state: State) -> None:
     name = state.model.name
     if state.installed:
         row.operator("diorama.model_verify", icon="CHECKMARK").model = name
-    elif state.by_hand:
-        row.operator("diorama.model_files", icon="FILE_FOLDER").model = name
     elif state.missing:
-        row.operator("diorama.model_download", icon="IMPORT").model = name
-        row.operator("diorama.model_files", icon="FILE_FOLDER").model = name
+        if not state.by_hand:
+            row.operator("diorama.model_download", icon="IMPORT").model = name
+        if not host.get().is_elsewhere:
+            row.operator("diorama.model_files", icon="FILE_FOLDER").model = name
     else:
         row.operator("diorama.model_install", icon="IMPORT").model = name
     if state.installed or state.problems or state.leftover_bytes:

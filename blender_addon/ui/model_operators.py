@@ -36,12 +36,13 @@ class _ChangeModel:
         current = host.get()
         try:
             work = current.change_model(self.method, self.model)
-            if bpy.app.background:
-                work.wait()
+            if bpy.app.background:  # else the timer looks at its end
+                try:
+                    work.wait()
+                finally:
+                    current.check_models()
         except DioramaError as error:
             return report(self, error)
-        finally:
-            current.check_models()
         for warning in work.progress.warnings:
             self.report({"WARNING"}, warning)
         return {"FINISHED"}
@@ -71,13 +72,14 @@ class DIORAMA_OT_model_download(_ChangeModel, bpy.types.Operator):
         return False
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
-        model = host.get().models[self.model].model
-        _, why = host.get().machine.verdict(model)
+        current = host.get()
+        model = current.models[self.model].model
+        here = "" if current.is_elsewhere else f". Here: {current.machine.verdict(model)[1]}"
         return context.window_manager.invoke_confirm(
             self,
             event,
             title=f"Download {titled(self.model)}",
-            message=f"{model.download} from Hugging Face. Licence: {model.licence}. Here: {why}",
+            message=f"{model.download} from Hugging Face. Licence: {model.licence}{here}",
             confirm_text="Download",
         )
 
@@ -132,14 +134,17 @@ class DIORAMA_OT_model_cancel(bpy.types.Operator):
 
 
 class DIORAMA_OT_model_refresh(bpy.types.Operator):
-    """Look again at which files are there"""
+    """Look again at which files are there; on the other computer, if the backend is there"""
 
     bl_idname = "diorama.model_refresh"
     bl_label = "Look Again"
     bl_options = {"INTERNAL"}
 
     def execute(self, _context: bpy.types.Context) -> set[str]:
-        host.get().check_models()
+        try:
+            host.get().check_models()
+        except DioramaError as error:
+            return report(self, error)
         return {"FINISHED"}
 
 

@@ -17,6 +17,12 @@ def _environment_changed(_preferences: bpy.types.AddonPreferences, _context: bpy
     host.get().check_environment()
 
 
+def _computer_changed(_preferences: bpy.types.AddonPreferences, _context: bpy.types.Context) -> None:
+    host.get().check_environment()
+    if not bpy.app.background:  # where nobody looks at a list, and a job says what is missing
+        host.get().check_models()
+
+
 def _models_changed(_preferences: bpy.types.AddonPreferences, _context: bpy.types.Context) -> None:
     host.get().check_models()
 
@@ -38,12 +44,13 @@ class DIORAMA_AP_preferences(bpy.types.AddonPreferences):
             "Its name as ssh knows it, user@host: it computes instead of this one, through the pipes of ssh, "
             "which must connect without asking for anything. Empty for this computer"
         ),
-        update=_environment_changed,
+        update=_computer_changed,
     )
     remote_python: bpy.props.StringProperty(
         name="Python There",
         description="On that computer, the Python of an environment with the backend's packages",
         default=REMOTE_PYTHON,
+        update=_computer_changed,
     )
     install_python: bpy.props.StringProperty(
         name="Install With",
@@ -69,6 +76,15 @@ class DIORAMA_AP_preferences(bpy.types.AddonPreferences):
     models_folder: bpy.props.StringProperty(
         name="Models",
         description="Where installed models are kept. Empty: in your data folder, beside the backend",
+        subtype="DIR_PATH",
+        update=_models_changed,
+    )
+    text_to_image: bpy.props.StringProperty(
+        name="Text to Image",
+        description=(
+            "The folder of a diffusers pipeline that makes an image of the prompt, for models that need one. "
+            "Empty: the one that is installed among the models"
+        ),
         subtype="DIR_PATH",
         update=_models_changed,
     )
@@ -110,14 +126,12 @@ class DIORAMA_AP_preferences(bpy.types.AddonPreferences):
         column.use_property_split = True
         column.prop(self, "output_folder", placeholder=str(folders.default_output_folder()))
         column.prop(self, "models_folder", placeholder=str(folders.default_models_folder()))
+        column.prop(self, "text_to_image", placeholder=str(folders.models_folder() / "text-to-image"))
         if native.is_available():
             column.prop(self, "generated_splats")
         row = column.row()
         row.use_property_split = False
         row.label(text=f"History: {folders.history_folder()}. All of this outlives the extension.")
-        if self.remote_host:
-            note = f"Install puts a model on {self.remote_host}; what is installed is said of this computer"
-            layout.label(text=note, icon="INFO")
         model_list.draw_models(layout)
 
 

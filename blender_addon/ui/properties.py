@@ -66,6 +66,7 @@ _TITLES = {
     "animate3d": "Animate3D",
     "triposplat": "TripoSplat",
     "background-removal": "Background Removal",
+    "text-to-image": "Text to Image",
 }
 # The number is what a .blend file keeps: a model's place in the catalogue, whichever are installed.
 _CHOICES = {
@@ -77,7 +78,7 @@ def _completed_prompts(
     settings: bpy.types.PropertyGroup, _context: bpy.types.Context, typed: str
 ) -> list[str]:
     """The prompt with its last word completed, for models that know few words."""
-    words = host.get().facts.get(settings.model_name, {}).get("words") or []
+    words = host.get().known.facts.get(settings.model_name, {}).get("words") or []
     before, space, last = typed.rpartition(" ")
     return [f"{before}{space}{word}" for word in words if word.startswith(last.lower())]
 
@@ -246,12 +247,12 @@ class DIORAMA_PG_settings(bpy.types.PropertyGroup):
 
     def own(self, setting: str) -> Any:
         """The chosen model's own value of a setting; None if it says none."""
-        return host.get().facts.get(self.model_name, {}).get(setting)
+        return host.get().known.facts.get(self.model_name, {}).get(setting)
 
     @property
     def unknown_words(self) -> list[str]:
         """The words of the prompt that the model has never met; none for a model that knows a language."""
-        vocabulary = host.get().words.get(self.model_name)
+        vocabulary = host.get().known.words.get(self.model_name)
         if not vocabulary:
             return []
         found = (match[0] for match in re.finditer(r"\w+|[^\w\s]+", self.prompt))
@@ -268,8 +269,8 @@ class DIORAMA_PG_settings(bpy.types.PropertyGroup):
         if self.frames > 1 and self.method == "distill":
             return "Distilled objects stand still: set Frames to 1, or Method to From Views"
         needs_image = MODELS[self.model_name].conditioned_on == "image"
-        if needs_image and self.source == "PROMPT" and not host.get().makes_images:
-            return f"{name} needs an image: set Source to Image or Camera"
+        if needs_image and self.source == "PROMPT" and not host.get().known.makes_images:
+            return f"{name} needs an image: set Source to Image or Camera, or install Text to Image"
         if self.takes_sides:
             return self._contradiction_of_sides()
         if not needs_image and self.source != "PROMPT":

@@ -175,6 +175,27 @@ def test_backend_is_told_the_models_folder(diorama: ModuleType, models: Path, tm
     assert sys.platform == "win32" or default.is_absolute()
 
 
+def test_folders_of_the_environment_are_those_of_the_command_line_unless_others_are_chosen(
+    diorama: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DIORAMA_MODELS", str(tmp_path / "farm"))
+    pipeline = tmp_path / "pipeline"
+    pipeline.mkdir()
+    (pipeline / "model_index.json").write_text("{}")
+    host = diorama.host.get()
+    bpy.ops.diorama.model_refresh()
+    assert host.models["mvdream-lgm"].folder == tmp_path / "farm/mvdream-lgm" and not host.known.makes_images
+    preferences(diorama).text_to_image = str(pipeline)
+    launch = host._launch()
+    assert host.known.makes_images and launch.models == tmp_path / "farm"
+    told = diorama.backend.shared.client._environment(launch)
+    assert told["DIORAMA_MODELS"] == str(tmp_path / "farm")
+    assert told["DIORAMA_TEXT_TO_IMAGE"] == str(pipeline)
+    preferences(diorama).text_to_image = ""
+    monkeypatch.delenv("DIORAMA_MODELS")
+    bpy.ops.diorama.model_refresh()
+
+
 def test_disabling_ends_what_runs(diorama: ModuleType, models: Path, tmp_path: Path) -> None:
     program = tmp_path / "program"
     program.write_text("#!/bin/sh\nexec sleep 600\n")

@@ -70,7 +70,7 @@ def test_views_panel_shows_the_orbit(diorama: ModuleType, settings: Any) -> None
         (
             PICTURES,
             "PROMPT",
-            "VideoMV, from an image needs an image: set Source to Image or Camera",
+            "VideoMV, from an image needs an image: set Source to Image or Camera, or install Text to Image",
             "not installed",
         ),
         (

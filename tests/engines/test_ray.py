@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,11 +18,14 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  its own, 15, waits for all else on a busy machine
 os.environ["RAY_AUTH_TOKEN"] = "for-this-test-only-0123456789abcdef"
 
+import ray
 from ray.cluster_utils import Cluster
 
 from backend.engines.ray import ray_workers
 from backend.shared.asset import read_asset
 from backend.shared.protocol import DioramaError
+from backend.shared.request import GenerationRequest
+from tests.engines.remote_jobs import cancels, four_discs, shows_four_discs
 
 ROOT = Path(__file__).parents[2]
 JOBS = 2
@@ -63,6 +67,24 @@ def test_a_killed_node_loses_nothing_and_one_that_joins_gets_work(cluster: Clust
     report = json.loads((out / "report.json").read_text("utf-8"))
     assert report["counts"]["done"] == report["made"] == JOBS
     assert len([read_asset(asset) for asset in out.glob("*/asset")]) == JOBS
+
+
+def test_images_go_there_and_a_cancelled_job_leaves_nothing(cluster: Cluster, tmp_path: Path) -> None:
+    cluster.add_node(num_cpus=1)
+    (there,) = ray_workers(cluster.address, 1, 1)
+    while not there.ready():
+        time.sleep(0.1)
+    cancelled = threading.Event()
+    long = GenerationRequest("a red mushroom", steps=150, views=2)
+    with pytest.raises(DioramaError, match="E_CANCELLED"):
+        there.run(long, tmp_path / "long/asset", cancels(cancelled), cancelled)
+    assert not (tmp_path / "long/asset").exists()
+    request = GenerationRequest(**four_discs(tmp_path))
+    there.run(request, tmp_path / "discs/asset", lambda *_: None, threading.Event())
+    there.close()
+    ray.shutdown()
+    made = read_asset(tmp_path / "discs/asset")
+    assert made.request == request.to_dict() and shows_four_discs(made)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nonsense"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 import threading
@@ -18,6 +19,7 @@ from backend.shared.asset import read_asset
 from backend.shared.client import over_ssh
 from backend.shared.protocol import DioramaError
 from backend.shared.request import GenerationRequest
+from tests.engines.remote_jobs import cancels, four_discs, shows_four_discs
 from tests.sshd import HERE, computer
 
 pytestmark = pytest.mark.skipif(not HERE, reason="there is no sshd here")
@@ -63,6 +65,22 @@ def test_a_lost_connection_fails_the_job_which_can_be_run_again(
     assert result["asset"] == str(asset) and read_asset(asset).request == REQUEST.to_dict()
     assert {"stage", "progress", "preview"} <= {event for event, _ in events[begun:]}
     assert previews == [b"\x89PNG"]
+
+
+def test_images_go_there_and_a_cancelled_job_leaves_nothing(
+    sshd: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    there, cancelled = worker(tmp_path), threading.Event()
+    with pytest.raises(DioramaError, match="E_CANCELLED"):
+        there.run(
+            dataclasses.replace(REQUEST, steps=150), tmp_path / "long/asset", cancels(cancelled), cancelled
+        )
+    assert not (tmp_path / "long/asset").exists()
+    request = GenerationRequest(**four_discs(tmp_path))
+    there.run(request, tmp_path / "discs/asset", lambda *_: None, threading.Event())
+    there.close()
+    made = read_asset(tmp_path / "discs/asset")
+    assert made.request == request.to_dict() and shows_four_discs(made)
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ from backend.models.videomv_unet import VideoMVImageUNet, VideoMVUNet
 from backend.pipelines import dynamic_splats, views
 from backend.pipelines.settings import read_settings
 from backend.shared import asset, manifests, model_store, ply
-from backend.shared.catalogue import MODELS
+from backend.shared.catalogue import COMPANIONS, MODELS
 from backend.shared.manifests import sha256
 from backend.shared.progress import Progress
 from backend.shared.protocol import DioramaError
@@ -80,7 +80,7 @@ def root(installed: Path, tmp_path: Path) -> Path:
 
 
 def is_installed(name: str, root: Path) -> bool:
-    return model_store.state(MODELS[name], root).installed
+    return model_store.state(model_store.known(name), root).installed
 
 
 @pytest.mark.parametrize("name", LARGE)
@@ -318,7 +318,7 @@ def test_foreign_files_stay_when_a_model_is_installed_over_them(files: dict[str,
 
 def test_every_component_of_the_catalogue_has_a_network() -> None:
     models = model_store.INSTALLABLE.values()
-    used = {c.network for m in models for c in m.components if c.folder != "tokenizer"}
+    used = {c.network for m in models for c in m.components if c.network}
     assert used == published_models.NETWORKS.keys()
     assert used <= REAL_NETWORKS
 
@@ -328,3 +328,49 @@ def test_autoencoder_with_the_names_of_early_diffusers_is_read() -> None:
     old["encoder.mid_block.attentions.0.proj_attn.bias"] = torch.ones(2)
     names = {name.rpartition("attentions.0.")[2] for name in converters.ldm_vae(old)}
     assert names == {"to_q.weight", "to_k.weight", "to_v.weight", "to_out.0.bias"}
+
+
+def _text_to_image_files(folder: Path, ours: bool) -> list[Path]:
+    """Files with the published names of FLUX.2-klein-4B and nothing of it inside."""
+    paths = []
+    for file in COMPANIONS["text-to-image"].files:
+        path = folder / file.source.folder / file.name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(file.name)
+        if ours:
+            model_store.checked_mark(path).write_text("downloaded")
+        paths.append(path)
+    return paths
+
+
+def test_pipeline_of_diffusers_is_put_in_place_as_it_is_without_a_second_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    downloaded = _text_to_image_files(tmp_path / "downloads", ours=True)
+    monkeypatch.setattr(shutil, "copyfile", None)
+    progress = Progress()
+    install.download("text-to-image", tmp_path, progress)
+    assert any("not the published files" in warning for warning in progress.warnings)
+    assert model_store.is_pipeline(model_store.text_to_image_folder(tmp_path))
+    shard = tmp_path / "text-to-image/text_encoder/model-00001-of-00002.safetensors"
+    assert shard.read_text() == "text_encoder/model-00001-of-00002.safetensors"
+    assert not any(path.exists() for path in downloaded)
+    model_store.verify("text-to-image", tmp_path, Progress())
+    shard.unlink()
+    assert not is_installed("text-to-image", tmp_path)
+
+
+def test_files_that_somebody_fetched_are_copied_and_stay(tmp_path: Path) -> None:
+    fetched = _text_to_image_files(tmp_path / "files", ours=False)
+    install.convert("text-to-image", tmp_path / "models", tmp_path / "files", Progress())
+    assert is_installed("text-to-image", tmp_path / "models")
+    assert all(path.stat().st_nlink == 1 for path in fetched)
+
+
+def test_pipeline_that_somebody_put_there_is_not_mixed_with_another(tmp_path: Path) -> None:
+    theirs = tmp_path / "text-to-image/model_index.json"
+    theirs.parent.mkdir()
+    theirs.write_text("theirs")
+    with pytest.raises(DioramaError, match=r"E_OUTPUT_UNWRITABLE.*not installed by Diorama"):
+        install.download("text-to-image", tmp_path, Progress())
+    assert theirs.read_text() == "theirs"

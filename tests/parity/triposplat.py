@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
 from backend.install import image_model_converters
+from backend.models.birefnet import BiRefNet
 from backend.models.checkpoints import load_strictly
 from backend.models.flux2_encoder import patch_tokens
 from backend.models.triposplat_decoder import TripoSplatDecoder, point_embedding
@@ -277,7 +278,14 @@ def preprocess(fixture: Fixture) -> Outputs:
     return outputs
 
 
+def birefnet(fixture: Fixture) -> Outputs:
+    net = BiRefNet(**fixture.config)
+    load_strictly(net, image_model_converters.birefnet(fixture.weights[""]), "the fixture")
+    return {"out": net.eval()(fixture["in.images"]).sigmoid()}
+
+
 CHECKS = {
+    "birefnet": birefnet,
     "flow_forward": flow_forward,
     "sampler": sampler,
     "decoder": decoder,

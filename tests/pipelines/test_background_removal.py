@@ -110,3 +110,28 @@ def test_photograph_is_refused_where_it_is_not_with_the_way_to_install_it(
     with pytest.raises(DioramaError, match="E_IMAGE") as refused:
         generate._source_images(GenerationRequest(image=photo, model="videomv-i2v"), Progress())
     assert "models download background-removal" in refused.value.hint
+
+
+def test_memory_that_runs_out_while_cutting_out_leads_to_the_next_plan_once(
+    root: Path, photo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(background_removal, "SIZE_PX", 64)
+    monkeypatch.setattr(background_removal, "WORKSPACE_BYTES", 0)
+    monkeypatch.setenv(ROOT_VARIABLE, str(root))
+    whole, plans = background_removal.alpha_of, []
+
+    def runs_out(network: BiRefNet, images: torch.Tensor) -> torch.Tensor:
+        plans.append(network.dtype)
+        if len(plans) <= failures:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return whole(network, images)
+
+    monkeypatch.setattr(background_removal, "alpha_of", runs_out)
+    failures, progress = 1, Progress()
+    rgba = image_source.read_object(Path(photo), background_removal.installed_matte(progress))
+    assert rgba[..., 3].std() > 0 and len(plans) == 2
+    assert any("trying again, once" in warning for warning in progress.warnings)
+    failures = 4
+    with pytest.raises(DioramaError, match="E_OUT_OF_MEMORY"):
+        image_source.read_object(Path(photo), background_removal.installed_matte(Progress()))
+    assert len(plans) == 4

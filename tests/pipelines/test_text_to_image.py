@@ -115,7 +115,8 @@ def test_folder_without_a_pipeline_is_refused_with_the_way_to_get_one(
     monkeypatch.setenv(ROOT_VARIABLE, str(tmp_path))
     with pytest.raises(DioramaError, match=r"E_WEIGHTS_MISSING.*an image must be made") as refused:
         generate.generate(GenerationRequest("a chair", "triposplat"), tmp_path / "asset", Progress())
-    assert "FLUX.2-klein-4B" in refused.value.hint and str(tmp_path / "text-to-image") in refused.value.hint
+    assert str(tmp_path / "text-to-image") in refused.value.message
+    assert "FLUX.2-klein-4B" in refused.value.hint and "download text-to-image" in refused.value.hint
     other = tmp_path / "other"
     (other / "unet").mkdir(parents=True)
     (other / "model_index.json").write_text(json.dumps({"_class_name": "NoSuchPipeline"}))
