@@ -11,6 +11,8 @@ import math
 import torch
 from torch import Tensor
 
+from kernels.reference import rotations
+
 from .fitting import SplatParameters
 
 DEAD = 0.005  # opacity of a Gaussian that shows nothing
@@ -66,7 +68,7 @@ def stir(splats: SplatParameters, strength: float, generator: torch.Generator) -
     Args:
         strength: of the noise, in means per unit of covariance.
     """
-    rotation = _rotations(splats.quats)
+    rotation = rotations(splats.quats)
     half = rotation * splats.log_scales.exp()[:, None]  # covariance = half @ half.T
     noise = torch.randn(splats.means.shape, generator=generator)
     noise = noise * torch.sigmoid(100 * (DEAD - splats.logits.sigmoid()))[:, None] * strength
@@ -87,13 +89,3 @@ def _split(splats: SplatParameters, chosen: Tensor) -> None:
     smaller = opacity / spread.clamp_min(1e-12)
     splats.logits[which] = fainter.clamp(DEAD, 1 - 1e-6).logit().float()
     splats.log_scales[which] += smaller.clamp_min(_LEAST_SCALE).log().float()[:, None]
-
-
-def _rotations(quats: Tensor) -> Tensor:  # [N, 4] -> [N, 3, 3]
-    w, x, y, z = torch.nn.functional.normalize(quats, dim=-1).unbind(-1)
-    rows = [
-        1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
-        2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
-        2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
-    ]  # fmt: skip
-    return torch.stack(rows, -1).unflatten(-1, (3, 3))

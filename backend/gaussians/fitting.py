@@ -178,13 +178,7 @@ def cloud_in_ball(count: int, radius: float, generator: torch.Generator) -> Gaus
     direction = torch.nn.functional.normalize(torch.randn(count, 3, generator=generator), dim=-1)
     means = radius * torch.rand(count, 1, generator=generator) ** (1 / 3) * direction
     spacing = radius * (4 * math.pi / 3 / count) ** (1 / 3)
-    return GaussianCloud(
-        means=means.numpy(),
-        quats=np.tile(np.array([1, 0, 0, 0], np.float32), (count, 1)),
-        scales=np.full((count, 3), 0.7 * spacing, np.float32),
-        opacities=np.full(count, 0.02, np.float32),
-        sh=np.zeros((count, 1, 3), np.float32),
-    )
+    return _grey_balls(means, 0.7 * spacing, 0.02)
 
 
 def cloud_in_silhouettes(
@@ -219,10 +213,15 @@ def cloud_in_silhouettes(
     chosen = voxels[torch.randint(len(voxels), (count,), generator=generator)]
     means = chosen + step * (torch.rand(count, 3, generator=generator) - 0.5)
     size = step * math.sqrt(len(voxels) / count)  # so that together they cover the skin
+    return _grey_balls(means, 0.5 * size, 0.5)
+
+
+def _grey_balls(means: Tensor, scale: float, opacity: float) -> GaussianCloud:  # [N, 3]
+    count = len(means)
     return GaussianCloud(
         means=means.numpy(),
         quats=np.tile(np.array([1, 0, 0, 0], np.float32), (count, 1)),
-        scales=np.full((count, 3), 0.5 * size, np.float32),
-        opacities=np.full(count, 0.5, np.float32),
+        scales=np.full((count, 3), scale, np.float32),
+        opacities=np.full(count, opacity, np.float32),
         sh=np.zeros((count, 1, 3), np.float32),
     )

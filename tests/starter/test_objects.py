@@ -129,7 +129,7 @@ def test_images_are_kept_and_read_one_by_one(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(pictures, "SIZE_PX", 16)
     first = pictures.load(tmp_path, 0, 6)
     monkeypatch.setattr(pictures, "render", None)  # nothing may be rendered again
-    again = pictures.load_rendered(tmp_path)
+    again = pictures.load(tmp_path, 0, 6)
     assert again.items == first.items and len(again) == 6
     assert [item.caption == "" for item in again.items] == [False, False, True] * 2
     shape, _ = pictures.draw(4)

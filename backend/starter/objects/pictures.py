@@ -101,14 +101,6 @@ def load(folder: Path, first: int, count: int) -> Pictures:
     return Pictures(items, pngs)
 
 
-def load_rendered(folder: Path) -> Pictures:
-    """Whatever there is to train on by now, from the first object on."""
-    count = 0
-    while (folder / f"objects-{count}.safetensors").exists():
-        count += SHARD
-    return load(folder, 0, count)
-
-
 def _write(path: Path, first: int) -> None:
     drawn = [_draw(number) for number in range(first, first + SHARD)]
     pngs = [png for _, images in drawn for png in images]
