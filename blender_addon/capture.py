@@ -24,6 +24,7 @@ from .dataset.render_files import check_png, render_to
 from .scene.placement import around, world_box
 
 LONGEST_PX = 1024  # models see 256, of which the object may fill a small part
+_MOST_PX = 32768  # of the frame that a picture is cropped from
 _TEMPORARY = "Diorama only selected"  # collections of a picture's scene
 _RAYS = 32  # in each direction, to find what a camera sees
 MOST_SAMPLES = 128  # of Cycles: finer noise is not seen at that size
@@ -33,30 +34,43 @@ def active_camera(scene: bpy.types.Scene, name: str = "") -> bpy.types.Object:
     """The scene's active camera, or the one of that name.
 
     Raises:
-        DioramaError: E_REQUEST if there is none.
+        DioramaError: E_REQUEST if there is none, or if its picture is no plain view.
     """
-    if not name:
-        if scene.camera is None:
-            raise DioramaError(
-                "E_REQUEST",
-                f"the scene {scene.name} has no active camera",
-                hint="Add a camera that looks at the object, and make it the active one (Ctrl+Numpad 0).",
-            )
-        return scene.camera
     cameras = [item.name for item in scene.objects if item.type == "CAMERA"]
-    if name not in cameras:
+    if not name and scene.camera is None:
+        raise DioramaError(
+            "E_REQUEST",
+            f"the scene {scene.name} has no active camera",
+            hint="Add a camera that looks at the object, and make it the active one (Ctrl+Numpad 0).",
+        )
+    if name and name not in cameras:
         raise DioramaError(
             "E_REQUEST",
             f"the scene {scene.name} has no camera {name!r}",
             hint=f"Its cameras are: {', '.join(cameras) or 'none'}.",
         )
-    return scene.objects[name]
+    camera = scene.objects[name] if name else scene.camera
+    if unfit := _unfit(camera):
+        raise DioramaError("E_REQUEST", unfit, "Set its lens to Perspective or Orthographic.")
+    return camera
+
+
+def _unfit(camera: bpy.types.Object) -> str:
+    """Why models cannot tell the object from a camera's picture, in words; empty if they can."""
+    if camera.type != "CAMERA":
+        return f"{camera.name} is no camera"
+    if camera.data.type not in {"PERSP", "ORTHO"}:
+        kind = {"PANO": "panoramic"}.get(camera.data.type, "custom")
+        return f"{camera.name} has a {kind} lens, whose picture bends what it sees"
+    return ""
 
 
 def obstacle(context: bpy.types.Context, only_selected: bool) -> str:
     """Why the active camera's picture cannot be made now, in words; empty if it can."""
     if context.scene.camera is None:
         return "The scene has no active camera: add one that looks at the object"
+    if unfit := _unfit(context.scene.camera):
+        return unfit
     if only_selected and not context.view_layer.objects.selected:
         return "Nothing is selected: select the object, or switch Only Selected off"
     if bpy.app.is_job_running("RENDER"):
@@ -84,8 +98,11 @@ def seen(context: bpy.types.Context, camera: bpy.types.Object, only_selected: bo
     frame = camera.data.view_frame(scene=context.scene)
     corner, along_x, along_y = frame[2], frame[1] - frame[2], frame[3] - frame[2]
     found, at_border = set(), set()
+    left, right, bottom, top = _region(context.scene.render)
     for row, column in itertools.product(range(_RAYS), repeat=2):
-        point = corner + along_x * ((column + 0.5) / _RAYS) + along_y * ((row + 0.5) / _RAYS)
+        across = left + (right - left) * (column + 0.5) / _RAYS
+        upwards = bottom + (top - bottom) * (row + 0.5) / _RAYS
+        point = corner + along_x * across + along_y * upwards
         if camera.data.type == "ORTHO":
             origin, direction = Vector((point.x, point.y, 0)), Vector((0, 0, -1))
         else:
@@ -114,9 +131,23 @@ def picture_name(camera: bpy.types.Object) -> str:
 
 def differences(scene: bpy.types.Scene) -> list[str]:
     """What in the picture will not be as in the scene, in words."""
+    found = []
     if scene.rigidbody_world and scene.rigidbody_world.enabled:
-        return ["In the camera's picture, rigid bodies stand where they begin: the simulation is not in it"]
-    return []
+        found.append(
+            "In the camera's picture, rigid bodies stand where they begin: the simulation is not in it"
+        )
+    if scene.render.use_border and not scene.render.use_crop_to_border:
+        found.append("Render Region is without Crop: the camera's picture is the whole frame")
+    if scene.render.use_multiview:
+        found.append("The camera's picture is seen from its middle, not by two eyes: Stereoscopy is on")
+    return found
+
+
+def _region(render: bpy.types.RenderSettings) -> tuple[float, float, float, float]:
+    """Of the frame, what renders are cropped to: left, right, bottom, top, 0..1."""
+    if render.use_border and render.use_crop_to_border:
+        return render.border_min_x, render.border_max_x, render.border_min_y, render.border_max_y
+    return 0.0, 1.0, 0.0, 1.0
 
 
 def set_output(scene: bpy.types.Scene, path: Path, width_px: int, height_px: int) -> None:
@@ -294,12 +325,14 @@ def _prepare(
     for each in scene.view_layers:
         each.use = each.name == context.view_layer.name
     render = scene.render
+    cropped = render.use_border and render.use_crop_to_border
+    left, right, bottom, top = _region(render)
     width = render.resolution_x * render.pixel_aspect_x
     height = render.resolution_y * render.pixel_aspect_y
-    longest = max(width, height)
-    set_output(
-        scene, path, max(round(width * LONGEST_PX / longest), 4), max(round(height * LONGEST_PX / longest), 4)
-    )
+    longest = max(width * (right - left), height * (top - bottom))
+    scale = min(LONGEST_PX / longest, _MOST_PX / max(width, height))
+    set_output(scene, path, max(round(width * scale), 4), max(round(height * scale), 4))
+    render.use_border = cropped
     render.use_compositing = render.use_motion_blur = render.use_freestyle = False
     if hasattr(scene, "cycles"):  # Cycles is an add-on that can be switched off
         scene.cycles.samples = min(scene.cycles.samples, MOST_SAMPLES)

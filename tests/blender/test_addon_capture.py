@@ -78,7 +78,8 @@ def test_picture_has_the_object_and_no_background(
     before = state(scene)
     path = tmp_path / "{new}" / "{scene_name}" / "{camera}.png"
     diorama.capture.picture(bpy.context, scene.camera, path, only_selected=True)
-    assert diorama.capture.differences(scene) == []
+    (said,) = diorama.capture.differences(scene)
+    assert "the whole frame" in said  # its region is rendered alone, but not cropped to
     assert state(scene) == before
     assert [child.name for child in path.parent.iterdir()] == ["{camera}.png"]
     rgba = pixels(path)
@@ -223,8 +224,7 @@ def test_picture_that_cannot_be_begun_leaves_the_scene_as_it_was(
 def test_rigid_bodies_are_warned_of(diorama: ModuleType, scene: bpy.types.Scene) -> None:
     bpy.context.view_layer.objects.active = bpy.data.objects["Cube"]
     bpy.ops.rigidbody.object_add()
-    (warning,) = diorama.capture.differences(scene)
-    assert "rigid bodies" in warning
+    assert "rigid bodies" in diorama.capture.differences(scene)[0]
 
 
 def test_camera_can_be_named(diorama: ModuleType, scene: bpy.types.Scene) -> None:
@@ -236,3 +236,54 @@ def test_camera_can_be_named(diorama: ModuleType, scene: bpy.types.Scene) -> Non
     scene.camera = None
     with pytest.raises(diorama.capture.DioramaError, match="no active camera"):
         active_camera(scene)
+
+
+def test_cropped_render_gives_a_cropped_picture_of_the_same_length(
+    diorama: ModuleType, scene: bpy.types.Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(diorama.capture, "LONGEST_PX", 64)
+    diorama.capture.picture(bpy.context, scene.camera, tmp_path / "whole.png", only_selected=True)
+    whole = pixels(tmp_path / "whole.png")
+    scene.render.use_crop_to_border = True
+    scene.render.border_min_y, scene.render.border_max_y = 0.25, 0.75  # the left half, the middle rows
+    before = state(scene)
+    diorama.capture.picture(bpy.context, scene.camera, tmp_path / "cropped.png", only_selected=True)
+    assert state(scene) == before and diorama.capture.differences(scene) == []
+    cropped = pixels(tmp_path / "cropped.png")
+    assert cropped.shape[:2] == (64, 57) and whole.shape[:2] == (64, 57)
+    alpha = cropped[..., 3]
+    assert (alpha[24:40, -4:] == 1).all() and not alpha[:, :20].any()  # half of the cube, at the right border
+    # Twice as large: the same share of half the frame's width and height.
+    assert (alpha > 0.5).sum() == pytest.approx(2 * (whole[..., 3] > 0.5).sum(), rel=0.1)
+    seen = diorama.capture.seen(bpy.context, scene.camera, only_selected=True)
+    assert seen and seen.size == pytest.approx(1, abs=0.01)
+    scene.render.border_max_x = 0.1  # beside the cube
+    assert diorama.capture.seen(bpy.context, scene.camera, only_selected=True) is None
+
+
+def test_stereoscopy_gives_one_picture_from_the_middle_and_is_said(
+    diorama: ModuleType, scene: bpy.types.Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(diorama.capture, "LONGEST_PX", 32)
+    scene.render.use_border = False
+    diorama.capture.picture(bpy.context, scene.camera, tmp_path / "one" / "camera.png", only_selected=True)
+    scene.render.use_multiview = True
+    scene.camera.data.stereo.interocular_distance = 2.0
+    before = state(scene)
+    diorama.capture.picture(bpy.context, scene.camera, tmp_path / "two" / "camera.png", only_selected=True)
+    assert state(scene) == before
+    assert [child.name for child in (tmp_path / "two").iterdir()] == ["camera.png"]
+    assert np.array_equal(pixels(tmp_path / "one" / "camera.png"), pixels(tmp_path / "two" / "camera.png"))
+    (said,) = diorama.capture.differences(scene)
+    assert "two eyes" in said
+
+
+def test_panoramic_camera_is_refused_in_words(diorama: ModuleType, scene: bpy.types.Scene) -> None:
+    assert diorama.capture.obstacle(bpy.context, only_selected=True) == ""
+    scene.camera.data.type = "PANO"
+    with pytest.raises(diorama.capture.DioramaError, match="Camera has a panoramic lens") as failed:
+        diorama.capture.active_camera(scene)
+    assert failed.value.code == "E_REQUEST" and "Perspective" in failed.value.hint
+    assert "panoramic" in diorama.capture.obstacle(bpy.context, only_selected=True)
+    (said,) = [each for each in diorama.scene.render.obstacles(scene) if "lens" in each]
+    assert "Camera" in said
