@@ -171,12 +171,20 @@ def only_usable(cloud: GaussianCloud, left_out: Callable[[str], None]) -> Gaussi
     return GaussianCloud(**{name: values[~bad] for name, values in vars(cloud).items()})
 
 
+def refuse_pipe(path: Path | str) -> None:
+    """Raises DioramaError: E_PLY for a pipe or a device: it could be waited for, or read, for ever."""
+    path = Path(path)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise _error(f"{path} is a pipe or a device", "Choose a file of splats.")
+
+
 def read_header(path: Path | str) -> PlyHeader:
     """Read how many splats a PLY holds and how they are stored, without reading them.
 
     Raises:
         DioramaError: E_PLY naming what the file is instead of a binary little-endian 3DGS PLY.
     """
+    refuse_pipe(path)
     try:
         with open(path, "rb") as file:
             lines, offset = _header_lines(file, path)

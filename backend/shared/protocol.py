@@ -33,7 +33,7 @@ REMEDIES = {
     "E_DISK_FULL": "Free some disk space, or choose an output folder on another disk.",
     "E_PROTOCOL": "The add-on and its backend do not fit together: install the extension again.",
     "E_ASSET": "The asset folder is incomplete or was changed: generate it again.",
-    "E_PLY": "Use a binary little-endian 3D Gaussian splatting PLY file.",
+    "E_PLY": "Use a file of Gaussian splats: .ply, .spz, .sog, .splat, .ksplat or .glb.",
     "E_CAPTURE": "Choose a folder of images with transforms.json; 20 or more from all around are best.",
     "E_DATA": "Render the data set again (finished objects are skipped), or leave out what is named.",
     "E_MESH": "The splats are too thin for a mesh; another seed may give a more solid object.",

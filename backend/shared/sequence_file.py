@@ -22,7 +22,7 @@ from typing import Literal, cast, get_args
 import numpy as np
 
 from .output_folder import whole_file
-from .ply import GaussianCloud
+from .ply import GaussianCloud, refuse_pipe
 from .protocol import DioramaError
 
 SUFFIX = ".npz"
@@ -90,6 +90,7 @@ def read_sequence(path: Path | str) -> SplatSequence:
     Raises:
         DioramaError: E_PLY for files that are something else, damaged, or of a newer Diorama.
     """
+    refuse_pipe(path)
     try:
         with np.load(path, allow_pickle=False) as file:
             frames, count = _size(file, path)
@@ -128,6 +129,7 @@ def sequence_size(path: Path | str) -> tuple[int, int]:
     Raises:
         DioramaError: E_PLY if it is no sequence of splats.
     """
+    refuse_pipe(path)
     try:
         with np.load(path, allow_pickle=False) as file:
             return _size(file, path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .ply import GaussianCloud
+from .protocol import DioramaError
 
 # From a file's axes to Blender's (Z up): what splat files call up.
 UPS = {
@@ -30,7 +31,16 @@ def transformed(cloud: GaussianCloud, target_from_source: np.ndarray) -> Gaussia
 
     Args:
         target_from_source: [4, 4].
+
+    Raises:
+        DioramaError: E_REQUEST for a transform that is not finite.
     """
+    if not np.isfinite(target_from_source).all():
+        raise DioramaError(
+            "E_REQUEST",
+            "the transform holds numbers that are not finite",
+            "Set the location, rotation and scale of the object, or what drives them.",
+        )
     linear, offset = (np.asarray(part, np.float64) for part in np.split(target_from_source[:3], [3], axis=1))
     if np.array_equal(linear, np.eye(3)) and not offset.any():
         return cloud
@@ -74,7 +84,7 @@ def turn_of_directions(linear: np.ndarray) -> np.ndarray:
     By the axes' own directions where these stay at right angles, else as the closest rotation does (the
     orthogonal part of the polar decomposition, perhaps mirrored).
     """
-    axes = linear / np.linalg.norm(linear, axis=0)
+    axes = linear / np.maximum(np.linalg.norm(linear, axis=0), 1e-30)
     left, _, right = np.linalg.svd(linear)
     return axes if np.allclose(axes.T @ axes, np.eye(3), atol=1e-6) else left @ right
 

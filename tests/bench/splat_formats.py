@@ -27,7 +27,7 @@ from backend.shared import splat_formats
 from backend.shared.ply import GaussianCloud, read_ply
 from backend.shared.splat_transform import UPS, turned
 from tests.shared.clouds import make_cloud
-from tests.shared.test_splat_formats import TURNED, worst_errors
+from tests.shared.test_splat_formats import DATA, TURNED, worst_errors
 
 COUNT, DEGREE = 200, 3
 SUFFIXES = {kind: splat_formats.FORMATS[kind].suffix for kind in splat_formats.WRITTEN}
@@ -100,6 +100,7 @@ def round_trips(folder: Path, args: argparse.Namespace) -> None:
         row(kind, "ours → ours", cloud, ours(path))
     if args.splat_transform:
         with_splat_transform(folder, args.splat_transform, cloud, files)
+        ksplat(folder, args.splat_transform)
     with_gsply(folder, cloud, files)
     if args.blender:
         with_blender(folder, args.blender, cloud, files)
@@ -141,6 +142,14 @@ def with_splat_transform(folder: Path, tool: str, cloud: GaussianCloud, files: d
                     ours(convert(files["ply"], theirs, *more)), turn
                 ),
             )
+
+
+def ksplat(folder: Path, tool: str) -> None:
+    """The small files of mkkellogg's viewer, as another program reads them and as we do."""
+    for path in sorted(DATA.glob("*.ksplat")):
+        back = folder / "of_ksplat.ply"
+        subprocess.run([tool, "-w", "-q", str(path), str(back)], capture_output=True, check=True)
+        row("ksplat", f"{path.stem}: splat-transform ↔ ours", turned(read_ply(back), UPS["-Y"]), ours(path))
 
 
 def with_gsply(folder: Path, cloud: GaussianCloud, files: dict[str, Path]) -> None:

@@ -92,3 +92,17 @@ def test_a_cut_file_of_any_format_changes_nothing(extension, tmp_path, kind):
 def test_dropped_files_find_the_dialog(extension):
     endings = bpy.types.DIORAMA_FH_splats.bl_file_extensions.split(";")
     assert {".ply", ".spz", ".sog", ".splat", ".ksplat", ".glb", ".npz"} == set(endings)
+    assert not bpy.types.DIORAMA_FH_splats.poll_drop(bpy.context)  # outside of a 3D view
+
+
+def test_dropped_files_are_imported_as_blender_calls_the_operator(extension, tmp_path):
+    handler = bpy.types.DIORAMA_FH_splats
+    assert handler.is_registered
+    category, name = handler.bl_import_operator.split(".")
+    dropped = ["original.ply", "gsply_v4.spz", "splat_transform.sog", "mkkellogg_0.ksplat"]
+    for path in (DATA / each for each in dropped):
+        assert path.suffix in handler.bl_file_extensions
+        run = getattr(getattr(bpy.ops, category), name)
+        done = run(filepath=str(path), directory=str(path.parent), files=[{"name": path.name}])
+        assert done == {"FINISHED"} and len(bpy.context.active_object.data.vertices) == 60
+    assert len(bpy.context.scene.objects) == len(dropped)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import errno
 import re
 from pathlib import Path
@@ -10,7 +11,29 @@ import pytest
 
 from backend.shared.protocol import BROKEN_PIPE, REMEDIES, DioramaError, explained
 
-DOCS = Path(__file__).parents[2] / "docs"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+
+
+def codes_in_source() -> dict[str, set[str]]:
+    """The error codes that the product names outside of the list itself, and the files they are in."""
+    found: dict[str, set[str]] = {}
+    for folder in ("backend", "blender_addon", "kernels"):
+        for path in (ROOT / folder).rglob("*.py"):
+            if path == ROOT / "backend/shared/protocol.py":
+                continue
+            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+                if isinstance(node, ast.Constant) and re.fullmatch(r"E_[A-Z_]+", str(node.value)):
+                    found.setdefault(str(node.value), set()).add(path.relative_to(ROOT).as_posix())
+    return found
+
+
+def test_every_code_in_the_source_is_documented_and_every_documented_one_can_be_met() -> None:
+    found = codes_in_source()
+    assert {code: files for code, files in found.items() if code not in REMEDIES} == {}
+    protocol = (ROOT / "backend/shared/protocol.py").read_text("utf-8")
+    unused = {code for code in set(REMEDIES) - set(found) if f'DioramaError("{code}"' not in protocol}
+    assert unused == set()
 
 
 def test_documentation_lists_every_code_and_no_other() -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from backend.shared import splat_formats
 from backend.shared.ply import read_ply
 from backend.shared.protocol import DioramaError
 from backend.shared.request import GenerationRequest
+from backend.shared.sequence_file import read_sequence, sequence_size
+from backend.shared.splat_transform import transformed
+from tests.shared.clouds import make_cloud
 from tests.shared.test_asset import GOOD_FIELDS, GOOD_ROW, ply_header
 
 
@@ -56,3 +62,20 @@ def test_mesh_in_ascii_is_called_a_mesh(tmp_path: Path) -> None:
 def test_prompt_with_half_a_character_is_refused() -> None:
     with pytest.raises(DioramaError, match="half a character"):
         GenerationRequest("a red \ud83c mushroom")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such pipes")
+@pytest.mark.parametrize(
+    "read", [read_ply, read_sequence, sequence_size, splat_formats.format_of, splat_formats.count_of]
+)
+def test_pipes_are_not_waited_for(tmp_path: Path, read: Callable[[Path], object]) -> None:
+    os.mkfifo(tmp_path / "a.ply")
+    for path in (tmp_path / "a.ply", Path("/dev/zero")):
+        with pytest.raises(DioramaError, match="is a pipe or a device") as refused:
+            read(path)
+        assert refused.value.code == "E_PLY"
+
+
+def test_transforms_that_are_not_finite_are_refused() -> None:
+    with pytest.raises(DioramaError, match="not finite"):
+        transformed(make_cloud(3), np.full((4, 4), np.nan))

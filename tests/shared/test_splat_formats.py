@@ -4,6 +4,7 @@ tests/data/splats was made from original.ply (60 splats, degree 2, Y down) by
     splat_transform*     npm @playcanvas/splat-transform 2.7.1 (SPZ by Niantic's own library, within it)
     gsply*               PyPI gsply 0.4.6
     mkkellogg_*          npm @mkkellogg/gaussian-splats-3d 0.4.7, compression levels 0 to 2
+    splat_transform_of_ksplat.ply   what that splat-transform reads in mkkellogg_2.ksplat
 with their default settings. What is written here was read back by splat-transform and gsply within LIMITS.
 """
 
@@ -90,6 +91,12 @@ def test_files_of_other_programs_are_read_as_they_meant_them(name):
         cloud = read(DATA / name)
     assert cloud.sh_degree == 2
     assert_within(worst_errors(read(DATA / "original.ply"), cloud), THEIRS[name])
+
+
+def test_a_ksplat_is_read_as_another_program_reads_it():
+    """Not only within what the format rounds away: to the last bit but for float32's own rounding."""
+    one, two = (read(DATA / name) for name in ("mkkellogg_2.ksplat", "splat_transform_of_ksplat.ply"))
+    assert_within(worst_errors(one, two), (0, 1e-6, 0.1, 1e-6, 1e-6, 1e-6))
 
 
 @pytest.mark.parametrize("kind", splat_formats.WRITTEN)

@@ -61,6 +61,7 @@ def format_of(path: Path | str) -> str:
         DioramaError: E_PLY if it cannot be opened or is none of them.
     """
     path = Path(path)
+    ply.refuse_pipe(path)
     try:
         with open(path, "rb") as file:
             start = file.read(ksplat.HEADER)
