@@ -5,6 +5,9 @@ size and harmonics beside them. So every mesh also holds where its splats were w
 right. Where that differs from where they are, the map between the two is found, and shapes and harmonics
 follow by it: after every change in Blender, when a file is loaded, and before splats are exported. Files and
 farms need no add-on: what they show has been set right.
+
+Modifiers and shape keys move splats only while they are there. What they leave is exported with its shapes;
+shown, the shapes stay as they are until the modifier is applied, and the panel says so.
 """
 
 from __future__ import annotations
@@ -29,6 +32,13 @@ _MISSED = 0.5  # of how differently neighbours have moved: 0.87 where they have 
 
 _MOST_MATRICES = 8
 
+# Modifiers that move vertices, and with them splats, but none of their attributes.
+_MOVING = {
+    *("ARMATURE", "ARRAY", "CAST", "CLOTH", "CORRECTIVE_SMOOTH", "CURVE", "DISPLACE", "HOOK"),
+    *("LAPLACIANDEFORM", "LAPLACIANSMOOTH", "LATTICE", "MESH_CACHE", "MESH_DEFORM", "MESH_SEQUENCE_CACHE"),
+    *("MIRROR", "SHRINKWRAP", "SIMPLE_DEFORM", "SMOOTH", "SOFT_BODY", "SURFACE_DEFORM", "WARP", "WAVE"),
+}
+
 # Of objects: their last matrices in the world, the newest first, and the number of splats. Several, since
 # a step of undo may go back to before the shapes have followed.
 _Known = dict[int, tuple[list[np.ndarray], int]]
@@ -44,7 +54,7 @@ def carry(mesh: bpy.types.Mesh, likely: Sequence[tuple[np.ndarray, int]] = ()) -
     if mesh.library or mesh.is_editmode:
         return False
     places = splats.positions(mesh)
-    if PLACE not in mesh.attributes:  # of before
+    if not splats.has_attribute(mesh, PLACE, "FLOAT_VECTOR"):  # of before
         _remember(mesh, places)
         return False
     before = splats.values(mesh, PLACE, 3)
@@ -65,7 +75,11 @@ def carry(mesh: bpy.types.Mesh, likely: Sequence[tuple[np.ndarray, int]] = ()) -
 
 
 def _remember(mesh: bpy.types.Mesh, places: np.ndarray) -> None:
-    attribute = mesh.attributes.get(PLACE) or mesh.attributes.new(PLACE, "FLOAT_VECTOR", "POINT")
+    attribute = mesh.attributes.get(PLACE)
+    if attribute and not splats.has_attribute(mesh, PLACE, "FLOAT_VECTOR"):
+        mesh.attributes.remove(attribute)
+        attribute = None
+    attribute = attribute or mesh.attributes.new(PLACE, "FLOAT_VECTOR", "POINT")
     attribute.data.foreach_set("vector", np.ascontiguousarray(places, np.float32).ravel())
 
 
@@ -162,6 +176,8 @@ def sync(body: bpy.types.Object) -> None:
     if not splats.is_splats(body):
         return
     now = np.array(body.matrix_world)
+    if not np.isfinite(now).all():
+        return  # a broken driver or script: nothing can be told of it
     back = np.linalg.pinv(now)
     living = {item.session_uid for item in bpy.data.objects if item.type == "MESH"}
     own = _known.get(body.session_uid)
@@ -174,21 +190,48 @@ def sync(body: bpy.types.Object) -> None:
 
 
 def carried(body: bpy.types.Object) -> GaussianCloud:
-    """The splats of an object as they are now, in whatever mode it is.
+    """The splats of an object as they are now, in whatever mode it is, and as its modifiers move them.
 
     Raises:
         DioramaError: E_PLY if the object is not a splat object.
     """
-    if body.mode != "EDIT":
+    if body.mode == "EDIT":
+        body.update_from_editmode()
+        mesh = body.data.copy()  # attributes cannot be read in Edit Mode
+    else:
         sync(body)
-        return splats.splats_of(body)
-    body.update_from_editmode()
-    mesh = body.data.copy()  # attributes cannot be read in Edit Mode
+        if not moved_by(body):
+            return splats.splats_of(body)
+        mesh = _as_moved(body)
     try:
         carry(mesh)
         return splats.cloud_in(mesh)
     finally:
         bpy.data.meshes.remove(mesh)
+
+
+def moved_by(body: bpy.types.Object) -> list[str]:
+    """The names of what moves the splats of an object without their shapes: modifiers, and shape keys."""
+    names = [each.name for each in body.modifiers if each.type in _MOVING and each.show_viewport]
+    keys = body.data.shape_keys
+    if keys and any(key.value and not key.mute for key in keys.key_blocks[1:]):
+        names.append("Shape Keys")
+    return names
+
+
+def _as_moved(body: bpy.types.Object) -> bpy.types.Mesh:
+    """A new mesh of the splats as modifiers and shape keys leave them, without what shows them."""
+    shows = [each for each in body.modifiers if each.type == "NODES" and each.show_viewport]
+    try:
+        for modifier in shows:
+            modifier.show_viewport = False
+        depsgraph = bpy.context.evaluated_depsgraph_get()
+        depsgraph.update()
+        evaluated = body.evaluated_get(depsgraph)
+        return bpy.data.meshes.new_from_object(evaluated, preserve_all_data_layers=True, depsgraph=depsgraph)
+    finally:
+        for modifier in shows:
+            modifier.show_viewport = True
 
 
 @persistent

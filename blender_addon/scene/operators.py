@@ -10,7 +10,7 @@ import bpy
 from bpy_extras.io_utils import ExportHelper
 
 from ..backend.shared.protocol import DioramaError
-from . import assets, conversion, native, placement, render, sequences
+from . import assets, conversion, instances, native, placement, render, sequences
 from .result_operators import active_splats, poll_splats
 
 
@@ -169,6 +169,37 @@ class DIORAMA_OT_convert_to_splats(bpy.types.Operator):
         return {"FINISHED"}
 
 
+class DIORAMA_OT_make_instances_real(bpy.types.Operator):
+    """Turn instances of splats into objects, where they are: renders show splats from their own object only.
+    Of what is selected, or of all in the scene"""
+
+    bl_idname = "diorama.make_instances_real"
+    bl_label = "Make Instances Real"
+    bl_options = {"REGISTER", "UNDO"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """Only in Object Mode, with such instances."""
+        if context.mode != "OBJECT":
+            cls.poll_message_set("Go to Object Mode")
+        elif not instances.instancers(context.scene):
+            cls.poll_message_set("No object of the scene shows splats as instances")
+        else:
+            return True
+        return False
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        everything = instances.instancers(context.scene)
+        chosen = [item for item in everything if item.select_get()] or everything
+        try:
+            for change in instances.make_real(context, chosen) + render.raise_bounces(context.scene):
+                self.report({"INFO"}, change)
+        except DioramaError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        return {"FINISHED"}
+
+
 class DIORAMA_OT_prepare_render(bpy.types.Operator):
     """Set transparency and view transform so that splats render with the colours they were made with"""
 
@@ -188,6 +219,7 @@ CLASSES = (
     DIORAMA_OT_keep_frames_beside,
     DIORAMA_OT_convert_to_native,
     DIORAMA_OT_convert_to_splats,
+    DIORAMA_OT_make_instances_real,
     DIORAMA_OT_prepare_render,
 )
 register, unregister = bpy.utils.register_classes_factory(CLASSES)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import bpy
 
-from . import crop, hierarchy, native, render, sequences, splats
+from . import carry, crop, hierarchy, instances, native, render, sequences, splats
 from .modifier_inputs import draw_input
 from .result_operators import active_splats
 
@@ -56,6 +56,12 @@ class DIORAMA_PT_result(InTab, bpy.types.Panel):
             for obstacle in obstacles:
                 box.label(text=obstacle, icon="ERROR")
             box.operator("diorama.prepare_render")
+        if names := carry.moved_by(body):
+            left = (
+                "shapes stay as they are, and exports are without" if frames else "shapes follow when applied"
+            )
+            layout.box().label(text=f"{', '.join(names)}: {left}", icon="ERROR")
+        draw_instances(layout, context.scene)
         column = layout.column(align=True)
         row = column.row(align=True)
         row.operator("diorama.clean_up", icon="BRUSH_DATA")
@@ -140,6 +146,30 @@ class DIORAMA_PT_crop(_Sub, bpy.types.Panel):
             row.operator("diorama.crop_splats", text="By Ball", icon="MESH_UVSPHERE").shape = "SPHERE"
 
 
+class DIORAMA_PT_instances(InTab, bpy.types.Panel):
+    """An active object that shows splats as instances, such as a result from the Asset Browser."""
+
+    bl_idname = "DIORAMA_PT_instances"
+    bl_label = "Instances of Splats"
+    bl_order = 1
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return active_splats(context) is None and instances.shows_instances(context.view_layer.objects.active)
+
+    def draw(self, context: bpy.types.Context) -> None:
+        """Only reads."""
+        draw_instances(self.layout, context.scene)
+
+
+def draw_instances(layout: bpy.types.UILayout, scene: bpy.types.Scene) -> None:
+    """Say that instances of splats render wrong, if there are some, and offer what helps."""
+    for obstacle in instances.obstacles(scene):
+        box = layout.box()
+        box.label(text=obstacle, icon="ERROR")
+        box.operator("diorama.make_instances_real", icon="OBJECT_DATA")
+
+
 class DIORAMA_PT_native_splats(InTab, bpy.types.Panel):
     """The active object of Blender's own splats."""
 
@@ -165,5 +195,12 @@ def _split(layout: bpy.types.UILayout) -> bpy.types.UILayout:
 
 
 register, unregister = bpy.utils.register_classes_factory(
-    (DIORAMA_PT_result, DIORAMA_PT_look, DIORAMA_PT_motion, DIORAMA_PT_crop, DIORAMA_PT_native_splats)
+    (
+        DIORAMA_PT_result,
+        DIORAMA_PT_look,
+        DIORAMA_PT_motion,
+        DIORAMA_PT_crop,
+        DIORAMA_PT_instances,
+        DIORAMA_PT_native_splats,
+    )
 )

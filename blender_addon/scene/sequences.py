@@ -132,6 +132,31 @@ def _begin_at(body: bpy.types.Object, frame: int) -> None:
     clock((known or body.driver_add(path)).driver, frame, body.get("fps"))
 
 
+def move_alike(body: bpy.types.Object, origin: bpy.types.Object) -> None:
+    """Give a copy of moving splats the driver that tells the time, if Blender has left it out."""
+    if not frame_objects(body):
+        return
+    path = input_path(body.modifiers[GROUP_NAME], "Frame")
+    known = origin.animation_data and origin.animation_data.drivers.find(path)
+    if not known or (body.animation_data and body.animation_data.drivers.find(path)):
+        return
+    driver = body.driver_add(path).driver  # Blender crashes after drivers.from_existing
+    driver.type = known.driver.type
+    for variable in known.driver.variables:
+        copy = driver.variables.new()
+        copy.name, copy.type = variable.name, variable.type
+        for target, there in zip(copy.targets, variable.targets, strict=True):
+            if variable.type == "CONTEXT_PROP":
+                target.context_property = there.context_property
+            elif variable.type == "SINGLE_PROP":
+                target.id_type = there.id_type
+            if there.id:
+                target.id = there.id
+            target.data_path = there.data_path
+            target.use_fallback_value, target.fallback_value = there.use_fallback_value, there.fallback_value
+    driver.expression = known.driver.expression
+
+
 def frame_objects(body: bpy.types.Object) -> list[bpy.types.Object]:
     """The objects that hold the frames of moving splats, in order; none for still splats."""
     modifier = body.modifiers.get(GROUP_NAME)

@@ -16,6 +16,7 @@ from .splat_material import preview_material, splat_material
 from .splat_nodes import GROUP_NAME, splat_group
 
 PLACE = "splat_place"  # where the splat was when its shape was right: see carry.py
+_ATTRIBUTES = {"rotation": "QUATERNION", "scale": "FLOAT_VECTOR", "opacity": "FLOAT", "sh_0": "FLOAT_VECTOR"}
 _PROPERTY = {"FLOAT": "value", "FLOAT_VECTOR": "vector", "QUATERNION": "value"}  # as foreach_set names it
 
 
@@ -68,7 +69,7 @@ def cloud_in(mesh: bpy.types.Mesh | bpy.types.PointCloud) -> GaussianCloud:
     """The cloud in a mesh that has the attributes of splats, or in a point cloud that was one."""
     harmonics = (_sh_degree(mesh) + 1) ** 2
     return GaussianCloud(
-        means=values(mesh, "position", 3),
+        means=positions(mesh) if isinstance(mesh, bpy.types.Mesh) else values(mesh, "position", 3),
         quats=values(mesh, "rotation", 4),
         scales=values(mesh, "scale", 3),
         opacities=values(mesh, "opacity", 1)[:, 0],
@@ -83,7 +84,13 @@ def is_splats(candidate: bpy.types.Object | None) -> bool:
 
 def has_splats(mesh: bpy.types.Mesh) -> bool:
     """Whether a mesh has the attributes of splats."""
-    return all(name in mesh.attributes for name in ("rotation", "scale", "opacity", "sh_0"))
+    return all(has_attribute(mesh, name, kind) for name, kind in _ATTRIBUTES.items())
+
+
+def has_attribute(mesh: bpy.types.Mesh | bpy.types.PointCloud, name: str, kind: str) -> bool:
+    """Whether the vertices of a mesh have that attribute; other tools use the names too, for other kinds."""
+    attribute = mesh.attributes.get(name)
+    return attribute is not None and attribute.data_type == kind and attribute.domain == "POINT"
 
 
 def splat_mesh(name: str, cloud: GaussianCloud) -> bpy.types.Mesh:
@@ -134,15 +141,17 @@ def remove_splats(mesh: bpy.types.Mesh, gone: np.ndarray) -> None:  # [N] bool
 def _sh_degree(mesh: bpy.types.Mesh | bpy.types.PointCloud) -> int:
     """The degree up to which all spherical harmonics are there."""
     degree = 0
-    while all(f"sh_{i}" in mesh.attributes for i in range((degree + 2) ** 2)):
+    while all(has_attribute(mesh, f"sh_{i}", "FLOAT_VECTOR") for i in range((degree + 2) ** 2)):
         degree += 1
     return degree
 
 
 def positions(mesh: bpy.types.Mesh) -> np.ndarray:  # [N, 3]
-    """Where the splats of a mesh are, in its own space."""
+    """Where the splats of a mesh are, in its own space; with shape keys, where the first of them has them."""
     places = np.empty((len(mesh.vertices), 3), np.float32)
-    mesh.vertices.foreach_get("co", places.ravel())
+    # While there are some, the vertices themselves are wherever the key is that was edited last.
+    keys = None if mesh.is_evaluated else mesh.shape_keys
+    (keys.reference_key.data if keys else mesh.vertices).foreach_get("co", places.ravel())
     return places
 
 

@@ -212,3 +212,155 @@ def test_undone_and_saved_changes_stay_right(imported, exported, tmp_path: Path)
     bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "a.blend"))
     bpy.ops.object.transform_apply(location=True, rotation=True, scale=True)
     assert_same(exported(), covariances(cloud, TURN), colours(cloud, TURN))
+
+
+def bent_by(kind: str, body: bpy.types.Object) -> Matrix:
+    """Let something turn and scale all splats of an object, and say by which map."""
+    scene = bpy.context.scene
+    if kind == "armature":
+        rig = bpy.data.objects.new("rig", bpy.data.armatures.new("rig"))
+        scene.collection.objects.link(rig)
+        bpy.context.view_layer.objects.active = rig
+        bpy.ops.object.mode_set(mode="EDIT")
+        bone = rig.data.edit_bones.new("bone")
+        bone.tail = (0, 0, 1)
+        bpy.ops.object.mode_set(mode="OBJECT")
+        body.vertex_groups.new(name="bone").add(range(len(body.data.vertices)), 1.0, "REPLACE")
+        body.modifiers.new("Armature", "ARMATURE").object = rig
+        posed = rig.pose.bones["bone"]
+        posed.matrix = MAPS["turned and scaled"] @ posed.bone.matrix_local
+        bpy.context.view_layer.objects.active = body
+        bpy.context.view_layer.update()
+        return MAPS["turned and scaled"]
+    if kind == "lattice":
+        cage = bpy.data.objects.new("cage", bpy.data.lattices.new("cage"))
+        scene.collection.objects.link(cage)
+        cage.scale = (20, 20, 20)  # around all splats
+        matrix = TURN @ Matrix.Diagonal((1.5, 0.7, 1, 1))
+        for point in cage.data.points:
+            point.co_deform = matrix.to_3x3() @ point.co
+        body.modifiers.new("Lattice", "LATTICE").object = cage
+        bpy.context.view_layer.update()
+        return matrix
+    body.shape_key_add(name="Basis")
+    key = body.shape_key_add(name="turned")
+    for point in key.data:
+        point.co = TURN @ point.co
+    key.value = 1.0
+    bpy.context.view_layer.update()
+    return TURN
+
+
+def test_shape_key_that_is_edited_has_shapes_of_its_own(extension, imported, exported) -> None:
+    cloud = make_cloud(40, degree=1)
+    body = imported(cloud)
+    body.shape_key_add(name="Basis")
+    body.shape_key_add(name="turned")
+    body.active_shape_key_index = 1
+    bpy.ops.object.mode_set(mode="EDIT")
+    edited = bmesh.from_edit_mesh(body.data)
+    bmesh.ops.transform(edited, matrix=MAPS["stretched"], verts=edited.verts[:])
+    bmesh.update_edit_mesh(body.data)
+    bpy.ops.object.mode_set(mode="OBJECT")
+    for value in (0.0, 1.0, 0.0):
+        body.data.shape_keys.key_blocks["turned"].value = value
+        bpy.context.view_layer.update()
+        matrix = MAPS["stretched"] if value else None
+        assert_same(exported(), covariances(cloud, matrix), colours(cloud, matrix))
+
+
+def test_object_without_a_finite_place_is_refused_in_words(imported, exported, capfd) -> None:
+    body = imported(make_cloud(5))
+    body.matrix_world = [[float("nan")] * 4] * 4
+    bpy.context.view_layer.update()
+    with pytest.raises(RuntimeError, match="E_REQUEST: the transform holds numbers that are not finite"):
+        exported()
+    body.matrix_world = Matrix.Diagonal((0, 1, 1, 1))
+    bpy.context.view_layer.update()
+    assert len(exported()) == 5
+    assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["armature", "lattice", "shape keys"])
+@pytest.mark.parametrize("first", [True, False])
+def test_splats_that_a_modifier_moves_are_exported_and_applied_with_their_shapes(
+    extension, imported, exported, kind: str, first: bool
+) -> None:
+    cloud = make_cloud(400, degree=1)
+    body = imported(cloud)
+    assert extension.scene.carry.moved_by(body) == []
+    matrix = bent_by(kind, body)
+    name = {"armature": "Armature", "lattice": "Lattice"}.get(kind, "Shape Keys")
+    assert extension.scene.carry.moved_by(body) == [name]
+    if first and kind != "shape keys":
+        body.modifiers.move(len(body.modifiers) - 1, 0)
+    before = [each.show_viewport for each in body.modifiers]
+    assert_same(exported(), covariances(cloud, matrix), colours(cloud, matrix))
+    assert [each.show_viewport for each in body.modifiers] == before
+    assert_same(exported(apply_transform=False), covariances(cloud, matrix), colours(cloud, matrix))
+    if kind == "shape keys":
+        bpy.ops.object.shape_key_remove(all=True, apply_mix=True)
+    else:
+        bpy.ops.object.modifier_apply(modifier=name)
+    bpy.context.view_layer.update()
+    assert extension.scene.carry.moved_by(body) == []
+    assert_same(exported(), covariances(cloud, matrix), colours(cloud, matrix))
+
+
+def test_mirrored_copy_by_a_modifier_is_exported_mirrored(imported, exported) -> None:
+    cloud = make_cloud(50, degree=2)
+    body = imported(cloud)
+    mirror = body.modifiers.new("Mirror", "MIRROR")
+    mirror.use_mirror_merge = False
+    across = Matrix.Diagonal((-1, 1, 1, 1))
+    assert_same(
+        exported(),
+        np.concatenate([covariances(cloud), covariances(cloud, across)]),
+        np.concatenate([colours(cloud), colours(cloud, across)], axis=1),
+    )
+
+
+def test_joined_objects_are_whole_again_after_undo_and_joined_after_redo(
+    extension, imported, exported
+) -> None:
+    clouds = [make_cloud(30, degree=1, seed=seed) for seed in range(2)]
+    bodies = [imported(cloud, matrix) for cloud, matrix in zip(clouds, (Matrix(), TURN), strict=True)]
+    names = [body.name for body in bodies]
+    bpy.ops.object.select_all(action="SELECT")
+    bpy.context.view_layer.objects.active = bodies[0]
+    bpy.ops.ed.undo_push(message="placed")
+    bpy.ops.object.join("EXEC_DEFAULT", True)
+    joined = exported()
+    assert len(joined) == 60
+    shapes = np.concatenate([covariances(clouds[0]), covariances(clouds[1], TURN)])
+    assert np.abs(covariances(joined) - shapes).max() < 1e-3 * np.abs(shapes).max()
+    bpy.ops.ed.undo()
+    for name, cloud, matrix in zip(names, clouds, (Matrix(), TURN), strict=True):
+        body = bpy.data.objects[name]
+        bpy.context.view_layer.objects.active = body
+        bpy.context.view_layer.update()
+        assert_same(exported(apply_transform=False), covariances(cloud), colours(cloud))
+        assert_same(exported(), covariances(cloud, matrix), colours(cloud, matrix))
+    bpy.ops.ed.redo()
+    bpy.context.view_layer.objects.active = bpy.data.objects[names[0]]
+    again = exported()
+    np.testing.assert_allclose(covariances(again), covariances(joined), rtol=1e-3, atol=1e-7)
+
+
+def test_attributes_of_another_kind_under_our_names_are_no_splats(extension, imported) -> None:
+    for name, kind, domain in (
+        ("rotation", "FLOAT", "POINT"),
+        ("scale", "FLOAT_VECTOR", "EDGE"),
+        ("sh_0", "BYTE_COLOR", "POINT"),
+    ):
+        body = imported(make_cloud(5))
+        body.data.attributes.remove(body.data.attributes[name])
+        body.data.attributes.new(name, kind, domain)
+        assert not extension.scene.splats.is_splats(body)
+        with pytest.raises(RuntimeError, match="Select a splat object"):
+            bpy.ops.diorama.export_splats(filepath="a.ply")
+    body = imported(make_cloud(5))
+    body.data.attributes.remove(body.data.attributes["splat_place"])
+    body.data.attributes.new("splat_place", "FLOAT", "POINT")
+    extension.scene.carry.sync(body)  # begins anew from where they are
+    assert body.data.attributes["splat_place"].data_type == "FLOAT_VECTOR"
