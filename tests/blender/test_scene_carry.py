@@ -236,6 +236,8 @@ def bent_by(kind: str, body: bpy.types.Object) -> Matrix:
         cage = bpy.data.objects.new("cage", bpy.data.lattices.new("cage"))
         scene.collection.objects.link(cage)
         cage.scale = (20, 20, 20)  # around all splats
+        for side in "uvw":
+            setattr(cage.data, f"interpolation_type_{side}", "KEY_LINEAR")
         matrix = TURN @ Matrix.Diagonal((1.5, 0.7, 1, 1))
         for point in cage.data.points:
             point.co_deform = matrix.to_3x3() @ point.co
