@@ -64,6 +64,7 @@ def scene_with(path: Path, representation: str, size: int) -> bpy.types.Object:
 
 def shot(folder: Path, samples: int, seed: int = 0) -> np.ndarray:
     bpy.context.scene.cycles.samples, bpy.context.scene.cycles.seed = samples, seed
+    bpy.context.scene.eevee.taa_render_samples = samples
     return render(folder)
 
 
@@ -78,11 +79,12 @@ def exactness(folder: Path) -> None:
         for name, place in PLACES.items()
     }
     columns = " | ".join([*PLACES, "instanced, turned", "made real", "noise"])
-    print(f"\n| {FEW} splats, degree 3, Cycles, dB | {columns} |")
+    print(f"\n| {FEW} splats, degree 3, dB | {columns} |")
     print(f"|---|{'---|' * (len(PLACES) + 3)}")
     for representation, counts in SAMPLES.items():
-        for samples in counts:
+        for engine, samples in [*(("CYCLES", each) for each in counts), ("BLENDER_EEVEE", 16)]:
             body = scene_with(path, representation, SIZE)
+            bpy.context.scene.render.engine = engine
             cells = []
             for name, place in PLACES.items():
                 body.matrix_world = place
@@ -90,7 +92,8 @@ def exactness(folder: Path) -> None:
             body.matrix_world = Matrix()
             noise = np.std(shot(folder, samples, 1) - shot(folder, samples, 2))
             cells += [*instanced(folder, body, samples, expected["turned"]), f"{noise:.4f}"]
-            print(f"| {representation.lower()}, samples: {samples} | {' | '.join(cells)} |", flush=True)
+            name = f"{representation.lower()}, {engine}, samples: {samples}"
+            print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
 def instanced(folder: Path, body: bpy.types.Object, samples: int, expected: np.ndarray) -> list[str]:
