@@ -14,6 +14,8 @@ from torch import Tensor
 def encode(autoencoder: AutoencoderKL, images: Tensor) -> Tensor:  # [N, 3, H, W] sRGB 0..1 -> [N, C, h, w]
     """Scaled latents of images: the mean of the posterior, so equal images have equal latents."""
     pixels = unshuffled(autoencoder, 2 * images - 1).to(autoencoder.dtype)
+    # Of images whose channels lie last in memory, torch norms groups in as many parts as it has threads.
+    pixels = pixels.contiguous()
     return autoencoder.encode(pixels).latent_dist.mean * autoencoder.config["scaling_factor"]
 
 

@@ -48,7 +48,7 @@ def on_black(image: Image.Image) -> Tensor:  # RGBA -> [1, 3, H, W] sRGB 0..1
     """The image before black, mixed in sRGB values."""
     black = Image.new("RGB", image.size)
     black.paste(image, mask=image.getchannel("A"))
-    return torch.from_numpy(np.array(black, np.float32) / 255).movedim(-1, 0)[None]
+    return torch.from_numpy(np.array(black, np.float32) / 255).movedim(-1, 0)[None].contiguous()
 
 
 def appearance_tokens(encoder: DINOv3ViTModel, images: Tensor) -> Tensor:
