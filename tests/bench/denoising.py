@@ -28,7 +28,7 @@ from backend.install.published import NETWORKS
 from backend.install.published_settings import SETTINGS
 from backend.models.deepcache import DeepFeatures
 from backend.models.multiview_motion_unet import MultiViewMotionUNet
-from backend.models.videomv_unet import VideoMVUNet
+from backend.models.videomv_unet import VideoMVImageUNet, VideoMVUNet
 from backend.pipelines import denoise as denoising
 from backend.pipelines import orbits, reconstruction
 from backend.pipelines.conditioning import Conditioning, condition_on_text
@@ -90,7 +90,7 @@ class Loop:
             else (branches, config.in_channels, count, side, side)
         )
         told: dict[str, Any] = {"motion": settings.num_frames > 1} if moving else {}
-        if "image_embedding_dim" in config:
+        if isinstance(self.net, VideoMVImageUNet):
             told["image_latents"] = torch.ones(branches, 4, side, side, dtype=dtype, device=device)
             told["image_embeddings"] = torch.ones(
                 branches, 1, config.image_embedding_dim, dtype=dtype, device=device
