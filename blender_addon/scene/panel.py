@@ -165,8 +165,10 @@ class DIORAMA_PT_instances(InTab, bpy.types.Panel):
 def draw_instances(layout: bpy.types.UILayout, scene: bpy.types.Scene) -> None:
     """Say that instances of splats render wrong, if there are some, and offer what helps."""
     for obstacle in instances.obstacles(scene):
+        head, _, names = obstacle.partition(": ")  # sidebars are narrow
         box = layout.box()
-        box.label(text=obstacle, icon="ERROR")
+        box.label(text=head, icon="ERROR")
+        box.label(text=names)
         box.operator("diorama.make_instances_real", icon="OBJECT_DATA")
 
 

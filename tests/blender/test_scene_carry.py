@@ -13,6 +13,7 @@ from mathutils import Euler, Matrix
 
 from backend.shared.ply import GaussianCloud, read_ply, write_ply
 from tests.blender import splat_reference
+from tests.blender.layout_helper import draw
 from tests.blender.scene_helpers import make_cloud
 
 pytestmark = pytest.mark.usefixtures("nodes")
@@ -294,6 +295,7 @@ def test_splats_that_a_modifier_moves_are_exported_and_applied_with_their_shapes
     matrix = bent_by(kind, body)
     name = {"armature": "Armature", "lattice": "Lattice"}.get(kind, "Shape Keys")
     assert extension.scene.carry.moved_by(body) == [name]
+    assert f"{name}: shapes follow when applied" in draw(extension.scene.panel.DIORAMA_PT_result)
     if first and kind != "shape keys":
         body.modifiers.move(len(body.modifiers) - 1, 0)
     before = [each.show_viewport for each in body.modifiers]

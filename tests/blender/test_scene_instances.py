@@ -11,6 +11,7 @@ from mathutils import Euler, Matrix
 
 from backend.shared.ply import write_ply
 from tests.blender import splat_reference
+from tests.blender.layout_helper import draw
 from tests.blender.scene_helpers import add_camera, make_cloud, orbit, pixel_size, prepare, render
 from tests.blender.splat_reference import psnr
 
@@ -75,6 +76,8 @@ def test_instances_are_said_to_render_wrong_and_made_real_render_right(
     assert psnr(render(tmp_path), expected) < 30  # should Blender ever tell nodes where an instance is
     assert extension.scene.instances.obstacles(scene) == ["Instances of splats render wrong: instance"]
     assert bpy.types.DIORAMA_PT_instances.poll(bpy.context)
+    shown = draw(extension.scene.panel.DIORAMA_PT_instances)
+    assert shown == ["Instances of splats render wrong", "instance", "diorama.make_instances_real"]
     made_real(origin)
     assert psnr(render(tmp_path), expected) > 60
     assert extension.scene.instances.obstacles(scene) == []
