@@ -48,9 +48,10 @@ GB = 1e9
 
 @dataclass
 class Peaks:
-    """The most memory that was seen in use, in bytes: of any one process, and of an accelerator."""
+    """The most memory that was seen in use, in bytes: of a program, of what it started, of an accelerator."""
 
-    process: int = 0
+    program: int = 0
+    started: int = 0  # the backend, if the program is Blender
     accelerator: int = 0
     before: int = 0
 
@@ -58,8 +59,9 @@ class Peaks:
         """Now, of a process and its children."""
         self.accelerator = max(self.accelerator, _on_accelerator() - self.before)
         try:
-            family = [process, *process.children(recursive=True)]
-            self.process = max(self.process, *(each.memory_info().rss for each in family))
+            self.program = max(self.program, process.memory_info().rss)
+            children = [each.memory_info().rss for each in process.children(recursive=True)]
+            self.started = max(self.started, *children) if children else self.started
         except psutil.Error:
             pass
 
@@ -94,7 +96,7 @@ def rehearse(model: Model, work: Path, host: str | None, steps: int, guidance: f
     publish(model, files)
     backend = [sys.executable, "-m", "backend"]
     converting, peaks, _ = run([*backend, "models", "convert", model.name, "--from", files], environment)
-    print(f"{model.name}: converted in {converting:.0f} s, {peaks.process / GB:.1f} GB at most", flush=True)
+    print(f"{model.name}: converted in {converting:.0f} s, {peaks.program / GB:.1f} GB at most", flush=True)
     shutil.rmtree(files)
 
     request = {"model": model.name, "prompt": "a red mushroom"}
@@ -112,11 +114,13 @@ def rehearse(model: Model, work: Path, host: str | None, steps: int, guidance: f
     else:
         command = [*backend, "generate", request.get("prompt", ""), *asked, f"--out={out / 'asset'}"]
     os.environ[ROOT_VARIABLE] = str(root)
-    folder, sizes = work_for(GenerationRequest(**request))
+    gaussians = model.gaussians[0] if model.gaussians else None
+    folder, sizes = work_for(GenerationRequest(**request, gaussians=gaussians))
     device = devices.best_device()
     choice = choose(sizes, device, devices.free_bytes(device))
     seconds, peaks, _ = run(command, environment)
-    print(f"{choice.reason}\n{seconds:.0f} s in all" + (f", to {out}/scene.blend" if host else ""))
+    blend = f", to scene.blend; Blender {peaks.program / GB:.1f} GB at most" if host else ""
+    print(f"{choice.reason}\n{seconds:.0f} s in all{blend}")
     timings = json.loads((out / "asset/asset.json").read_text("utf-8"))["timings"]
     print("".join(f"  {stage:<32}{took:>9.1f} s\n" for stage, took in timings.items()), end="", flush=True)
 
@@ -126,6 +130,7 @@ def rehearse(model: Model, work: Path, host: str | None, steps: int, guidance: f
     flop = arithmetic.evaluation_flop(folder, sizes) if isinstance(sizes, Work) else TRIPOSPLAT_FLOP
     if not isinstance(sizes, Work) and guidance is not None and guidance <= 1:
         flop /= UNCONDITIONAL
+    peak = peaks.accelerator or (peaks.started if host else peaks.program)
     cells = (
         f"`{model.name}`",
         str(choice.plan.dtype).removeprefix("torch."),
@@ -133,7 +138,7 @@ def rehearse(model: Model, work: Path, host: str | None, steps: int, guidance: f
         f"{step_s:.1f} s",
         f"{flop / step_s / 1e9:.0f} of {arithmetic.matmul_flop_per_s(device, choice.plan.dtype) / 1e9:.0f}",
         f"{seconds - denoising_s:.0f} s",
-        f"{(peaks.accelerator or peaks.process) / GB:.1f} of {sizes.needed_bytes(choice.plan) / GB:.1f}",
+        f"{peak / GB:.1f} of {sizes.needed_bytes(choice.plan) / GB:.1f}",
     )
     return f"| {' | '.join(cells)} |"
 
