@@ -182,8 +182,8 @@ def _bounds(cloud: GaussianCloud) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _inside(cloud: GaussianCloud, low: np.ndarray, high: np.ndarray) -> GaussianCloud:
-    kept = ((cloud.means >= low) & (cloud.means <= high)).all(1)
-    return GaussianCloud(**{name: values[kept] for name, values in vars(cloud).items()})
+    kept = np.asarray(((cloud.means >= low) & (cloud.means <= high)).all(1))
+    return cloud.only(kept)
 
 
 def _surface(photos: list[Photo], low: np.ndarray, high: np.ndarray, voxel: float) -> trimesh.Trimesh:

@@ -138,7 +138,7 @@ def _located(
     where, ahead = project(torch.from_numpy(cloud.means), cameras, fov_deg, width, height)
     views = ((where.abs() <= 1).all(-1) & (ahead > 0)).sum(0)
     kept = (views >= views.max().clamp_max(2)).numpy()
-    return GaussianCloud(**{name: values[kept] for name, values in vars(cloud).items()})
+    return cloud.only(kept)
 
 
 def _moved_on(last: Pose, before: Pose | None) -> Pose:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..shared.asset import write_asset
 from ..shared.catalogue import MODELS
+from ..shared.floaters import floaters
 from ..shared.model_store import MOTION, require
 from ..shared.ply import GaussianCloud
 from ..shared.progress import Progress
@@ -182,9 +183,15 @@ def _written(
     cameras: Tensor,  # [V, 4, 4]
     directory: Path,
     progress: Progress,
-    kept: dict[str, np.ndarray] | None = None,
+    sources: dict[str, np.ndarray] | None = None,
 ) -> Path:
-    """The asset folder, with a mesh of the first frame if one is asked for."""
+    """The asset folder, with a mesh of the first frame if one is asked for.
+
+    Floaters go last: fitting fades splats out that nothing shows, which then are floaters too.
+    """
+    gone = floaters(clouds)
+    if not gone.all():
+        clouds = [cloud.only(~gone) for cloud in clouds]
     mesh = None
     if request.mesh:
         from ..gaussians.meshing import glb_from_gaussians
@@ -203,7 +210,7 @@ def _written(
         timings=progress.timings,
         mesh=mesh,
         tracked=len(clouds) > 1,
-        sources=kept or {},
+        sources=sources or {},
     )
 
 

@@ -48,6 +48,10 @@ class GaussianCloud:
     def sh_degree(self) -> int:
         return round(self.sh.shape[1] ** 0.5) - 1
 
+    def only(self, kept: np.ndarray) -> GaussianCloud:  # [N] bool, or indices
+        """Some of the Gaussians."""
+        return GaussianCloud(**{name: values[kept] for name, values in vars(self).items()})
+
 
 @dataclass(frozen=True)
 class PlyHeader:
@@ -168,7 +172,7 @@ def only_usable(cloud: GaussianCloud, left_out: Callable[[str], None]) -> Gaussi
     if not bad.any():
         return cloud
     left_out(f"{int(bad.sum()):,} of {len(cloud):,} splats were left out: they have {', '.join(reasons)}")
-    return GaussianCloud(**{name: values[~bad] for name, values in vars(cloud).items()})
+    return cloud.only(~bad)
 
 
 def refuse_pipe(path: Path | str) -> None:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from backend.gaussians.tracking import Effort
-from backend.pipelines import dynamic_splats, generate, views
+from backend.pipelines import dynamic_splats, generate, orbits, views
 from backend.pipelines.model import ViewsModel
 from backend.shared import asset
 from backend.shared.model_store import STARTER
-from backend.shared.ply import read_ply
+from backend.shared.ply import GaussianCloud, read_ply
 from backend.shared.progress import Progress
 from backend.shared.protocol import DioramaError
 from backend.shared.request import GenerationRequest
@@ -60,6 +62,22 @@ def test_text_and_image_each_become_an_asset(
         assert len(made.views) == 5
         assert made.request == request.to_dict()
         assert not list(made.directory.glob("*partial*"))
+
+
+def test_floaters_do_not_get_into_the_asset(tiny_model: ViewsModel, out: Path) -> None:
+    angle = np.linspace(0, 2 * np.pi, 300)
+    means = np.stack([np.cos(angle), np.sin(angle), 0 * angle], axis=1).astype(np.float32) * 0.3
+    opacities = np.full(300, 0.8, np.float32)
+    means[7], opacities[40] = (1.5, 0, 0), 0.001  # far away; hardly to be seen
+    quats, scales = np.tile(np.float32([1, 0, 0, 0]), (300, 1)), np.full((300, 3), 0.05, np.float32)
+    still = GaussianCloud(means, quats, scales, opacities, np.zeros((300, 1, 3), np.float32))
+    moved = dataclasses.replace(still, means=means + np.float32([0.1, 0, 0]))
+    request = GenerationRequest("a red car", frames=2)
+    rgba, cameras = torch.zeros(2, 2, 4, 8, 8), orbits.view_cameras(tiny_model.settings, 2)
+    generate._written(request, tiny_model.settings, [still, moved], rgba, cameras, out, Progress())
+    for index, cloud in enumerate((still, moved)):
+        found = read_ply(out / "splats" / f"{index:04d}.ply").means
+        np.testing.assert_allclose(found, np.delete(cloud.means, [7, 40], axis=0), atol=1e-6)
 
 
 def test_fast_request_skips_the_deep_layers_in_some_steps(
