@@ -9,7 +9,7 @@ import bpy
 
 from .node_formulas import Field, Formulas
 
-VERSION = 3  # counts up when nodes change, so that old scenes keep the nodes they were made with
+VERSION = 4  # counts up when nodes change, so that old scenes keep the nodes they were made with
 _MARK = "diorama_nodes"
 # Of the scene, there only while the add-on is: true where it draws splats in the 3D view itself.
 DRAWN_BY_ADD_ON = "diorama_draw_splats"

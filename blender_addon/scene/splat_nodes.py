@@ -17,6 +17,7 @@ from .attribute_nodes import DRAWN_BY_ADD_ON, named, sample, shared, store
 from .colour_nodes import coloured_quads
 from .node_formulas import Field, Formulas, Node
 from .splat_material import MIN_ALPHA
+from .viewport_nodes import points_to_click
 
 GROUP_NAME = "Diorama Splats"
 
@@ -153,8 +154,7 @@ def _build_group(group: bpy.types.NodeTree) -> None:
     ).first
     quads = f.node("GeometryNodeSetMaterial", quads, Material=material).first
     with f.frame("For the add-on, which draws the splats in the 3D view: points"):
-        others = ellipse.chosen < 0.5
-        points = f.node("GeometryNodeDeleteGeometry", f.input("Geometry"), others).first
+        points = points_to_click(f, f.input("Geometry"), ellipse.chosen, ellipse.opacity)
         shown = f.node("GeometryNodeSwitch", view.is_drawn, quads, points, settings=either).first
     f.node("NodeGroupOutput", shown)
 

@@ -7,9 +7,9 @@ them for points finds no `Scene.diorama_draw_splats` then.
 
 from __future__ import annotations
 
+import dataclasses
 import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import bpy
@@ -20,14 +20,15 @@ from mathutils import Matrix
 
 from .attribute_nodes import DRAWN_BY_ADD_ON
 from .modifier_inputs import get_input
-from .splats import cloud_in, has_splats, splat_modifier
+from .splats import cloud_in, has_splats, splat_modifier, values
+from .viewport_nodes import CENTRE
 from .viewport_painter import Look, Painter, Splats, Thing, splats_from
 
 _SURFACES = {"MESH", "CURVE", "SURFACE", "META", "FONT", "CURVES", "POINTCLOUD", "VOLUME", "GREASEPENCIL"}
 _POLL_S = 0.01  # how soon a view is drawn again when its order has come
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Listing:
     """What there is to draw in a view layer."""
 
@@ -140,9 +141,12 @@ class _Viewport:
             self.splats.pop(uid, None)
             return None
         cloud, look = cloud_in(mesh), _look(modifier)
+        points = cloud.means
+        if CENTRE in mesh.attributes:
+            cloud = dataclasses.replace(cloud, means=values(mesh, CENTRE, 3))
         known = self.splats.get(uid)
         if known is None or known.look != look or not _same(known, cloud):
-            self.splats[uid] = splats_from(cloud, look)
+            self.splats[uid] = splats_from(cloud, look, points)
         return self.splats[uid]
 
 

@@ -42,7 +42,7 @@ class Splats:
 
     cloud: GaussianCloud
     look: Look
-    shapes: gpu.types.GPUTexture  # three texels each: the centre, and the covariance
+    shapes: gpu.types.GPUTexture  # three texels each: centre, covariance, whether Blender draws a dot there
     centre: Vector  # of them all
 
 
@@ -250,11 +250,16 @@ class Painter:
         return self._targets[size]
 
 
-def splats_from(cloud: GaussianCloud, look: Look) -> Splats:
-    """Brings splats to the GPU."""
+def splats_from(cloud: GaussianCloud, look: Look, points: np.ndarray | None = None) -> Splats:
+    """Brings splats to the GPU.
+
+    Args:
+        points: where Blender draws dots for them, [N, 3], if not in the middle of each.
+    """
     covariance = splat_shapes.covariances(cloud, look.size)
     texels = np.zeros((len(cloud), 12), np.float32)
     texels[:, :3], texels[:, 3:9] = cloud.means, covariance
+    texels[:, 9] = True if points is None else (points == cloud.means).all(axis=1)
     shapes = viewport_shaders.texture(texels.reshape(-1, 4), "RGBA32F")
     return Splats(cloud, look, shapes, Vector(cloud.means.mean(axis=0) if len(cloud) else (0, 0, 0)))
 

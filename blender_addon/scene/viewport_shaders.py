@@ -19,7 +19,9 @@ _DOT_VERTEX = """
 void main()
 {
   int splat = int(value(order, gl_InstanceID).r);
-  gl_Position = clip_from_object * vec4(value(shapes, 3 * splat).xyz, 1.0);
+  bool has_dot = value(shapes, 3 * splat + 2).g > 0.5;
+  vec4 place = clip_from_object * vec4(value(shapes, 3 * splat).xyz, 1.0);
+  gl_Position = has_dot ? place : vec4(2.0, 2.0, 2.0, 1.0);
   gl_PointSize = dot_px.x + corner.x;
 }
 """
@@ -66,14 +68,26 @@ void main()
 }
 """
 _SPLAT_FRAGMENT = """
+/* Whether a depth is that of a dot; the rims of Blender's are not to the pixel where ours are. */
+bool is_dot(float depth)
+{
+  ivec2 here = ivec2(gl_FragCoord.xy), last = textureSize(dots, 0) - 1;
+  for (int x = -1; x <= 1; x++) {
+    for (int y = -1; y <= 1; y++) {
+      float own = texelFetch(dots, clamp(here + ivec2(x, y), ivec2(0), last), 0).r;
+      if (abs(depth - own) <= 1e-5) { return true; }
+    }
+  }
+  return false;
+}
+
 void main()
 {
   float alpha = min(colour.a * exp(-0.5 * dot(offset, offset)), 0.99);
   if (alpha < 1.0 / 255.0) { discard; }
   if (mark.w > 0.5) {
     float before = texelFetch(depths, ivec2(gl_FragCoord.xy), 0).r;
-    float own = texelFetch(dots, ivec2(gl_FragCoord.xy), 0).r;
-    if (gl_FragCoord.z > before && abs(before - own) > 1e-5) { discard; }
+    if (gl_FragCoord.z > before && !is_dot(before)) { discard; }
   }
   light = vec4(colour.rgb * alpha, alpha);
   chosen = vec4(mark.xy * alpha, 0.0, alpha);

@@ -75,6 +75,21 @@ def test_nodes_draw_quads_unless_the_add_on_draws(body):
     assert {"rotation", "scale", "opacity", "sh_0"} <= set(mesh.attributes.keys())
 
 
+def test_dots_of_faint_splats_are_put_into_a_strong_one(body):
+    cloud = make_cloud(200)
+    bpy.context.scene.diorama_draw_splats = True
+    bpy.context.view_layer.update()
+    mesh = evaluated(body)
+    points, centres = np.empty((2, 200, 3), np.float32)
+    mesh.vertices.foreach_get("co", points.ravel())
+    mesh.attributes["splat_centre"].data.foreach_get("vector", centres.ravel())
+    np.testing.assert_allclose(centres, cloud.means, atol=1e-5)
+    strong = cloud.opacities >= cloud.opacities.max() / 2
+    assert 0 < strong.sum() < 200
+    np.testing.assert_array_equal(points[strong], centres[strong])
+    np.testing.assert_array_equal(points[~strong], np.repeat(centres[strong][:1], (~strong).sum(), axis=0))
+
+
 def test_nodes_draw_again_when_the_add_on_is_gone(body, extension):
     bpy.context.scene.diorama_draw_splats = True
     bpy.context.view_layer.update()
