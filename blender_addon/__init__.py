@@ -18,6 +18,7 @@ from .ui import (
     properties,
     queue_operators,
     status_bar,
+    turntable_operators,
 )
 
 MODULES = (
@@ -35,6 +36,7 @@ MODULES = (
     presets,
     panels,
     object_operators,
+    turntable_operators,
     history,
     status_bar,
     headless,

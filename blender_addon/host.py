@@ -27,7 +27,7 @@ from .client.jobs import Job
 from .client.machine import Machine
 from .client.model_work import ModelWork
 from .client.session import Session
-from .object_capture import ObjectCapture
+from .other_blender import OtherBlender
 from .thumbnails import Film, Thumbnails
 
 ROOT = Path(__file__).parent
@@ -47,7 +47,7 @@ class Host:
         self.install_problem: DioramaError | None = None  # why the last could not even begin
         self.environment: environment.State | Literal["chosen"] = "missing"
         self.python = ""  # for this session; the preferences' Python if empty
-        self.capture: Rendering | ObjectCapture | None = None  # what is being rendered for a job
+        self.capture: Rendering | OtherBlender | None = None  # what is being rendered
         self.outcome: Job | None = None  # of the last job of this session, until it is dismissed
         self.note = ""  # what became of its result
         self.variations: list[str] = []  # jobs of which one is to be chosen
@@ -160,8 +160,8 @@ class Host:
             self.session.prepare()
             self.wake()
 
-    def begin_capture(self, rendering: Rendering | ObjectCapture) -> None:
-        """Sees renders for a job through to their end."""
+    def begin_capture(self, rendering: Rendering | OtherBlender) -> None:
+        """Sees renders through to their end."""
         self.capture = rendering
         self.wake()
 
@@ -322,7 +322,7 @@ class Host:
             self.note,
             self.problem,
             self.environment,
-            (self.film.icon, isinstance(self.capture, ObjectCapture) and self.capture.done),
+            (self.film.icon, isinstance(self.capture, OtherBlender) and self.capture.done),
             active and (active.job.id, active.cancelled_at, *_state(active.progress)),
             (self.known, work and (work.running, work.stopping, *_state(work.progress))),
             (self.checking, installation and (installation.running, installation.step, installation.done_mb)),

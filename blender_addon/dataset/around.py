@@ -20,6 +20,7 @@ from .subjects import Subject
 
 MARGIN = 1.06  # how much larger than the object a view is
 _LOOK_PX, _LOOK_FROM = 96, 2.5  # the first look, which finds how far the objects really reach
+DENOISED = 4  # samples from which on renders are denoised
 _PROGRESS = "Rendered view"
 
 
@@ -32,13 +33,25 @@ def main(argv: list[str], description: str) -> int:
             bpy.ops.wm.open_mainfile(filepath=str(args.file.resolve()))
         elif not bpy.data.filepath:
             parser.error("nothing to render: name a .blend file, or open one")
-        _choose(args.scene, args.layer)
-        for done, total in capture(args):
-            print(f"{_PROGRESS} {done} of {total}", flush=True)
+        choose(args.scene, args.layer)
+        if args.turntable:
+            from . import turntable
+
+            turntable.record(args)
+        elif args.out:
+            for done, total in capture(args):
+                tell(done, total)
+        else:
+            parser.error("where to? --out DIR, or --turntable FILE")
     except (ValueError, RuntimeError, OSError) as error:
         print(f"Error: {str(error).strip().removeprefix('Error: ')}", flush=True)
         return 1
     return 0
+
+
+def tell(done: int, total: int) -> None:
+    """Prints how far it is, for `progress`."""
+    print(f"{_PROGRESS} {done} of {total}", flush=True)
 
 
 def progress(line: str) -> tuple[int, int] | None:
@@ -60,13 +73,13 @@ def capture(args: argparse.Namespace) -> Iterator[tuple[int, int]]:
     scene = bpy.context.scene
     frames = list(range(args.first, args.last + 1, args.step)) if args.first is not None else []
     frames = frames or [scene.frame_current]
-    subject = _subject(args.objects)
+    subject = subject_of(args.objects)
     subjects.show_only(subject)
     samples = args.samples or _samples(scene)
-    ball = _ball(subject, frames)
+    ball = ball_of(subject, frames)
     (args.out / "images").mkdir(parents=True, exist_ok=True)
     camera = _prepare(args.size, samples, ball)
-    poses = [ball.to_scene(pose) for pose in sphere(args.views, _distance(1.0))]
+    poses = [ball.to_scene(pose) for pose in sphere(args.views, distance(1.0))]
     listed = []
     for j, frame in enumerate(frames):  # outside: simulations want their frames in order
         scene.frame_set(frame)
@@ -83,7 +96,7 @@ def capture(args: argparse.Namespace) -> Iterator[tuple[int, int]]:
     (args.out / "transforms.json").write_text(json.dumps(whole, indent=1) + "\n", "utf-8")
 
 
-def sphere(count: int, distance: float) -> np.ndarray:  # [V, 4, 4]
+def sphere(count: int, radius: float) -> np.ndarray:  # [V, 4, 4]
     """Cameras spread evenly over a sphere, below as above, looking at its middle.
 
     Source: the golden spiral, whose points have equal areas; no two stand one above the other.
@@ -92,7 +105,7 @@ def sphere(count: int, distance: float) -> np.ndarray:  # [V, 4, 4]
     heights = 1 - (2 * np.arange(count) + 1) / count
     return np.stack(
         [
-            viewpoints.looking_at_origin(i * turn, math.asin(height), distance)
+            viewpoints.looking_at_origin(i * turn, math.asin(height), radius)
             for i, height in enumerate(heights)
         ]
     )
@@ -106,7 +119,9 @@ def _parser(description: str) -> argparse.ArgumentParser:
     add("file", nargs="?", type=Path, help="a .blend file; default: the one that Blender has open")
     add("--scene", help="default: the one that the file opens with")
     add("--layer", help="view layer")
-    add("--out", type=Path, required=True, help="folder of the capture")
+    add("--out", type=Path, help="folder of the capture")
+    add("--turntable", type=Path, metavar="FILE", help="instead, a video of the objects turning: .mp4")
+    add("--seconds", type=float, default=4.0, help="of the video, for one turn")
     add("--objects", nargs="+", metavar="NAME", help="with all that is parented to them; default: everything")
     add("--views", type=int, default=64, help="cameras, all around")
     add("--size", type=int, default=512, help="pixels of a side")
@@ -117,7 +132,7 @@ def _parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _choose(scene: str | None, layer: str | None) -> None:
+def choose(scene: str | None, layer: str | None) -> None:
     """Makes a scene and a view layer those of the context."""
     window = bpy.context.window
     if scene and scene not in bpy.data.scenes:
@@ -130,7 +145,7 @@ def _choose(scene: str | None, layer: str | None) -> None:
         window.view_layer = window.scene.view_layers[layer]
 
 
-def _subject(names: list[str] | None) -> Subject:
+def subject_of(names: list[str] | None) -> Subject:
     """The objects of these names with their children, or all that there are."""
     scene = bpy.context.scene
     if not names:
@@ -143,7 +158,7 @@ def _subject(names: list[str] | None) -> Subject:
     return Subject("objects", "", frozenset(family))
 
 
-def _ball(subject: Subject, frames: list[int]) -> viewpoints.Frame:
+def ball_of(subject: Subject, frames: list[int]) -> viewpoints.Frame:
     """The sphere that holds the objects in all frames: its middle, and its radius as the unit.
 
     Points tell where the objects are; small quick pictures, how far hair, displacement and volumes reach.
@@ -166,7 +181,7 @@ def _ball(subject: Subject, frames: list[int]) -> viewpoints.Frame:
     seen = 0.0
     for frame in (frames[0], frames[len(frames) // 2], frames[-1]) if len(frames) > 1 else frames:
         scene.frame_set(frame)
-        for pose in sphere(6, _distance(1.0)):
+        for pose in sphere(6, distance(1.0)):
             shots.shoot(camera, far.to_scene(pose), path)
             seen = max(seen, _reach(shots.read_pixels(path)[..., 3]) * far.metres_per_unit)
     path.unlink(missing_ok=True)
@@ -177,7 +192,7 @@ def _ball(subject: Subject, frames: list[int]) -> viewpoints.Frame:
     return viewpoints.Frame(center, MARGIN * max(seen, moving))
 
 
-def _distance(radius: float) -> float:
+def distance(radius: float) -> float:
     """How far away a camera sees a sphere whole."""
     return radius / math.sin(math.radians(viewpoints.FOV_DEG) / 2)
 
@@ -190,7 +205,7 @@ def _reach(alpha: np.ndarray) -> float:  # [H, W]
         return 0.0
     edge = math.tan(math.radians(viewpoints.FOV_DEG) / 2)
     off = np.hypot(row - (size - 1) / 2, column - (size - 1) / 2).max() + 1
-    return math.sin(math.atan(off * edge * 2 / size)) * _distance(1.0)
+    return math.sin(math.atan(off * edge * 2 / size)) * distance(1.0)
 
 
 def _samples(scene: bpy.types.Scene) -> int:
@@ -212,7 +227,7 @@ def _prepare(size_px: int, samples: int, ball: viewpoints.Frame) -> bpy.types.Ob
     if render.engine == "CYCLES":
         scene.cycles.use_animated_seed = False  # noise that changes would pass for motion
         scene.cycles.samples = samples
-        scene.cycles.use_denoising = samples >= 4
+        scene.cycles.use_denoising = samples >= DENOISED
     else:
         scene.eevee.taa_render_samples = samples
     data = bpy.data.cameras.new("around")

@@ -53,8 +53,10 @@ class DIORAMA_PT_result(InTab, bpy.types.Panel):
         obstacles = render.obstacles(context.scene)
         if obstacles:
             box = layout.box()
+            lines = box.column(align=True)
+            lines.label(text="Renders will look different:", icon="ERROR")
             for obstacle in obstacles:
-                box.label(text=obstacle, icon="ERROR")
+                lines.label(text=obstacle, icon="BLANK1")
             box.operator("diorama.prepare_render")
         if names := carry.moved_by(body):
             left = (
@@ -66,7 +68,9 @@ class DIORAMA_PT_result(InTab, bpy.types.Panel):
         row = column.row(align=True)
         row.operator("diorama.clean_up", icon="BRUSH_DATA")
         row.operator("diorama.splats_to_mesh", icon="MESH_DATA")
-        column.operator("diorama.export_splats", text="Export", icon="EXPORT")
+        row = column.row(align=True)
+        row.operator("diorama.export_splats", text="Export", icon="EXPORT")
+        row.operator("diorama.save_turntable", text="Turntable", icon="RENDER_ANIMATION")
         if "prompt" in body:
             column.operator("diorama.mark_asset", icon="ASSET_MANAGER")
         if frames and frames[0].library is None:

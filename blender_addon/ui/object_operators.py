@@ -17,6 +17,7 @@ from ..backend.shared.protocol import DioramaError
 from ..backend.shared.reconstruction import DEFAULT_ITERATIONS, ReconstructionRequest
 from ..client import jobs
 from ..object_capture import ObjectCapture, Shots
+from ..other_blender import OtherBlender
 from ..scene import placement
 from ..scene.panel import InTab
 from .drawing import draw_text, report, sentence
@@ -46,7 +47,7 @@ class DIORAMA_OT_objects_to_splats(bpy.types.Operator):
         if host.get().environment not in host.USABLE:
             cls.poll_message_set("The backend is not installed: press Install Backend")
         elif host.get().capture:
-            cls.poll_message_set("Wait until the renders for the last one are done")
+            cls.poll_message_set("Wait until the renders that are going on are done")
         elif reason := object_capture.obstacle(context):
             cls.poll_message_set(reason)
         else:
@@ -112,13 +113,13 @@ class DIORAMA_OT_cancel_capture(bpy.types.Operator):
 
     @classmethod
     def poll(cls, _context: bpy.types.Context) -> bool:
-        """Only while objects are rendered."""
-        return isinstance(host.get().capture, ObjectCapture)
+        """Only while another Blender renders."""
+        return isinstance(host.get().capture, OtherBlender)
 
     def execute(self, _context: bpy.types.Context) -> set[str]:
         """Stops it."""
         capture = host.get().capture
-        assert isinstance(capture, ObjectCapture)
+        assert isinstance(capture, OtherBlender)
         capture.cancel()
         return {"FINISHED"}
 
@@ -170,15 +171,15 @@ def draw_settings(layout: bpy.types.UILayout, context: bpy.types.Context) -> Non
 
 
 def draw_rendering(layout: bpy.types.UILayout) -> None:
-    """How far the renders are, while there are any; only reads."""
+    """How far another Blender's renders are, while there are any; only reads."""
     capture = host.get().capture
-    if not isinstance(capture, ObjectCapture):
+    if not isinstance(capture, OtherBlender):
         return
     box = layout.box()
     row = box.row(align=True)
     row.progress(factor=capture.fraction, text=f"{capture.done} of {capture.total}")
     row.operator("diorama.cancel_capture", text="", icon="X")
-    box.label(text=f"Rendering views of {capture.title}", icon="RENDER_STILL")
+    box.label(text=capture.title, icon="RENDER_STILL")
 
 
 CLASSES = (DIORAMA_OT_objects_to_splats, DIORAMA_OT_cancel_capture, DIORAMA_PT_objects)
