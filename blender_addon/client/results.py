@@ -1,28 +1,45 @@
-"""The asset folders of finished jobs: how large they are, and their removal, which touches nothing else."""
+"""The files of finished jobs: which they are, how large, and their removal, which touches nothing else."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
-from ..backend.shared.asset import MANIFEST
+from ..backend.shared.asset import MANIFEST, own_picture
 from ..backend.shared.manifests import is_inside
 from ..backend.shared.protocol import DioramaError
+from ..backend.shared.request import SIDES
+from . import jobs
+from .jobs import Job
 
 
-def size(directory: Path) -> tuple[int, int]:
-    """How many files of an asset there are, and their bytes."""
-    files = _files(directory)
-    return len(files), sum(path.stat().st_size for path in files)
+def files_of(job: Job, others: Iterable[Job]) -> list[Path]:
+    """What was made for a job: its asset's files; if it made none, the picture or capture that it began with.
+
+    Args:
+        others: jobs that may begin with the same picture or capture, which stays then.
+    """
+    directory = Path(job.directory)
+    if job.state == jobs.DONE:
+        return _listed(directory)
+    begun_with = {other.request.get(name) for other in others for name in ("capture", *SIDES)}
+    if begun_with & {job.request.get("capture"), job.request.get("image")} - {None, ""}:
+        return []
+    return list(own_picture(directory, job.request).values())
 
 
-def remove(directory: Path) -> None:
-    """Deletes an asset's files, and its folder if nothing else is in it.
+def size(files: Iterable[Path]) -> int:
+    """Their bytes."""
+    return sum(path.stat().st_size for path in files)
+
+
+def remove(directory: Path, files: list[Path]) -> None:
+    """Deletes files of a folder, and the folder if nothing else is in it.
 
     Raises:
         DioramaError: E_OUTPUT_UNWRITABLE if they cannot be deleted.
     """
-    files = _files(directory)
     try:
         for path in files:  # the manifest last: until then, it can be tried again
             path.unlink()
@@ -36,7 +53,7 @@ def remove(directory: Path) -> None:
         ) from error
 
 
-def _files(directory: Path) -> list[Path]:
+def _listed(directory: Path) -> list[Path]:
     """The files that the manifest lists and that are there, then the manifest; nothing if there is none."""
     try:
         names = json.loads((directory / MANIFEST).read_text("utf-8"))["files"]

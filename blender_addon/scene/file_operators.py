@@ -174,6 +174,11 @@ class DIORAMA_OT_export_splats(bpy.types.Operator, ExportHelper):
         description="As the object stands in the scene; off: in its own space, as it was imported",
         default=True,
     )
+    overwrite: bpy.props.BoolProperty(
+        name="Overwrite Frames",
+        description="Replace files of splats that move, name_0000 and on, if there are any",
+        options={"SKIP_SAVE"},
+    )
     up_axis: axes.up_axis("What is to point up in the file")
     forward_axis: axes.forward_axis("What is to point away from the viewer in the file")
 
@@ -205,6 +210,9 @@ class DIORAMA_OT_export_splats(bpy.types.Operator, ExportHelper):
         self.layout.use_property_split = True
         for name in ("kind", "crop", "apply_transform"):
             self.layout.prop(self, name)
+        body = _chosen(bpy.context)
+        if body and sequences.frame_objects(body):
+            self.layout.prop(self, "overwrite")
         axes.draw(self)
 
     def execute(self, context: bpy.types.Context) -> set[str]:
@@ -214,8 +222,13 @@ class DIORAMA_OT_export_splats(bpy.types.Operator, ExportHelper):
         frames = sequences.frame_objects(body)
         try:
             kind = self.kind if self.kind != "AUTO" else _kind_by_name(path)
-            for index, frame in enumerate(frames):
-                self._write(_named_for(kind, path, f"_{index:04d}"), kind, body, _cloud_of(frame))
+            numbered = [_named_for(kind, path, f"_{index:04d}") for index in range(len(frames))]
+            # Blender's dialog knows nothing of these names, and asks only about the one that was chosen.
+            if not self.overwrite and (there := [each for each in numbered if each.exists()]):
+                self.report({"ERROR"}, _are_there(there))
+                return {"CANCELLED"}
+            for target, frame in zip(numbered, frames, strict=True):
+                self._write(target, kind, body, _cloud_of(frame))
             if not frames:
                 self._write(path, kind, body, _cloud_of(body))
         except DioramaError as error:
@@ -229,7 +242,7 @@ class DIORAMA_OT_export_splats(bpy.types.Operator, ExportHelper):
     def _write(self, path: Path, kind: str, body: bpy.types.Object, cloud: GaussianCloud) -> None:
         if self.crop:
             kept = inside_crop(body, cloud.means)
-            cloud = GaussianCloud(**{name: values[kept] for name, values in vars(cloud).items()})
+            cloud = cloud.only(kept)
         if self.apply_transform:
             cloud = transformed(cloud, np.array(body.matrix_world))
         cloud = only_usable(cloud, lambda text: self.report({"WARNING"}, text))
@@ -262,6 +275,11 @@ def _blending_of(body: bpy.types.Object) -> str:
         return native.noted_blending(body)
     modifier = splats.splat_modifier(body)
     return "display" if modifier and get_input(modifier, "Display Blending") else "linear"
+
+
+def _are_there(paths: list[Path]) -> str:
+    more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+    return f"{paths[0].name}{more} would be replaced: choose another name, or tick Overwrite Frames"
 
 
 def _is_sequence(path: Path) -> bool:

@@ -14,8 +14,9 @@ from ..asked import asked_in
 from ..backend.shared.protocol import DioramaError
 from ..backend.shared.reconstruction import read_request
 from ..backend.shared.request import MAX_SEED
-from ..client import jobs, results
+from ..client import results
 from ..client.jobs import Job
+from ..scene.result_operators import active_splats
 from .drawing import report
 
 
@@ -139,22 +140,21 @@ class DIORAMA_OT_job_delete(_OfJob, bpy.types.Operator):
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
         """Asks, if there are files."""
         job = self.chosen
-        count, size = results.size(Path(job.directory))
-        if not count:
+        files = _files_of(job)
+        if not files:
             return self.execute(context)
         return context.window_manager.invoke_confirm(
             self,
             event,
             title=f"Delete “{job.title}”",
-            message=f"Deletes {count} files, {size / 1e6:.1f} MB, in {job.directory}",
+            message=f"Deletes {len(files)} files, {results.size(files) / 1e6:.1f} MB, in {job.directory}",
             confirm_text="Delete",
         )
 
     def execute(self, _context: bpy.types.Context) -> set[str]:
         job = self.chosen
         try:
-            if job.state == jobs.DONE:
-                results.remove(Path(job.directory))
+            results.remove(Path(job.directory), _files_of(job))
         except DioramaError as error:
             return report(self, error)
         current = host.get()
@@ -162,6 +162,11 @@ class DIORAMA_OT_job_delete(_OfJob, bpy.types.Operator):
         if current.outcome and current.outcome.id == job.id:
             current.outcome = None
         return {"FINISHED"}
+
+
+def _files_of(job: Job) -> list[Path]:
+    others = [each for each in host.get().session.jobs if each.id != job.id]
+    return results.files_of(job, others)
 
 
 class DIORAMA_OT_dismiss(_OfJob, bpy.types.Operator):
@@ -208,13 +213,13 @@ class DIORAMA_OT_mark_asset(bpy.types.Operator):
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
         """Only with a result of Diorama's active."""
-        if _result_of(context.object):
+        if _result_of(active_splats(context)):
             return True
         cls.poll_message_set("Select a result of Diorama's")
         return False
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        collection = _result_of(context.object)
+        collection = _result_of(active_splats(context))
         assert collection is not None
         collection.asset_mark()
         collection.asset_data.description = f"{collection['prompt']} · seed {collection['seed']}"

@@ -123,6 +123,26 @@ def test_deleting_takes_the_asset_s_files_and_no_others(extension: ModuleType, d
     assert not extension.host.get().session.jobs
 
 
+def test_deleting_a_cancelled_job_takes_its_capture_unless_another_begins_with_it(
+    extension: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, directory = extension.host.get().session, tmp_path / "asset"
+    capture = directory / "source"
+    (capture / "images").mkdir(parents=True)
+    (capture / "transforms.json").write_text("{}")
+    (capture / "images" / "0.png").write_bytes(b"png")
+    (directory / "mine.txt").write_text("mine")
+    request = {"prompt": "Suzanne", "seed": 0, "capture": str(capture)}
+    first = extension.client.jobs.Job("20260101-000000-1", request, str(directory), state="cancelled")
+    again = dataclasses.replace(first, id="20260101-000000-2", directory=str(tmp_path / "asset-2"))
+    monkeypatch.setattr(session, "jobs", [first, again])
+    bpy.ops.diorama.job_delete(job=first.id)
+    assert (capture / "images" / "0.png").is_file()  # the other can still be run again
+    monkeypatch.setattr(session, "jobs", [first])
+    bpy.ops.diorama.job_delete(job=first.id)
+    assert [path.name for path in directory.rglob("*")] == ["mine.txt"]
+
+
 def test_history_imports_and_gives_settings_back(extension: ModuleType, done: Any) -> None:
     bpy.ops.diorama.job_import(job=done.id)
     assert "a red mushroom" in bpy.data.collections

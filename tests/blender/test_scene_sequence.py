@@ -176,6 +176,17 @@ def test_export_writes_a_file_per_frame(sequence, clouds, tmp_path):
         np.testing.assert_array_equal(read_ply(tmp_path / f"out_{index:04d}.ply").means, cloud.means)
 
 
+def test_export_replaces_no_file_of_a_frame_unless_told_to(sequence, clouds, tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "out_0001.ply").write_text("mine")
+    with pytest.raises(RuntimeError, match=r"out_0001\.ply would be replaced"):
+        bpy.ops.diorama.export_splats(filepath=str(folder / "out.ply"))
+    assert [(path.name, path.read_text()) for path in folder.iterdir()] == [("out_0001.ply", "mine")]
+    bpy.ops.diorama.export_splats(filepath=str(folder / "out.ply"), overwrite=True)
+    assert len(read_ply(folder / "out_0001.ply").means) == len(clouds[1])
+
+
 def test_moving_asset_plays_splats_and_views(extension, clouds, tmp_path):
     views = np.zeros((2, 3, 8, 8, 4), np.float32)
     views[..., 3] = 1
