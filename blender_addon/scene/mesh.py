@@ -6,6 +6,7 @@ from pathlib import Path
 
 import addon_utils
 import bpy
+import numpy as np
 
 from ..backend.shared.protocol import DioramaError
 
@@ -53,5 +54,18 @@ def mesh_object(name: str, path: Path) -> bpy.types.Object:
         for node in slot.material.node_tree.nodes:
             if node.type == "TEX_IMAGE" and node.image:
                 node.image.name = name
+                slot.material.diffuse_color = (*_worn_colour(body.data, node.image), 1.0)
     body.hide_viewport = body.hide_render = True  # the splats are the object
     return body
+
+
+def _worn_colour(mesh: bpy.types.Mesh, image: bpy.types.Image) -> np.ndarray:  # [3] linear
+    """The mean of a texture where a mesh wears it: what Solid shading shows of it."""
+    places = np.empty((len(mesh.loops), 2), np.float32)
+    mesh.uv_layers.active.uv.foreach_get("vector", places.ravel())
+    width, height = image.size
+    pixels = np.empty((height, width, image.channels), np.float32)
+    image.pixels.foreach_get(pixels.ravel())
+    columns, rows = np.clip((places * (width, height)).astype(int), 0, (width - 1, height - 1)).T
+    shown = pixels[rows, columns, :3].astype(np.float64).mean(axis=0)
+    return np.where(shown <= 0.04045, shown / 12.92, ((shown + 0.055) / 1.055) ** 2.4)

@@ -103,7 +103,7 @@ def stand(root: bpy.types.Object, children: Iterable[bpy.types.Object], box: Box
         child.parent = root
         child.matrix_parent_inverse = Matrix.Translation(-Vector(box.foot))
     root.scale = (size / box.longest if size else 1.0,) * 3
-    root.empty_display_size = 0.6 * float(box.size[:2].max())
+    root.empty_display_size = 0.3 * float(box.size[:2].max())
     root[_BOX] = [float(side) for side in box.size]
 
 

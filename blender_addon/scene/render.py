@@ -8,6 +8,7 @@ import bpy
 
 from . import display
 
+_PALER = {"AgX": ": paler", "Filmic": ": paler"}  # how it shows
 TRANSPARENT_BOUNCES = 256  # layers a ray may pass; Blender's default of 8 shows splats as noise
 
 
@@ -44,7 +45,7 @@ def obstacles(scene: bpy.types.Scene) -> list[str]:
     """What keeps a scene from showing splats as they were generated, in words."""
     return [
         *(
-            f"{label} is {_shown(getattr(owner, name))}"
+            f"{label} is {_shown(getattr(owner, name))}{_PALER.get(getattr(owner, name), '')}"
             for owner, name, label, _ in (*_low_bounces(scene), *_other_colours(scene))
         ),
         *_unchangeable(scene),

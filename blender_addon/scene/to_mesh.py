@@ -20,6 +20,7 @@ from .splats import cloud_in
 _GROUP = "Diorama Splats to Mesh"
 _COLOUR = "Color"
 _FAINT = 0.3  # opacity; splats below make no surface
+_SMOOTH = 1 / 6  # rounds of smoothing a cell along the longest side: until no balls are to be seen
 CELLS = 128  # along the longest side, unless asked for others
 
 
@@ -38,7 +39,7 @@ def mesh_of(body: bpy.types.Object, cells: int = CELLS) -> bpy.types.Object:
         raise DioramaError(
             "E_MESH", f"{body.name} has no surface", "Its splats are all too faint, or cropped away."
         )
-    cloud = GaussianCloud(**{name: values[kept] for name, values in vars(cloud).items()})
+    cloud = cloud.only(kept)
     name = f"{body.name.removesuffix(' splats')} mesh"
     points = _points(name, cloud)
     maker = bpy.data.objects.new(name, points)
@@ -47,7 +48,7 @@ def mesh_of(body: bpy.types.Object, cells: int = CELLS) -> bpy.types.Object:
         modifier = maker.modifiers.new(_GROUP, "NODES")
         modifier.node_group = shared(bpy.data.node_groups, _GROUP, _build_group, "GeometryNodeTree")
         cell = float(np.ptp(cloud.means, axis=0).max()) / cells
-        set_inputs(modifier, Cell=max(cell, 1e-6))
+        set_inputs(modifier, Cell=max(cell, 1e-6), Smooth=round(cells * _SMOOTH))
         depsgraph = bpy.context.evaluated_depsgraph_get()
         made = bpy.data.meshes.new_from_object(
             maker.evaluated_get(depsgraph), preserve_all_data_layers=True, depsgraph=depsgraph
@@ -61,6 +62,8 @@ def mesh_of(body: bpy.types.Object, cells: int = CELLS) -> bpy.types.Object:
     made.name = name
     made.materials.clear()
     made.materials.append(_material(name))
+    shown = np.average(_light(cloud), axis=0, weights=cloud.opacities)
+    made.materials[0].diffuse_color = (*shown, 1.0)  # what Solid shading shows
     made.color_attributes.active_color_name = _COLOUR
     result = bpy.data.objects.new(name, made)
     hierarchy.mark_part(result, hierarchy.MESH)
@@ -70,19 +73,23 @@ def mesh_of(body: bpy.types.Object, cells: int = CELLS) -> bpy.types.Object:
 
 
 def _points(name: str, cloud: GaussianCloud) -> bpy.types.Mesh:
-    """Splats as points with a radius and a colour: that of the constant harmonic, as light."""
+    """Splats as points with a radius and a colour."""
     mesh = bpy.data.meshes.new(name)
     mesh.vertices.add(len(cloud))
     mesh.vertices.foreach_set("co", np.ascontiguousarray(cloud.means, np.float32).ravel())
-    srgb = np.clip(0.5 + SH_C0 * cloud.sh[:, 0].astype(np.float64), 0, 1)
-    light = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
     for attribute, kind, values in (
         ("radius", "FLOAT", np.sort(cloud.scales, axis=1)[:, 1:].mean(axis=1)),
-        (_COLOUR, "FLOAT_VECTOR", light),
+        (_COLOUR, "FLOAT_VECTOR", _light(cloud)),
     ):
         data = mesh.attributes.new(attribute, kind, "POINT").data
         data.foreach_set("value" if kind == "FLOAT" else "vector", np.float32(values).ravel())
     return mesh
+
+
+def _light(cloud: GaussianCloud) -> np.ndarray:  # [N, 3]
+    """The colours of the constant harmonic, linear."""
+    srgb = np.clip(0.5 + SH_C0 * cloud.sh[:, 0].astype(np.float64), 0, 1)
+    return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
 
 
 def _build_group(group: bpy.types.NodeTree) -> None:
@@ -91,6 +98,7 @@ def _build_group(group: bpy.types.NodeTree) -> None:
     new = group.interface.new_socket
     new("Geometry", in_out="INPUT", socket_type="NodeSocketGeometry")
     new("Cell", in_out="INPUT", socket_type="NodeSocketFloat", description="Size of the faces, in metres")
+    new("Smooth", in_out="INPUT", socket_type="NodeSocketInt", description="How often bumps are levelled")
     new("Geometry", in_out="OUTPUT", socket_type="NodeSocketGeometry")
     f = Formulas(group)
     with f.frame("Balls about the splats, as one volume, and its surface"):
@@ -109,6 +117,15 @@ def _build_group(group: bpy.types.NodeTree) -> None:
         if not by_size:  # since 5.0, that is an input
             volume.node.inputs["Resolution Mode"].default_value = "Size"
         surface = f.node("GeometryNodeVolumeToMesh", volume.first, Threshold=0.1)
+    with f.frame("Bumps of the balls are levelled"):
+        place = f.node("GeometryNodeInputPosition").first
+        level = f.node(
+            "GeometryNodeBlurAttribute",
+            settings={"data_type": "FLOAT_VECTOR"},
+            Value=place,
+            Iterations=f.input("Smooth"),
+        )
+        surface = f.node("GeometryNodeSetPosition", surface.first, None, level.first)
     with f.frame("Colours of the nearest splats"):
         smooth = f.node("GeometryNodeSetShadeSmooth", surface.first).first
         nearest = f.node("GeometryNodeSampleNearest", f.input("Geometry")).first

@@ -38,7 +38,9 @@ def draw_environment(layout: bpy.types.UILayout) -> None:
     draw_text(layout, f"{_WORDS[current.environment]}: {build.size.words}.", "INFO")
     preferences = folders.get_preferences()
     if preferences and len(torch_builds.offered()) > 1:
-        layout.prop(preferences, "torch_build")
+        split = layout.split(factor=0.4)
+        split.label(text="Compute On")
+        split.prop(preferences, "torch_build", text="")
         if preferences.torch_build == "AUTO":
             draw_text(layout, f"{build.title}: {why}.")
     if not bpy.app.online_access:

@@ -122,6 +122,12 @@ def test_mesh_is_hidden_smooth_and_in_one_piece(extension, glb, tmp_path):
     assert (mesh["prompt"], mesh["seed"], mesh["model"]) == ("a box", 3, "starter")
 
 
+def test_solid_shading_shows_the_mean_colour_of_the_texture(extension, glb, tmp_path):
+    mesh = shown_mesh(bring_in(extension, write(tmp_path, glb)))
+    red, green, blue, _ = mesh.data.materials[0].diffuse_color
+    assert green > blue * 1.05 > red * 1.1 > 0.02  # the green side is the largest, the red one the smallest
+
+
 def test_import_leaves_only_the_mesh_besides_what_it_leaves_without_one(extension, glb, tmp_path):
     bpy.ops.wm.read_homefile(use_empty=True)
     bpy.ops.object.empty_add()
