@@ -3,6 +3,7 @@
     blender -b scene.blend --python render_objects.py -- --out DIR --objects Suzanne
     blender -b scene.blend --python render_objects.py -- --out DIR --first 1 --last 24 --step 3
     python render_objects.py scene.blend --out DIR
+    python render_objects.py scene.blend --turntable FILE.mp4 --objects Suzanne
 
 Needs neither the backend nor an installed add-on. Your file is never saved. Engine, lights and materials are
 its own. The folder then holds images with transparency and transforms.json, which other tools read too.
@@ -26,7 +27,9 @@ def run(argv: list[str]) -> int:
     package = importlib.util.module_from_spec(spec)
     sys.modules["diorama_dataset"] = package
     spec.loader.exec_module(package)
-    code: int = importlib.import_module("diorama_dataset.around").main(argv, __doc__ or "")
+    around = importlib.import_module("diorama_dataset.around")
+    turntable = importlib.import_module("diorama_dataset.turntable")
+    code: int = around.main(argv, __doc__ or "", turntable.record)
     return code
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import bpy
@@ -24,8 +24,8 @@ DENOISED = 4  # samples from which on renders are denoised
 _PROGRESS = "Rendered view"
 
 
-def main(argv: list[str], description: str) -> int:
-    """Renders the capture of a file. Returns 0; 1 if it failed."""
+def main(argv: list[str], description: str, record: Callable[[argparse.Namespace], None]) -> int:
+    """Renders the capture of a file, or lets `record` make a video. Returns 0; 1 if it failed."""
     parser = _parser(description)
     args = parser.parse_args(argv)
     try:
@@ -35,9 +35,7 @@ def main(argv: list[str], description: str) -> int:
             parser.error("nothing to render: name a .blend file, or open one")
         choose(args.scene, args.layer)
         if args.turntable:
-            from . import turntable
-
-            turntable.record(args)
+            record(args)
         elif args.out:
             for done, total in capture(args):
                 tell(done, total)
