@@ -19,7 +19,7 @@ class Asked:
     scene_name: str
     file: str  # empty if it was not saved then
     size: float  # of the result, in metres
-    seen: Seen | None = None  # where the camera saw the object, if it was asked for by a camera's picture
+    seen: Seen | None = None  # where the camera saw the object, if it was asked for by a camera's image
     place_of_objects: str = placement.MADE  # for what is made of the scene's own objects
 
     def place(self, request: dict[str, Any]) -> dict[str, Any]:

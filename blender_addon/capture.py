@@ -1,4 +1,4 @@
-"""The active camera as image source: renders what it sees into a picture with a transparent background.
+"""The active camera as image source: renders what it sees into an image with a transparent background.
 
 A temporary copy of the scene is rendered, so that no setting of the artist's scene is ever changed. Nothing
 uses the copy: so Blender writes it to no file, not even where it is closed or saves by itself meanwhile.
@@ -24,8 +24,8 @@ from .dataset.render_files import check_png, render_to
 from .scene.placement import around, world_box
 
 LONGEST_PX = 1024  # models see 256, of which the object may fill a small part
-_MOST_PX = 32768  # of the frame that a picture is cropped from
-_TEMPORARY = "Diorama only selected"  # collections of a picture's scene
+_MOST_PX = 32768  # of the frame that an image is cropped from
+_TEMPORARY = "Diorama only selected"  # collections of an image's scene
 _RAYS = 32  # in each direction, to find what a camera sees
 MOST_SAMPLES = 128  # of Cycles: finer noise is not seen at that size
 
@@ -34,7 +34,7 @@ def active_camera(scene: bpy.types.Scene, name: str = "") -> bpy.types.Object:
     """The scene's active camera, or the one of that name.
 
     Raises:
-        DioramaError: E_REQUEST if there is none, or if its picture is no plain view.
+        DioramaError: E_REQUEST if there is none, or if its image is no plain view.
     """
     cameras = [item.name for item in scene.objects if item.type == "CAMERA"]
     if not name and scene.camera is None:
@@ -56,17 +56,17 @@ def active_camera(scene: bpy.types.Scene, name: str = "") -> bpy.types.Object:
 
 
 def _unfit(camera: bpy.types.Object) -> str:
-    """Why models cannot tell the object from a camera's picture, in words; empty if they can."""
+    """Why models cannot tell the object from a camera's image, in words; empty if they can."""
     if camera.type != "CAMERA":
         return f"{camera.name} is no camera"
     if camera.data.type not in {"PERSP", "ORTHO"}:
         kind = {"PANO": "panoramic"}.get(camera.data.type, "custom")
-        return f"{camera.name} has a {kind} lens, whose picture bends what it sees"
+        return f"{camera.name} has a {kind} lens, whose image bends what it sees"
     return ""
 
 
 def obstacle(context: bpy.types.Context, only_selected: bool) -> str:
-    """Why the active camera's picture cannot be made now, in words; empty if it can."""
+    """Why the active camera's image cannot be made now, in words; empty if it can."""
     if context.scene.camera is None:
         return "The scene has no active camera: add one that looks at the object"
     if unfit := _unfit(context.scene.camera):
@@ -80,7 +80,7 @@ def obstacle(context: bpy.types.Context, only_selected: bool) -> str:
 
 @dataclass(frozen=True)
 class Seen:
-    """Where a camera sees an object: for the result that is made from its picture."""
+    """Where a camera sees an object: for the result that is made from its image."""
 
     location: tuple[float, float, float]  # of its foot, metres
     rotation: float  # about Z, radians: its front faces the camera
@@ -88,9 +88,9 @@ class Seen:
 
 
 def seen(context: bpy.types.Context, camera: bpy.types.Object, only_selected: bool) -> Seen | None:
-    """Where the object stands that is in a camera's picture; None if no ray from the camera hits one.
+    """Where the object stands that is in a camera's image; None if no ray from the camera hits one.
 
-    What is seen at the picture's border counts as surroundings, as floors and walls are, unless it is
+    What is seen at the image's border counts as surroundings, as floors and walls are, unless it is
     selected.
     """
     depsgraph = context.evaluated_depsgraph_get()
@@ -130,16 +130,16 @@ def picture_name(camera: bpy.types.Object) -> str:
 
 
 def differences(scene: bpy.types.Scene) -> list[str]:
-    """What in the picture will not be as in the scene, in words."""
+    """What in the image will not be as in the scene, in words."""
     found = []
     if scene.rigidbody_world and scene.rigidbody_world.enabled:
         found.append(
-            "In the camera's picture, rigid bodies stand where they begin: the simulation is not in it"
+            "In the camera's image, rigid bodies stand where they begin: the simulation is not in it"
         )
     if scene.render.use_border and not scene.render.use_crop_to_border:
-        found.append("Render Region is without Crop: the camera's picture is the whole frame")
+        found.append("Render Region is without Crop: the camera's image is the whole frame")
     if scene.render.use_multiview:
-        found.append("The camera's picture is seen from its middle, not by two eyes: Stereoscopy is on")
+        found.append("The camera's image is seen from its middle, not by two eyes: Stereoscopy is on")
     return found
 
 
@@ -198,7 +198,7 @@ def picture(
 
 
 class Rendering:
-    """The same picture, rendered while Blender goes on drawing: its status bar shows how far, Esc cancels.
+    """The same image, rendered while Blender goes on drawing: its status bar shows how far, Esc cancels.
 
     Blender's interface is locked meanwhile, so that nothing is changed or undone while there is a copy of the
     scene. `pump` is for a timer; until it says that it is done, nothing may be imported.
@@ -286,7 +286,7 @@ def _make_room(path: Path) -> None:
 
 
 def _put(rendered: Path, path: Path) -> None:
-    """Brings a picture to its place, if it is whole."""
+    """Brings an image to its place, if it is whole."""
     try:
         check_png(rendered)
         with output_folder.whole_file(path) as partial:
@@ -315,7 +315,7 @@ def _prepare(
     path: Path,
     only_selected: bool,
 ) -> None:
-    """Makes the copy of the context's scene render this picture and nothing else."""
+    """Makes the copy of the context's scene render this image and nothing else."""
     if only_selected:
         _show_only(scene, context.view_layer, camera, set(context.view_layer.objects.selected))
     # Keyed settings and cameras bound to markers would come back when it is rendered.
@@ -381,6 +381,6 @@ def _rendered(parent: bpy.types.LayerCollection) -> set[bpy.types.Object]:
 def _error(reason: str) -> DioramaError:
     return DioramaError(
         "E_IMAGE",
-        f"the camera's picture could not be rendered: {reason}",
+        f"the camera's image could not be rendered: {reason}",
         hint="Render the scene with F12 to see what is wrong, or set Source to Image.",
     )

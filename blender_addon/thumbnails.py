@@ -31,7 +31,7 @@ class Thumbnails:
         return self._icons.get(job.id, 0)
 
     def load(self, jobs: list[Job]) -> None:
-        """Looks for their pictures; Blender reads a file when its icon is first drawn."""
+        """Looks for their images; Blender reads a file when its icon is first drawn."""
         for job in jobs:
             if job.id not in self._icons:
                 self._icons[job.id] = 0
@@ -49,7 +49,7 @@ def _pictures(directory: Path) -> list[Path]:
 
 
 class Film:
-    """The running job's preview, a contact sheet, shown one picture after another: turning, or moving."""
+    """The running job's preview, a contact sheet, shown one image after another: turning, or moving."""
 
     def __init__(self) -> None:
         self._previews = bpy.utils.previews.new()
@@ -65,7 +65,7 @@ class Film:
         return self._icons[int(time.monotonic() * FILM_FPS) % len(self._icons)] if self._icons else 0
 
     def load(self, name: str, path: str, views: int, frames: int) -> None:
-        """Takes a preview, unless it has it already, and cuts out one more picture of it.
+        """Takes a preview, unless it has it already, and cuts out one more image of it.
 
         Args:
             name: of this state of the file; the same file may be written again.

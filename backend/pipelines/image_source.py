@@ -17,7 +17,7 @@ from ..shared.protocol import DioramaError
 
 LARGEST_PX = 4096  # a longer side is made smaller first: models see 256 to 1024 pixels
 SMALLEST_PX = 16
-STRAY_PART = 0.005  # of a picture: fewer transparent pixels than this do not cut anything out
+STRAY_PART = 0.005  # of an image: fewer transparent pixels than this do not cut anything out
 EDGE_SPREAD = 0.06  # a background of one colour may vary so much, as a standard deviation of sRGB
 EDGE_DISTANCE = 0.12  # and what differs more than this from it is the object
 
@@ -81,7 +81,7 @@ def cut_out(
 
 
 def _without_strays(rgba: np.ndarray) -> np.ndarray:  # [H, W, 4] -> [H, W, 4]
-    """The picture without a few transparent pixels and without a thin line around it: they get the colour of
+    """The image without a few transparent pixels and without a thin line around it: they get the colour of
     the background, if there is one."""
     _, color = _edge(rgba[..., :3])
     rgb = np.where(rgba[..., 3:] < 0.98, color, rgba[..., :3])

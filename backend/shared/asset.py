@@ -322,7 +322,7 @@ def write_png(path: Path, image: np.ndarray) -> None:  # [H, W, 3|4]
 
 
 def own_picture(directory: Path, request: dict[str, Any]) -> dict[str, Path]:
-    """The picture, or the capture, that the asset is made from, if it was made for that in its folder."""
+    """The image, or the capture, that the asset is made from, if it was made for that in its folder."""
     image = Path(request.get("image") or "")
     found = [image] if image.is_file() and image.parent == directory / SOURCE else []
     if request.get("capture") and Path(request["capture"]) == directory / SOURCE:

@@ -35,7 +35,7 @@ def floaters(
 
 
 def _shown(cloud: GaussianCloud) -> np.ndarray:  # [N]
-    """How much of a picture each splat fills, roughly: its opacity times its largest outline."""
+    """How much of an image each splat fills, roughly: its opacity times its largest outline."""
     scales = np.sort(cloud.scales.astype(np.float64), axis=1)
     area: np.ndarray = cloud.opacities * scales[:, 1] * scales[:, 2]
     return area

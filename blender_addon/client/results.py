@@ -15,10 +15,10 @@ from .jobs import Job
 
 
 def files_of(job: Job, others: Iterable[Job]) -> list[Path]:
-    """What was made for a job: its asset's files; if it made none, the picture or capture that it began with.
+    """What was made for a job: its asset's files; if it made none, the image or capture that it began with.
 
     Args:
-        others: jobs that may begin with the same picture or capture, which stays then.
+        others: jobs that may begin with the same image or capture, which stays then.
     """
     directory = Path(job.directory)
     if job.state == jobs.DONE:

@@ -159,7 +159,7 @@ def subject_of(names: list[str] | None) -> Subject:
 def ball_of(subject: Subject, frames: list[int]) -> viewpoints.Frame:
     """The sphere that holds the objects in all frames: its middle, and its radius as the unit.
 
-    Points tell where the objects are; small quick pictures, how far hair, displacement and volumes reach.
+    Points tell where the objects are; small quick images, how far hair, displacement and volumes reach.
     """
     scene = bpy.context.scene
     every = []
@@ -196,7 +196,7 @@ def distance(radius: float) -> float:
 
 
 def _reach(alpha: np.ndarray) -> float:  # [H, W]
-    """The radius of what a picture shows, where a sphere that fills it has 1; a pixel too large."""
+    """The radius of what an image shows, where a sphere that fills it has 1; a pixel too large."""
     size = len(alpha)
     row, column = np.nonzero(alpha > 0.02)
     if not len(row):
@@ -213,7 +213,7 @@ def _samples(scene: bpy.types.Scene) -> int:
 
 
 def _prepare(size_px: int, samples: int, ball: viewpoints.Frame) -> bpy.types.Object:
-    """Makes the open scene render square pictures before nothing, and returns a new camera."""
+    """Makes the open scene render square images before nothing, and returns a new camera."""
     scene = bpy.context.scene
     scene.timeline_markers.clear()  # cameras bound to them would come back
     render = scene.render

@@ -1,4 +1,4 @@
-"""Takes the pictures: colour with alpha, and depth with normals, through cameras given as matrices."""
+"""Takes the images: colour with alpha, and depth with normals, through cameras given as matrices."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Engine = Literal["cycles", "eevee", "workbench"]  # the last two need a display 
 
 @dataclass(frozen=True)
 class Look:
-    """How pictures are taken."""
+    """How images are taken."""
 
     size_px: int
     samples: int
@@ -133,7 +133,7 @@ def shoot_depth(camera: bpy.types.Object, matrix: np.ndarray, frame: Frame, path
 
 
 def read_pixels(path: Path) -> np.ndarray:  # [H, W, 4]
-    """A picture's values as they are stored, top row first."""
+    """An image's values as they are stored, top row first."""
     image = bpy.data.images.load(str(path))
     try:
         image.alpha_mode = "CHANNEL_PACKED" if path.suffix == ".exr" else "STRAIGHT"
@@ -146,7 +146,7 @@ def read_pixels(path: Path) -> np.ndarray:  # [H, W, 4]
 
 
 def _rendered_through(output: str, path: Path) -> np.ndarray:  # [H, W, 4], bottom row first
-    """The picture when every surface shines with one value: "View Z Depth" or "Normal"."""
+    """The image when every surface shines with one value: "View Z Depth" or "Normal"."""
     layer = bpy.context.view_layer
     before = layer.material_override
     material = bpy.data.materials.new(output)

@@ -31,7 +31,7 @@ Lights = Literal["auto", "own", "added"]
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that decides what an object's pictures look like; another value renders them again."""
+    """Everything that decides what an object's images look like; another value renders them again."""
 
     mode: Mode
     size: int
@@ -113,8 +113,8 @@ def _parser(description: str) -> argparse.ArgumentParser:
     add(
         "--radius", type=float, default=2.0, help="videomv: distance, in lengths of the object's longest side"
     )
-    add("--frames", type=int, default=16, help="vividzoo: pictures of each view, at most")
-    add("--step", type=int, default=3, help="vividzoo: frames of the animation from one picture to the next")
+    add("--frames", type=int, default=16, help="vividzoo: images of each view, at most")
+    add("--step", type=int, default=3, help="vividzoo: frames of the animation from one image to the next")
     add(
         "--textureless",
         type=float,
@@ -177,7 +177,7 @@ def _render_file(source: Path, group: str, out: Path, settings: Settings) -> lis
 
 
 def _render_subject(source: Path, subject: Subject, folder: Path, settings: Settings) -> dict[str, Any]:
-    """One object's pictures; the folder holds nothing else afterwards, and nothing if it was dropped."""
+    """One object's images; the folder holds nothing else afterwards, and nothing if it was dropped."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     _write_json(folder / DONE, {"status": "begun"})  # so that the next run knows the folder for ours

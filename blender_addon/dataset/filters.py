@@ -1,6 +1,6 @@
-"""Which clips are not worth training on: what does not move or leaves the picture, and most that is plain.
+"""Which clips are not worth training on: what does not move or leaves the image, and most that is plain.
 
-Source: Vivid-ZOO (arXiv 2406.08659), appendix D. There those that leave the picture were sorted out by hand.
+Source: Vivid-ZOO (arXiv 2406.08659), appendix D. There those that leave the image were sorted out by hand.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ def render_to(scene: bpy.types.Scene, path: Path) -> None:
 
 
 def check_png(path: Path) -> None:
-    """Look whether a picture was written to its end.
+    """Look whether an image was written to its end.
 
     Raises:
         OSError: it was not, with the reason that there probably is.

@@ -88,7 +88,7 @@ def jittered_orbit(count: int, rng: np.random.Generator) -> np.ndarray:  # [V, 4
 
 
 def camera_json(camera: np.ndarray) -> dict[str, object]:  # [4, 4]
-    """A square picture's camera as G-Objaverse writes it: axes of OpenCV (y down, z forward), world Z up."""
+    """A square image's camera as G-Objaverse writes it: axes of OpenCV (y down, z forward), world Z up."""
     fov = math.radians(FOV_DEG)
     return {
         "x": camera[:3, 0].tolist(),

@@ -62,7 +62,7 @@ def orbit_frame(frame_start: int, view: int) -> int:
 
 
 def vertical_fov(fov_deg: float, width: int, height: int) -> float:
-    """The vertical field of view of a picture with that horizontal one, in radians."""
+    """The vertical field of view of an image with that horizontal one, in radians."""
     return 2 * math.atan(math.tan(math.radians(fov_deg) / 2) * height / width)
 
 

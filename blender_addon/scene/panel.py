@@ -43,7 +43,7 @@ class DIORAMA_PT_result(InTab, bpy.types.Panel):
         moving = f" in each of {len(frames)} frames" if frames else ""
         layout.label(text=f"{len(body.data.vertices):,} splats{moving}", icon="OUTLINER_OB_POINTCLOUD")
         if "prompt" in body:
-            layout.label(text=f"{body['prompt'] or 'from a picture'} · seed {body['seed']} · {body['model']}")
+            layout.label(text=f"{body['prompt'] or 'from an image'} · seed {body['seed']} · {body['model']}")
         if root:
             if hierarchy.parts(root, hierarchy.MESH):
                 layout.row(align=True).prop(root, "diorama_show", expand=True)

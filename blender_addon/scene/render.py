@@ -105,7 +105,7 @@ def _unchangeable(scene: bpy.types.Scene) -> list[str]:
         found.append("The sequencer has strips, which are rendered instead of the scene")
     camera = scene.camera
     if camera and camera.type == "CAMERA" and camera.data.type not in {"PERSP", "ORTHO"}:
-        found.append(f"{camera.name} has a lens that bends its picture: splats are shown as if it did not")
+        found.append(f"{camera.name} has a lens that bends its image: splats are shown as if it did not")
     if scene.render.use_multiview:
         found.append("Stereoscopy is on: splats face the scene's camera, not each eye")
     return found

@@ -292,7 +292,7 @@ def register() -> None:
         description="In views and renders",
     )
     cameras = _toggle("Cameras", "Show the cameras that saw the views", *hierarchy.CAMERAS)
-    images = _toggle("Images", "Show the generated views as pictures before their cameras", hierarchy.IMAGE)
+    images = _toggle("Images", "Show the generated views as images before their cameras", hierarchy.IMAGE)
     for name, value in zip(_PROPERTIES, (shown, cameras, images), strict=True):
         setattr(bpy.types.Object, name, value)
 

@@ -23,7 +23,7 @@ GROUP_NAME = "Diorama Splats"
 
 _FREE_VIEW_K = 1.5  # standard deviations shown in free viewing: little overlap, so Solid view shows shapes
 _FREE_VIEW_MIN_OPACITY = 0.05  # Solid view knows no opacity, so what hardly shows must not hide the rest
-_FIELD_MARGIN = 1.3  # the projection is linearised at most this far outside the picture (Kerbl et al.'s code)
+_FIELD_MARGIN = 1.3  # the projection is linearised at most this far outside the image (Kerbl et al.'s code)
 # Driver variables: name -> property of the active scene. Simple expressions need neither Python nor trust.
 _CAMERA_VARIABLES = {
     "type": "camera.data.type",  # 0 perspective, 1 orthographic
@@ -80,9 +80,9 @@ class _View:
     perspective: Field  # 1, or 0 for orthographic
     pixel: Field  # width of a pixel at distance 1
     pixel_aspect: Field  # its height by its width
-    half_width: Field  # of the picture at distance 1
+    half_width: Field  # of the image at distance 1
     half_height: Field
-    centre_x: Field  # of the picture at distance 1, where the lens is shifted
+    centre_x: Field  # of the image at distance 1, where the lens is shifted
     centre_y: Field
     near: Field  # splats nearer to the camera than this are not drawn
     camera: Node  # its Object Info, in the world

@@ -194,7 +194,7 @@ class Painter:
         splats, look = thing.splats, thing.splats.look
         camera_from_object = camera_from_world @ thing.world
         perspective = projection[3][3] == 0
-        middle = 2 if perspective else 3  # the column with the shift of the picture
+        middle = 2 if perspective else 3  # the column with the shift of the image
         grown = thing.world.to_scale().length / 3**0.5
         pixel = 2 / (projection[0][0] * size[0])  # at distance 1
         same = pixel * (look.distance * grown if perspective else 1)

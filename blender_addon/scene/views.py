@@ -1,4 +1,4 @@
-"""The generated views: images on their cameras, and as pictures standing where the object is."""
+"""The generated views: images on their cameras, and as images standing where the object is."""
 
 from __future__ import annotations
 

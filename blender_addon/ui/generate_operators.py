@@ -38,7 +38,7 @@ class DIORAMA_OT_generate(bpy.types.Operator):
     image: bpy.props.StringProperty(
         subtype="FILE_PATH",
         options=properties.BLEND_RELATIVE,
-        description="A picture of what to make; the scene's image if not given",
+        description="An image of what to make; the scene's image if not given",
     )
     image_left: bpy.props.StringProperty(
         subtype="FILE_PATH",
@@ -112,17 +112,17 @@ class DIORAMA_OT_generate(bpy.types.Operator):
 
     @classmethod
     def poll(cls, _context: bpy.types.Context) -> bool:
-        """Only with a backend, and not while a camera's picture is rendered."""
+        """Only with a backend, and not while a camera's image is rendered."""
         if host.get().environment not in host.USABLE:
             cls.poll_message_set("The backend is not installed: press Install Backend")
         elif host.get().capture:
-            cls.poll_message_set("Wait until the camera's picture is rendered")
+            cls.poll_message_set("Wait until the camera's image is rendered")
         else:
             return True
         return False
 
     def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
-        """The button: if the camera's picture must be rendered first, Blender's window lives on meanwhile."""
+        """The button: if the camera's image must be rendered first, Blender's window lives on meanwhile."""
         if bpy.app.background or self._source(context) != "CAMERA":
             return self.execute(context)
         current, is_new = host.get(), not self.directory
@@ -194,10 +194,10 @@ class DIORAMA_OT_generate(bpy.types.Operator):
         return asked_in(context, seen)
 
     def _wanted(self, context: bpy.types.Context) -> tuple[GenerationRequest, Path]:
-        """What was asked for, and where to make it; a picture that the camera must make will be there too.
+        """What was asked for, and where to make it; an image that the camera must make will be there too.
 
         Raises:
-            DioramaError: as `_request`, or E_REQUEST if the camera's picture cannot be made now.
+            DioramaError: as `_request`, or E_REQUEST if the camera's image cannot be made now.
         """
         request = self._request(context)
         if self._source(context) == "CAMERA" and (
@@ -222,7 +222,7 @@ class DIORAMA_OT_generate(bpy.types.Operator):
             output_folder.clear(directory)
 
     def _request(self, context: bpy.types.Context) -> GenerationRequest:
-        """What was asked for; from the camera, `image` is only the name that its picture will have.
+        """What was asked for; from the camera, `image` is only the name that its image will have.
 
         Raises:
             DioramaError: as `GenerationRequest`, or E_REQUEST if there is no camera or no image is chosen.
@@ -237,7 +237,7 @@ class DIORAMA_OT_generate(bpy.types.Operator):
         elif source == "IMAGE":
             chosen = self.image if given("image") else settings.image
             if not chosen:
-                raise DioramaError("E_REQUEST", "no image is chosen", hint="Choose a picture of the object.")
+                raise DioramaError("E_REQUEST", "no image is chosen", hint="Choose an image of the object.")
             image = _absolute(chosen)
             chosen_sides = settings.sides if model in MODELS and MODELS[model].four_sides else {}
             sides = {name: getattr(self, name) for name in SIDES if given(name)}
@@ -248,7 +248,7 @@ class DIORAMA_OT_generate(bpy.types.Operator):
         frames = self.frames if given("frames") else settings.frames
         words = self.prompt if given("prompt") else settings.prompt
         return GenerationRequest(
-            # a picture says everything; words would only be a name, and stay behind from another source
+            # an image says everything; words would only be a name, and stay behind from another source
             prompt=words if source == "PROMPT" or given("prompt") else "",
             image=image,
             seed=self.seed if given("seed") else settings.seed,

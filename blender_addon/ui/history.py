@@ -1,4 +1,4 @@
-"""What was made before, as a gallery: a picture of each result, its words, and what can be done with it."""
+"""What was made before, as a gallery: an image of each result, its words, and what can be done with it."""
 
 # ruff: noqa: RUF012 (bl_options is Blender's to read)
 
@@ -57,7 +57,7 @@ class DIORAMA_PT_history(InTab, bpy.types.Panel):
 
 
 def draw_job(layout: bpy.types.UILayout, job: Job) -> None:
-    """One result: picture at the left, words at the right, buttons below."""
+    """One result: image at the left, words at the right, buttons below."""
     split = layout.split(factor=0.3)
     icon = host.get().thumbnails.icon(job)
     if icon:

@@ -16,7 +16,7 @@ from ..scene import placement
 
 SOURCES = [
     ("PROMPT", "Prompt", "Words say what to make"),
-    ("IMAGE", "Image", "A picture file shows what to make"),
+    ("IMAGE", "Image", "An image file shows what to make"),
     ("CAMERA", "Camera", "What the active camera sees is made; it is rendered with the scene's engine"),
     (
         "OBJECTS",
@@ -109,7 +109,7 @@ class DIORAMA_PG_settings(bpy.types.PropertyGroup):
     )
     image: bpy.props.StringProperty(
         name="Image",
-        description="A picture of one object, cut out (with transparency) or before a plain background",
+        description="An image of one object, cut out (with transparency) or before a plain background",
         subtype="FILE_PATH",
         options=BLEND_RELATIVE,
         update=_prepare,
@@ -161,7 +161,7 @@ class DIORAMA_PG_settings(bpy.types.PropertyGroup):
     size: bpy.props.FloatProperty(
         name="Size",
         description="Of its longest side. The result will stand at the 3D cursor, on the ground; made "
-        "from a camera's picture, where the camera saw the object, and as large as that",
+        "from a camera's image, where the camera saw the object, and as large as that",
         default=placement.SIZE_M,
         min=0.001,
         soft_max=100.0,

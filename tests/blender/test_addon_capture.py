@@ -199,7 +199,7 @@ def test_picture_is_given_up_when_another_file_is_opened_or_the_add_on_disabled(
     host = diorama.host.get()
     monkeypatch.setattr(diorama.capture, "_begin_render", lambda *_: None)
     begin()
-    with pytest.raises(RuntimeError, match="Wait until the camera's picture is rendered"):
+    with pytest.raises(RuntimeError, match="Wait until the camera's image is rendered"):
         bpy.ops.diorama.generate(prompt="a red mushroom")
     bpy.ops.preferences.addon_disable(module=diorama.__name__)
     assert len(bpy.data.scenes) == 1 and not bpy.app.handlers.render_cancel

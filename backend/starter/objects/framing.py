@@ -1,4 +1,4 @@
-"""Puts objects where the cameras of the starter look, as large as their pictures have room for."""
+"""Puts objects where the cameras of the starter look, as large as their images have room for."""
 
 from __future__ import annotations
 
