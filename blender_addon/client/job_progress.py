@@ -46,6 +46,17 @@ class JobProgress:
         names = [stage["stage"] for stage in expected]
         return names.index(self.stage) + 1 if self.stage in names else 0
 
+    def stage_left_s(self) -> float | None:
+        """Seconds that this stage will still take; None before its first step is done.
+
+        A step that takes longer than those before it does not use up the time of those to come.
+        """
+        if self.eta_s is None:
+            return None
+        steps_left = max(self.total - self.step, 1)
+        after_this_step = self.eta_s * (steps_left - 1) / steps_left
+        return max(self.eta_s - (time.monotonic() - self.stepped_at), after_this_step)
+
     def left_s(self, expected: Sequence[Mapping[str, Any]]) -> float | None:
         """How long the whole job will still take, going by the stages of an earlier one like it.
 
@@ -63,5 +74,5 @@ class JobProgress:
             return float(sum(stage["seconds"] for stage in expected))
         here = max(expected[number - 1]["seconds"] - (now - self.stage_began), 0.0)
         if self.eta_s is not None and self.step > 1:  # what this very run says is better, once it has a rate
-            here = max(self.eta_s - (now - self.stepped_at), 0.0)
+            here = self.stage_left_s() or 0.0
         return here + float(sum(stage["seconds"] for stage in expected[number:]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -93,10 +92,8 @@ def summary(progress: JobProgress, expected: Sequence[Mapping[str, Any]] = ()) -
     if not progress.total:
         return "…"
     steps = f"{progress.step}/{progress.total}"
-    if progress.eta_s is None:
-        return steps
-    left = max(progress.eta_s - (time.monotonic() - progress.stepped_at), 0.0)
-    return f"{steps} · this stage {duration(left)}"
+    left = progress.stage_left_s()
+    return steps if left is None else f"{steps} · this stage {duration(left)}"
 
 
 def stage(progress: JobProgress, expected: Sequence[Mapping[str, Any]] = ()) -> str:

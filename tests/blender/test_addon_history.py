@@ -186,6 +186,9 @@ def test_time_left_is_of_the_whole_job(extension: ModuleType, done: Any) -> None
     assert progress.number(done.stages) == 1
     progress.take("progress", {"stage": "Loading the model", "step": 2, "total": 4, "eta_s": 5.0})
     assert progress.left_s(done.stages) == pytest.approx(13, abs=0.5)  # slower than the last time
+    progress.stepped_at = time.monotonic() - 60  # the third step is late; the fourth is still to come
+    assert progress.left_s(done.stages) == pytest.approx(10.5, abs=0.5)
+    assert progress.stage_left_s() == pytest.approx(2.5)
     progress.take("stage", {"stage": "Generating views"})
     progress.stage_began = time.monotonic() - 6
     assert progress.left_s(done.stages) == pytest.approx(2, abs=0.5)
