@@ -45,7 +45,8 @@ def _make_independent_of_threads(network: nn.Module) -> None:
     """Has oneDNN compute all convolutions.
 
     On one thread, torch would do those with a kernel of one pixel itself, which rounds otherwise: the same
-    seed would give other bytes on one thread than on several.
+    seed would give other bytes on one thread than on several. In half precision, in which networks are
+    trained, that is left to torch: oneDNN has it for some processors only.
     """
     if not torch.backends.mkldnn.is_available():
         return
@@ -56,6 +57,8 @@ def _make_independent_of_threads(network: nn.Module) -> None:
 
 def _by_onednn(module: nn.Conv2d | nn.Conv3d, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     assert not isinstance(module.padding, str)
+    if torch.is_autocast_enabled("cpu") or {x.dtype, weight.dtype} != {torch.float32}:
+        return type(module)._conv_forward(module, x, weight, bias)  # type: ignore[arg-type]
     return torch.mkldnn_convolution(
         x, weight, bias, module.padding, module.stride, module.dilation, module.groups
     )

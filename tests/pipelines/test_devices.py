@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from backend import cameras
 from backend.gaussians import rendering
@@ -106,12 +106,20 @@ def test_splats_are_given_to_the_device_that_draws_and_images_come_back(
     assert (step.latents.device, step.latents.dtype) == (CPU, torch.bfloat16)
 
 
+def _convolution_flop(
+    x: Any, weight: Any, _bias: Any, _padding: Any, _stride: Any, _dilation: Any, _groups: Any, out_shape: Any
+) -> int:
+    """torch counts the multiplications of all convolutions but oneDNN's."""
+    return conv_flop_count(x, weight, out_shape)
+
+
 def test_arithmetic_is_that_of_the_real_network() -> None:
     model, settings = load(STARTER), read_settings(STARTER)
     work = memory.work_of(STARTER, settings)
     side = work.latent_px
     noisy = torch.zeros(2, work.views, 1, model.unet.config["in_channels"], side, side)
-    counter = FlopCounterMode(display=False)
+    convolution = {torch.ops.aten.mkldnn_convolution: _convolution_flop}
+    counter = FlopCounterMode(display=False, custom_mapping=convolution)
     with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH), counter:  # others are not counted on CPUs
         context = torch.zeros(2, 77, model.unet.config["cross_attention_dim"])
         model.predict(noisy, 500, context, cameras.orbit(work.views, 15.0, 1.9), {})

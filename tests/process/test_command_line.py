@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from backend.evaluation import image_quality
 from backend.evaluation.images import images_of
@@ -138,8 +137,8 @@ def test_models_are_listed() -> None:
     assert out.startswith("starter")
 
 
+@pytest.mark.usefixtures("one_thread")  # the other process has as many as there are cores
 def test_same_seed_gives_the_same_files_with_any_number_of_threads(mushroom: Made, tmp_path: Path) -> None:
-    assert torch.get_num_threads() == 1
     again = tmp_path / "again"
     assert command(*WANTED, str(again))[0] == 0
     one, other = (
