@@ -16,7 +16,8 @@ NEWER_BPY := 5.3.0
 PYTHON313 ?= $(or $(shell python3.13 -c "import sys; print(sys.executable)" 2>/dev/null),\
 	$(lastword $(sort $(wildcard $(HOME)/.pyenv/versions/3.13.*/bin/python3.13))))
 # What depends on Blender's version: registration, Blender's extension tool, datablocks, nodes and renders.
-IN_EVERY_BLENDER := tests/blender/test_addon_register.py $(wildcard tests/blender/test_scene_*.py)
+IN_EVERY_BLENDER := $(addprefix tests/blender/,test_addon_register.py test_addon_turntable.py) \
+	$(wildcard tests/blender/test_scene_*.py)
 
 # What converts, trains and compares networks: about half of the tests without Blender.
 NETWORKS := tests/install tests/parity tests/starter tests/training

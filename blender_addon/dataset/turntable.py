@@ -44,7 +44,10 @@ def record(args: argparse.Namespace) -> None:
         around.tell(len(done), count)
 
     bpy.app.handlers.render_write.append(on_frame)
-    bpy.ops.render.render(animation=True)
+    try:
+        bpy.ops.render.render(animation=True)
+    finally:
+        bpy.app.handlers.render_write.remove(on_frame)
 
 
 def _turn_camera(scene: bpy.types.Scene, ball: viewpoints.Frame, count: int) -> None:
