@@ -329,8 +329,8 @@ class Host:
         )
         now = time.monotonic()
         counting = now - self._drawn_at > CLOCK_S and bool(active or preferences)
-        if shown == self._drawn and not counting:
-            return
+        if (shown == self._drawn and not counting) or (active and redraw.is_too_soon()):
+            return  # what is too soon now is drawn at a later tick
         redraw.panels(preferences or shown[-2:] != self._drawn[-2:])
         if counting or shown[:-2] != self._drawn[:-2]:
             redraw.status_bar()

@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
+import functools
+import time
+
 import bpy
 
 TAB = "Diorama"
+SHARE = 0.2  # of Blender's time that drawing a running job's panel may take: without a GPU it takes 0.1 s
+
+
+class _Pace:
+    ready_at = 0.0  # monotonic; what is drawn before then would take more
+
+
+_pace = _Pace()
+
+
+def is_too_soon() -> bool:
+    """Whether the panels were drawn a moment ago, for as long as drawing took then."""
+    return time.monotonic() < _pace.ready_at
+
+
+def _measure(begun: float) -> None:
+    """Called once Blender has drawn."""
+    now = time.monotonic()
+    _pace.ready_at = now + (now - begun) * (1 / SHARE - 1)
 
 
 def panels(preferences: bool = False) -> None:
     """Redraws the sidebars that show the Diorama tab, and the preferences where they are concerned too."""
+    bpy.app.timers.register(functools.partial(_measure, time.monotonic()), first_interval=0)
     for window in bpy.context.window_manager.windows:
         for area in window.screen.areas:
             if area.type == "VIEW_3D" and area.spaces.active.show_region_ui:
