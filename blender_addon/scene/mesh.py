@@ -9,6 +9,7 @@ import bpy
 import numpy as np
 
 from ..backend.shared.protocol import DioramaError
+from .splat_shapes import srgb_to_linear
 
 _IMPORTER = "io_scene_gltf2"
 
@@ -67,5 +68,4 @@ def _worn_colour(mesh: bpy.types.Mesh, image: bpy.types.Image) -> np.ndarray:  #
     pixels = np.empty((height, width, image.channels), np.float32)
     image.pixels.foreach_get(pixels.ravel())
     columns, rows = np.clip((places * (width, height)).astype(int), 0, (width - 1, height - 1)).T
-    shown = pixels[rows, columns, :3].astype(np.float64).mean(axis=0)
-    return np.where(shown <= 0.04045, shown / 12.92, ((shown + 0.055) / 1.055) ** 2.4)
+    return srgb_to_linear(pixels[rows, columns, :3].astype(np.float64).mean(axis=0))

@@ -54,9 +54,15 @@ def colours(
             srgb = srgb + cloud.sh[:, i] * basis[:, i : i + 1]
     srgb = np.maximum(srgb, 0)
     if linear:
-        srgb = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+        srgb = srgb_to_linear(srgb)
     alpha = np.clip(cloud.opacities * opacity, 0, 1)[:, None]
     return np.concatenate([srgb * np.asarray(tint), alpha], axis=1).astype(np.float32)
+
+
+def srgb_to_linear(srgb: np.ndarray) -> np.ndarray:
+    """Decodes sRGB values, none of them negative (IEC 61966-2-1)."""
+    linear: np.ndarray = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    return linear
 
 
 def back_to_front(means: np.ndarray, towards: np.ndarray) -> np.ndarray:

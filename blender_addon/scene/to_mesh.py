@@ -15,6 +15,7 @@ from .attribute_nodes import named, shared, store
 from .crop import inside_crop
 from .modifier_inputs import set_inputs
 from .node_formulas import Formulas
+from .splat_shapes import srgb_to_linear
 from .splats import cloud_in
 
 _GROUP = "Diorama Splats to Mesh"
@@ -88,8 +89,7 @@ def _points(name: str, cloud: GaussianCloud) -> bpy.types.Mesh:
 
 def _light(cloud: GaussianCloud) -> np.ndarray:  # [N, 3]
     """The colours of the constant harmonic, linear."""
-    srgb = np.clip(0.5 + SH_C0 * cloud.sh[:, 0].astype(np.float64), 0, 1)
-    return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    return srgb_to_linear(np.clip(0.5 + SH_C0 * cloud.sh[:, 0].astype(np.float64), 0, 1))
 
 
 def _build_group(group: bpy.types.NodeTree) -> None:
