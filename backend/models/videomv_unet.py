@@ -135,7 +135,8 @@ class VideoMVImageUNet(VideoMVUNet):
 
     The image comes in three ways: its latents beside the noisy latents of every frame, and, after the text's
     tokens, 64 tokens of its latents and 4 of its CLIP embedding. Parameter names are those of diffusers'
-    `I2VGenXLUNet`, plus `camera_embedding.{0,2}`.
+    `I2VGenXLUNet`, plus `camera_embedding.{0,2}`. Of `image_width` the widths of the image's own layers are
+    multiples: the number of latent channels (None) where it is as small as the published 4.
 
     Source: VideoMV (arXiv 2403.12010); I2VGen-XL (arXiv 2311.04145).
     """
@@ -157,6 +158,7 @@ class VideoMVImageUNet(VideoMVUNet):
         attention_head_dim: int = 64,
         transformer_in_heads: int = 8,
         image_embedding_dim: int = 1024,
+        image_width: int | None = None,
     ) -> None:
         VideoMVUNet.__init__.__wrapped__(  # type: ignore[attr-defined]
             self,
@@ -174,12 +176,13 @@ class VideoMVImageUNet(VideoMVUNet):
         )
         embed_dim = 4 * block_out_channels[0]
         channels = in_channels
+        width = image_width or channels
         self.image_latents_proj_in = nn.Sequential(
-            nn.Conv2d(channels, 4 * channels, 3, padding=1),
+            nn.Conv2d(channels, 4 * width, 3, padding=1),
             nn.SiLU(),
-            nn.Conv2d(4 * channels, 4 * channels, 3, padding=1),
+            nn.Conv2d(4 * width, 4 * width, 3, padding=1),
             nn.SiLU(),
-            nn.Conv2d(4 * channels, channels, 3, padding=1),
+            nn.Conv2d(4 * width, channels, 3, padding=1),
         )
         self.image_latents_temporal_encoder = I2VGenXLTransformerTemporalEncoder(
             dim=channels,
@@ -189,12 +192,12 @@ class VideoMVImageUNet(VideoMVUNet):
             activation_fn="gelu",
         )
         self.image_latents_context_embedding = nn.Sequential(
-            nn.Conv2d(channels, 8 * channels, 3, padding=1),
+            nn.Conv2d(channels, 8 * width, 3, padding=1),
             nn.SiLU(),
             nn.AdaptiveAvgPool2d((32, 32)),
-            nn.Conv2d(8 * channels, 16 * channels, 3, stride=2, padding=1),
+            nn.Conv2d(8 * width, 16 * width, 3, stride=2, padding=1),
             nn.SiLU(),
-            nn.Conv2d(16 * channels, cross_attention_dim, 3, stride=2, padding=1),
+            nn.Conv2d(16 * width, cross_attention_dim, 3, stride=2, padding=1),
         )
         self.context_embedding = nn.Sequential(
             nn.Linear(image_embedding_dim, embed_dim),

@@ -1,4 +1,4 @@
-"""Conditioning of the denoiser: text tokens of the prompt, or an image."""
+"""Conditioning of the denoiser: text tokens of the prompt, an image, or both."""
 
 from __future__ import annotations
 
@@ -36,11 +36,12 @@ def condition(
     prompt: str,
     image: np.ndarray | None,  # [H, W, 4] sRGB, straight alpha
 ) -> Conditioning:
-    """The image of an object, or else a prompt."""
+    """The image of an object, with the prompt where the model knows both together; or else the prompt."""
     if image is None:
         return condition_on_text(model, [prompt])
     size = model.settings.size_px
-    return condition_on_image(model, recentred(image, size, size * OBJECT_PART // 256))
+    beside = prompt if model.settings.prompt_beside_image else ""
+    return condition_on_image(model, recentred(image, size, size * OBJECT_PART // 256), beside)
 
 
 def condition_on_text(model: ViewsModel, prompts: list[str]) -> Conditioning:
@@ -60,10 +61,11 @@ def condition_on_text(model: ViewsModel, prompts: list[str]) -> Conditioning:
     )
 
 
-def condition_on_image(model: ViewsModel, image: Tensor) -> Conditioning:
+def condition_on_image(model: ViewsModel, image: Tensor, prompt: str = "") -> Conditioning:
     """An image of the object, [4, H, W] sRGB with straight alpha, on the background of the model's views.
 
-    Its latents are given to both rows of the guidance, its CLIP embedding to the conditional row only.
+    Its latents are given to both rows of the guidance, its CLIP embedding and the prompt to the conditional
+    row only.
 
     Raises:
         DioramaError: E_REQUEST for a model that is conditioned on text.
@@ -76,7 +78,7 @@ def condition_on_image(model: ViewsModel, image: Tensor) -> Conditioning:
     latents = model.encode(rgb)
     embedding = model.encode_image(rgb)  # [1, 1, D]
     return Conditioning(
-        model.encode_prompts([model.settings.negative_prompt, ""]),
+        model.encode_prompts([model.settings.negative_prompt, prompt]),
         {
             "image_latents": latents.repeat(2, 1, 1, 1),
             "image_embeddings": torch.cat([torch.zeros_like(embedding), embedding]),

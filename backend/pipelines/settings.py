@@ -50,6 +50,7 @@ class ModelSettings:
         fast: DeepCache's configuration, for requests that are to be fast.
         presets: "draft" and "standard"; "full" is DDIM with `steps`, as published.
         rounds: of FreeInit: a video is denoised again from the low frequencies of the one before.
+        prompt_beside_image: whether an image-conditioned model was also told its prompt in training.
         first_frame: of models that animate given views (Animate3D): settings to replace while the same
             network makes these views, without its motion modules.
     """
@@ -73,6 +74,7 @@ class ModelSettings:
     fast: DeepCacheConfig = field(default_factory=DeepCacheConfig)
     presets: dict[str, Preset] = field(default_factory=lambda: dict(PRESETS))
     rounds: int = 1
+    prompt_beside_image: bool = False
     first_frame: dict[str, Any] | None = None
 
     def write(self, folder: Path) -> None:

@@ -10,7 +10,7 @@ from transformers import CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithPro
 from ..models.videomv_unet import VideoMVImageUNet
 from ..pipelines.model import embed_images
 from ..training.denoiser import DenoiserObjective, ViewsStage
-from .objects.encoded import PHOTO_PX
+from .objects.asked_for import PHOTO_PX
 
 
 class ConditionedObjective(nn.Module):

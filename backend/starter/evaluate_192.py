@@ -25,6 +25,7 @@ from ..pipelines.views import REFINING_STEPS
 from ..shared.ply import GaussianCloud
 from ..training.image_grid import write_image_grid
 from . import evaluate_views
+from .crisp_decoder import quality
 from .dataset import GREY
 from .judges import WorldClassifier, load_judge
 from .objects import pictures
@@ -32,7 +33,6 @@ from .objects.judged import as_seen
 from .objects.named import Request, make_object, prompt_for
 from .objects.vocabulary import CATEGORIES, COLORS, is_held_out
 from .sdf import Shape
-from .smooth_autoencoder import quality
 from .tracing import render
 
 FIRST_SEED = 5000  # far from those that were looked at while the recipe was made

@@ -1,10 +1,10 @@
 """The recipe of the starter with 192 px views: `python -m backend train starter-192`.
 
 Its world (`objects/`) has 64 kinds of objects and random compositions, rendered when needed. The stages are
-an autoencoder; single images, then views with cameras, by a denoiser that text, an image or both condition
-(VideoMV); a reconstructor on true images, then on half-denoised ones, with the denoiser frozen; a judge.
-Autoencoder and denoiser begin with the 96 px starter's weights. Each stage is kept in the work folder, and
-an interrupted recipe goes on where it was.
+single images, then views with cameras, by a denoiser that text, an image or both condition (VideoMV); the
+decoder of the autoencoder, whose encoder is found and not trained; a reconstructor on true images, then on
+half-denoised ones, with the denoiser frozen; a judge. The denoiser begins with the 96 px starter's weights.
+Each stage is kept in the work folder, and an interrupted recipe goes on where it was.
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from ..models.lgm import LGM
+from ..models.principal_autoencoder import PrincipalAutoencoder
 from ..models.videomv_unet import VideoMVImageUNet
 from ..pipelines import schedules
 from ..pipelines.conditioning import condition_on_image, condition_on_text
 from ..pipelines.denoise import Sampling, denoise
+from ..pipelines.latents import unshuffled
 from ..pipelines.model import ViewsModel
 from ..pipelines.noise import initial_noise
 from ..pipelines.settings import ModelSettings
@@ -34,11 +35,11 @@ from ..training import denoiser, reconstructor
 from ..training.image_grid import write_image_grid
 from ..training.loop import Batch, TrainingPlan
 from ..training.text import make_text_encoder, make_tokenizer, tokens_of
-from . import recipe, reconstructor_192, smooth_autoencoder
+from . import crisp_decoder, recipe, reconstructor_192
 from .conditioned import ConditionedObjective, make_image_encoder
 from .dataset import GREY
-from .enlarged import enlarge_autoencoder, enlarge_denoiser, enlarge_text_encoder
-from .objects import encoded, judged, pictures
+from .enlarged import enlarge_denoiser, enlarge_text_encoder
+from .objects import asked_for, judged, pictures
 from .objects.framing import ELEVATION_DEG, FOV_DEG, RADIUS
 from .objects.vocabulary import TOKENS, is_held_out, vocabulary
 from .reconstructor_192 import INPUT_VIEWS
@@ -47,7 +48,9 @@ from .train_judge import ClassifierObjective
 OBJECTS, HELD_OUT = 3000, 50
 SEED = 0
 WIDTH = 128  # of a text token
-LATENT_CHANNELS = 16  # four times the large models', of a sixteenth of the views' side
+LATENT_CHANNELS = 48  # of a sixteenth of the views' side
+IMAGE_WIDTH = 4  # as published
+SAMPLED_OBJECTS = 100  # of which components are found
 PRIOR = STARTER  # 96 px weights to begin with, of `python -m backend train starter`
 WEIGHTS = Path("out/training/weights192")  # until they are better than those that are shipped
 PROMPTS = (
@@ -60,16 +63,16 @@ PROMPTS = (
 )
 
 PLANS = {  # batch, shared by all processes, and the rest
-    "autoencoder": (8, TrainingPlan(7000, 5e-4, ema_decay=0.998, keep_every=250)),
-    "images": (32, TrainingPlan(6000, 1e-3, ema_decay=0.998, keep_every=250)),
-    "views": (8, TrainingPlan(2200, 8e-4, ema_decay=0.998, keep_every=200)),
+    "images": (32, TrainingPlan(2400, 1e-3, ema_decay=0.998, keep_every=250)),
+    "views": (8, TrainingPlan(4000, 8e-4, ema_decay=0.998, keep_every=200)),
+    "decoder": (8, TrainingPlan(6000, 1e-3, ema_decay=0.998, keep_every=250)),
     "reconstructor": (2, TrainingPlan(3000, 1e-3, ema_decay=0.997, keep_every=250)),
     "reconstructor on half-denoised views": (2, TrainingPlan(500, 3e-4, ema_decay=0.99, keep_every=250)),
     "judge": (64, TrainingPlan(1500, 2e-3, ema_decay=0.99, keep_every=250)),
 }
 
 SETTINGS = ModelSettings(
-    schedule=schedules.STARTER,
+    schedule=schedules.STARTER_192,
     num_views=pictures.VIEWS,
     size_px=pictures.SIZE_PX,
     elevation_deg=ELEVATION_DEG,
@@ -81,6 +84,7 @@ SETTINGS = ModelSettings(
     input_views=len(INPUT_VIEWS),
     rendering=SplatRendering(FOV_DEG, pictures.SIZE_PX, GREY, "linear"),
     words=tuple(vocabulary()),
+    prompt_beside_image=True,
 )
 
 
@@ -95,17 +99,8 @@ class Recipe:
     def __init__(self, work: Path) -> None:
         self.work = work
         torch.manual_seed(SEED)
-        self.autoencoder = AutoencoderKL(
-            in_channels=12,  # blocks of 2 × 2 pixels
-            out_channels=12,
-            block_out_channels=(24, 48, 96, 96),
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            norm_num_groups=8,
-            mid_block_add_attention=False,
-            sample_size=pictures.SIZE_PX // 2,
-            latent_channels=LATENT_CHANNELS,
-            scaling_factor=1.0,
+        self.autoencoder = PrincipalAutoencoder(
+            latent_channels=LATENT_CHANNELS, sample_size=pictures.SIZE_PX // 2
         )
         self.tokenizer = make_tokenizer(vocabulary(), TOKENS)
         self.text_encoder = make_text_encoder(self.tokenizer, WIDTH)
@@ -122,6 +117,7 @@ class Recipe:
             transformer_in_heads=2,
             norm_num_groups=16,
             image_embedding_dim=WIDTH,
+            image_width=IMAGE_WIDTH,
         )
         self.reconstructor = LGM(
             input_size=pictures.SIZE_PX,
@@ -136,7 +132,6 @@ class Recipe:
         with torch.no_grad():
             self.reconstructor.conv.bias[4:7] = -2.7  # splats begin as small as pixels
         self.judge = judged.make_judge()
-        enlarge_autoencoder(self.autoencoder, PRIOR / "autoencoder")
         enlarge_denoiser(self.unet, PRIOR / "unet")
         words = PreTrainedTokenizerFast.from_pretrained(PRIOR / "tokenizer")
         enlarge_text_encoder(self.text_encoder, self.tokenizer, PRIOR / "text_encoder", words)
@@ -150,13 +145,6 @@ class Recipe:
     @cached_property
     def held_out(self) -> pictures.Pictures:
         return pictures.load(self.work / "world192", pictures.FIRST_HELD_OUT, HELD_OUT)
-
-    @cached_property
-    def encoded(self) -> encoded.Encoded:
-        """All of the world's images, encoded; also sets the autoencoder's scale, so that they vary by 1."""
-        made = encoded.encode(self.autoencoder, self.world, self.work / "latents192.safetensors")
-        self.autoencoder.register_to_config(scaling_factor=1 / made.spread)
-        return made
 
     @cached_property
     def tokens(self) -> Tensor:  # [N, L]
@@ -177,12 +165,13 @@ class Recipe:
 
     def run(self, stage: str) -> None:
         """Trains one stage, or loads it if it is done."""
-        if stage == "autoencoder":
+        self._find_components()
+        if stage == "decoder":
             self._train(
                 stage,
-                smooth_autoencoder.SmoothAutoencoderObjective(self.autoencoder),
-                lambda generator, size: smooth_autoencoder.batch_of(self.world, generator, size),
-                lambda path: smooth_autoencoder.show(self.autoencoder, self.held_out, path),
+                crisp_decoder.DecoderObjective(self.autoencoder),
+                lambda generator, size: crisp_decoder.batch_of(self.world, generator, size),
+                lambda path: crisp_decoder.show(self.autoencoder, self.held_out, path),
             )
         elif stage in ("images", "views"):
             self._train_denoiser(stage, getattr(denoiser, stage.upper()))
@@ -190,6 +179,21 @@ class Recipe:
             self._train_judge(stage)
         else:
             self._train_reconstructor(stage)
+
+    def _find_components(self) -> None:
+        """The autoencoder's encoder, and the scale of its latents: found once, then read."""
+        if self.autoencoder.config["scaling_factor"] != 1:
+            return
+        kept = self.work / "192-components"
+        if kept.exists():
+            found = PrincipalAutoencoder.from_pretrained(kept)
+            self.autoencoder.components.load_state_dict(found.components.state_dict())
+            self.autoencoder.register_to_config(scaling_factor=found.config["scaling_factor"])
+            return
+        some = pictures.load(self.work / "world192", 0, SAMPLED_OBJECTS)
+        images = [reconstructor_192.on_grey(some.image(i, i % pictures.VIEWS)) for i in range(len(some))]
+        self.autoencoder.learn_components(unshuffled(self.autoencoder, 2 * torch.stack(images) - 1))
+        self.autoencoder.save_pretrained(kept)
 
     def _train_denoiser(self, stage: str, kind: denoiser.ViewsStage) -> None:
         self._train(
@@ -201,13 +205,10 @@ class Recipe:
 
     def _denoiser_batch(self, kind: denoiser.ViewsStage, generator: torch.Generator, size: int) -> Batch:
         nothing = tokens_of(self.tokenizer, [""])[0]
-        return encoded.batch_of(self.encoded, self.world.cameras, self.tokens, nothing, kind, generator, size)
+        return asked_for.batch_of(self.world, self.autoencoder, self.tokens, nothing, kind, generator, size)
 
     def _train_reconstructor(self, stage: str) -> None:
-        half = stage.endswith("half-denoised views")
-        if half:
-            _ = self.encoded  # the autoencoder's scale
-        seen = self._half_denoised if half else None
+        seen = self._half_denoised if stage.endswith("half-denoised views") else None
         shown = reconstructor_192.batch_of(self.held_out, torch.Generator().manual_seed(1), 8)
         self._train(
             stage,
@@ -242,8 +243,12 @@ class Recipe:
     def _half_denoised(self, objects: Tensor, inputs: Tensor, generator: torch.Generator) -> Tensor:
         """What a 3D-aware step would see: input views as the denoiser believes them to be, at any noise."""
         count = len(objects)
-        scale = self.autoencoder.config["scaling_factor"]
-        latents = scale * self.encoded.latents[objects, : pictures.VIEWS].float()
+        images = [
+            reconstructor_192.on_grey(self.world.image(i, view))
+            for i in objects.tolist()
+            for view in range(pictures.VIEWS)
+        ]
+        latents = self.model.encode(torch.stack(images)).unflatten(0, (count, -1))  # [B, V, C, h, w]
         noise = torch.randn(latents.shape, generator=generator).transpose(1, 2)
         captions = [self.world.items[i].caption for i in objects.tolist()]
         conditioning = condition_on_text(self.model, captions)
@@ -284,7 +289,6 @@ class Recipe:
 
     def write(self, folder: Path) -> None:
         """Writes the weights: half precision, and what they were made by."""
-        _ = self.encoded  # the autoencoder's scale
         folder.mkdir(parents=True, exist_ok=True)
         SETTINGS.write(folder)
         self.tokenizer.save_pretrained(folder / "tokenizer")

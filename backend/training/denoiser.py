@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel
 
 from ..models.videomv_unet import VideoMVUNet
-from ..pipelines.schedules import wanted_prediction
+from ..pipelines.schedules import error_weights, wanted_prediction
 from .loop import Batch
 
 CAPTION_DROPOUT = 0.1  # also of AnimateDiff's recipe, on whose code Vivid-ZOO, which states none, was built
@@ -33,7 +33,7 @@ IMAGES, VIDEO, VIEWS = ViewsStage(1, False), ViewsStage(8, False), ViewsStage(8,
 
 
 class DenoiserObjective(nn.Module):
-    """The prediction (noise or v, as the schedule has it) is right, at every strength of noise.
+    """The prediction (noise, v or x0, as the schedule has it) is right, at every strength of noise.
 
     The network learns, and its text encoder with it unless that is frozen.
     """
@@ -70,7 +70,8 @@ class DenoiserObjective(nn.Module):
             **({} if self.stage.views > 1 else {"mix_views": False}),
             **image,
         )
-        return (prediction.float() - wanted).square().mean()
+        error = (prediction.float() - wanted).square().flatten(1).mean(1)
+        return (error_weights(self.scheduler, timesteps) * error).mean()
 
 
 def batch_of(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from backend.pipelines import latents, orbits, reconstruction
-from backend.pipelines.conditioning import condition_on_image, condition_on_text
+from backend.pipelines.conditioning import condition, condition_on_image, condition_on_text
 from backend.pipelines.denoise import Sampling, denoise
 from backend.pipelines.model import ViewsModel
 from backend.pipelines.noise import initial_noise
@@ -139,6 +140,19 @@ def test_image_decides_what_an_image_model_makes(tiny_image_model: ViewsModel) -
     assert one.shape == (1, 4, 1, 4, 8, 8)
     assert torch.equal(one, again)
     assert not torch.allclose(one, other)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("told", [True, False])
+def test_prompt_beside_an_image_counts_for_models_that_learnt_both(
+    tiny_image_model: ViewsModel, told: bool
+) -> None:
+    settings = dataclasses.replace(tiny_image_model.settings, prompt_beside_image=told)
+    model = dataclasses.replace(tiny_image_model, settings=settings)
+    photo = np.ones((40, 30, 4), np.float32)
+    red, blue = (condition(model, prompt, photo) for prompt in ("a red car", "a blue car"))
+    assert torch.equal(red.context[0], blue.context[0])
+    assert torch.equal(red.context[1], blue.context[1]) != told
 
 
 def test_words_spelt_nearly_like_known_ones_are_taken_for_them(tiny_model: ViewsModel) -> None:

@@ -1,15 +1,15 @@
-"""Trains the autoencoder of the 192 px starter: crisp images from latents that may be a little wrong."""
+"""Trains the decoder of the 192 px starter: crisp images from latents that may be a little wrong."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import torch
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor, nn
 
 from ..gaussians.color import over
-from ..pipelines.latents import decode, encode, shuffled, unshuffled
+from ..models.principal_autoencoder import PrincipalAutoencoder
+from ..pipelines.latents import decode, encode, shuffled
 from ..training.image_grid import write_image_grid
 from ..training.loop import Batch
 from .dataset import GREY
@@ -17,40 +17,27 @@ from .objects.pictures import PHOTOS, VIEWS, Pictures
 
 CROP_PX = 128  # all of the network is convolutions, so it may learn on parts
 EDGE_WEIGHT = 1.0
-SIZE_WEIGHT = 1e-3  # of the latents' square: their unit is free, and should not drift
-LATENT_NOISE = 0.05  # of the root mean square by which latents differ from those of plain grey
-LEAST_STRENGTH = 0.85  # of what latents differ from those of plain grey by
+MOST_NOISE = 0.15  # of scaled latents: what a denoiser gets wrong
 SHOWN = 64  # held-out images that are measured
 
 
-class SmoothAutoencoderObjective(nn.Module):
-    """Images and their edges come back from latents that are noisy and weak, as those of a denoiser are.
+class DecoderObjective(nn.Module):
+    """Images and their edges come back from latents with noise of random strength."""
 
-    A denoiser is least sure of small parts, and nearer to the background there than it should be. Where the
-    strength of a latent decides its colour, a weak one would be of another; so it must not.
-    """
-
-    def __init__(self, autoencoder: AutoencoderKL) -> None:
+    def __init__(self, autoencoder: PrincipalAutoencoder) -> None:
         super().__init__()
         self.autoencoder = autoencoder
 
     def forward(self, images: Tensor) -> Tensor:  # [B, 3, H, W] sRGB 0..1
         coder = self.autoencoder
-        latents = coder.encode(unshuffled(coder, 2 * images - 1)).latent_dist.mean.float()
         with torch.no_grad():
-            plain = coder.encode(
-                unshuffled(coder, torch.zeros_like(images[:1, :, :64, :64]))
-            ).latent_dist.mean
-            plain = plain.float().mean((2, 3), keepdim=True)
-        strength = torch.empty_like(latents[:, :1, :1, :1]).uniform_(LEAST_STRENGTH, 1)
-        signal = latents - plain
-        noise = LATENT_NOISE * signal.detach().square().mean().sqrt() * torch.randn_like(latents)
-        disturbed = plain + strength * signal + noise
+            latents = encode(coder, images)
+        strength = MOST_NOISE * torch.rand_like(latents[:, :1, :1, :1])
+        disturbed = (latents + strength * torch.randn_like(latents)) / coder.config["scaling_factor"]
         back = (shuffled(coder, coder.decode(disturbed).sample.float()) + 1) / 2
         error = back - images
-        across = (error[..., 1:] - error[..., :-1]).abs().mean()
-        down = (error[..., 1:, :] - error[..., :-1, :]).abs().mean()
-        return error.abs().mean() + EDGE_WEIGHT * (across + down) + SIZE_WEIGHT * signal.square().mean()
+        across, down = error.diff(dim=-1).abs().mean(), error.diff(dim=-2).abs().mean()
+        return error.abs().mean() + EDGE_WEIGHT * (across + down)
 
 
 def batch_of(pictures: Pictures, generator: torch.Generator, size: int) -> Batch:
@@ -84,7 +71,7 @@ def _gradient_energy(images: Tensor) -> Tensor:
     return across.square().sum() + down.square().sum()
 
 
-def show(autoencoder: AutoencoderKL, pictures: Pictures, path: Path) -> float:
+def show(autoencoder: PrincipalAutoencoder, pictures: Pictures, path: Path) -> float:
     """Writes held-out images above what comes back; returns their PSNR in dB, prints the sharpness."""
     images = held_out_images(pictures)
     back = torch.cat([decode(autoencoder, encode(autoencoder, part)) for part in images.split(8)])

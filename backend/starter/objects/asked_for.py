@@ -1,0 +1,86 @@
+"""The wider world as a denoiser learns it: objects that are asked for by text, by a photo, or by both."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...gaussians.color import over
+from ...models.principal_autoencoder import PrincipalAutoencoder
+from ...pipelines.latents import encode
+from ...training.denoiser import ViewsStage
+from ...training.loop import Batch
+from ..dataset import GREY
+from .pictures import PHOTOS, VIEWS, Pictures
+
+PHOTO_PX = 64  # of what the image encoder sees
+TOLD_BY_IMAGE = 0.5  # part of the named objects; all of the others are
+TEXT_DROPOUT, TEXT_DROPOUT_BESIDE_IMAGE = 0.1, 0.5
+MEANING_DROPOUT = 0.1  # of what the image encoder saw, for its guidance; the image's latents stay
+_PERMUTATIONS = torch.tensor(list(itertools.permutations(range(3))))
+
+
+@torch.no_grad()
+def batch_of(
+    world: Pictures,
+    autoencoder: PrincipalAutoencoder,
+    tokens: Tensor,  # [N, L] of the captions
+    no_tokens: Tensor,  # [L] of no caption
+    stage: ViewsStage,
+    generator: torch.Generator,
+    size: int,
+) -> Batch:
+    """Random objects, half of them mirrored, and those without a name in exchanged colours.
+
+    A photo is always taken from the front: the orbit begins at its azimuth. Without one, it begins at the
+    front of the object.
+    """
+
+    def chance(part: float | Tensor) -> Tensor:  # [B] bool
+        return torch.rand(size, generator=generator) < part
+
+    objects = torch.randint(len(world), (size,), generator=generator)
+    named = (tokens[objects] != no_tokens).any(1)
+    by_image = chance(TOLD_BY_IMAGE) | ~named
+    by_text = named & ~chance(torch.where(by_image, TEXT_DROPOUT_BESIDE_IMAGE, TEXT_DROPOUT))
+    photo = torch.randint(PHOTOS, (size,), generator=generator)
+    anywhere = torch.randint(VIEWS, (size,), generator=generator)
+    front = torch.zeros_like(anywhere) if stage.cameras else anywhere
+    numbers = objects.tolist()
+    azimuths = torch.tensor(
+        [world.items[i].photos[which].view for i, which in zip(numbers, photo.tolist(), strict=True)]
+    )
+    first = torch.where(by_image, azimuths, front)
+    mirrored = chance(0.5)
+    step = VIEWS // stage.views
+    around = torch.arange(0, VIEWS, step) * torch.where(mirrored, -1, 1)[:, None]  # a mirror turns the orbit
+    seen = torch.cat([(first[:, None] + around) % VIEWS, VIEWS + photo[:, None]], 1)  # [B, V + 1]
+    colors = torch.where(named, 0, torch.randint(len(_PERMUTATIONS), (size,), generator=generator))
+    images = torch.stack(
+        [
+            _changed(torch.stack([world.image(i, view) for view in views]), mirror, _PERMUTATIONS[color])
+            for i, views, mirror, color in zip(
+                numbers, seen.tolist(), mirrored.tolist(), colors.tolist(), strict=True
+            )
+        ]
+    )  # [B, V + 1, 3, H, W]
+    latents = encode(autoencoder, images.flatten(0, 1)).unflatten(0, images.shape[:2]).transpose(1, 2)
+    small = F.interpolate(images[:, -1], (PHOTO_PX, PHOTO_PX), mode="bilinear", antialias=True)
+    return {
+        "latents": latents[:, :, :-1],
+        "tokens": torch.where(by_text[:, None], tokens[objects], no_tokens),
+        "cameras": world.cameras[::step].expand(size, -1, -1, -1),
+        "noise": torch.randn(latents[:, :, :-1].shape, generator=generator),
+        "timesteps": torch.randint(1000, (size,), generator=generator),
+        "image_latents": latents[:, :, -1] * by_image[:, None, None, None],
+        "photos": small,
+        "has_meaning": (by_image & ~chance(MEANING_DROPOUT)).float(),
+    }
+
+
+def _changed(rgba: Tensor, mirror: bool, channels: Tensor) -> Tensor:  # [V, 4, H, W] uint8 -> [V, 3, H, W]
+    images = over(rgba.float() / 255, GREY)[:, channels]
+    return images.flip(-1) if mirror else images
