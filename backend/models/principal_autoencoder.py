@@ -1,4 +1,4 @@
-"""An autoencoder with a linear encoder: what a denoiser is unsure of decodes as a blur of the right colour."""
+"""An autoencoder with a linear encoder: what a denoiser is unsure of decodes as a blur of the true colour."""
 
 from __future__ import annotations
 
