@@ -148,6 +148,14 @@ def _build_group(group: bpy.types.NodeTree) -> None:
         by_height = f.node("GeometryNodeSortElements", quads, Sort_Weight=height, settings={"domain": "FACE"})
         either = {"input_type": "GEOMETRY"}
         quads = f.node("GeometryNodeSwitch", view.is_free, by_height.first, quads, settings=either).first
+    with f.frame("In free viewing colours on corners: those are what Solid's Attribute shows"):
+        of_face = f.node(
+            "GeometryNodeFieldOnDomain",
+            named(f, "splat_color", "FLOAT_COLOR"),
+            settings={"data_type": "FLOAT_COLOR", "domain": "FACE"},
+        ).first
+        on_corners = store(f, quads, "splat_color", "FLOAT_COLOR", "CORNER", of_face)
+        quads = f.node("GeometryNodeSwitch", view.is_free, quads, on_corners, settings=either).first
     materials = (f.input("Material"), f.input("Preview Material"))
     material = f.node(
         "GeometryNodeSwitch", view.is_free, *materials, settings={"input_type": "MATERIAL"}

@@ -282,10 +282,12 @@ def test_splats_are_seen_from_any_side_in_the_viewport(add_splats, blending):
     edges = np.stack([corners[:, 1] - corners[:, 0], corners[:, 3] - corners[:, 0]], axis=1)
     lengths = np.sort(np.linalg.norm(edges, axis=-1), axis=1) / 2
     np.testing.assert_allclose(lengths, 1.5 * np.sort(cloud.scales, axis=1)[:, 1:], rtol=1e-3)
-    colours = np.empty(len(cloud) * 4, np.float32)
+    colours = np.empty(len(cloud) * 4 * 4, np.float32)
+    assert mesh.attributes["splat_color"].domain == "CORNER"  # which Solid's Attribute can show
     mesh.attributes["splat_color"].data.foreach_get("color", colours)
     expected = srgb_to_linear(0.5 + 0.28209479177387814 * cloud.sh[:, 0])
-    np.testing.assert_allclose(colours.reshape(-1, 4)[:, :3], expected, atol=1e-5)
+    for corner in range(4):
+        np.testing.assert_allclose(colours.reshape(-1, 4, 4)[:, corner, :3], expected, atol=1e-5)
 
 
 def test_linked_duplicate_is_seen_from_where_it_stands(add_splats, tmp_path):
