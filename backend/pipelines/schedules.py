@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor
 
 from .samplers import Scheduler
-
-LEAST_VARIANCE = 0.05  # of noise, below which an error in x0 counts no more
 
 # All of them: plain DDIM, timesteps 981, 961, ... 1 of 1000 for 50 steps.
 _COMMON: dict[str, Any] = {
@@ -31,9 +28,6 @@ VIDEOMV_IMAGE = _COMMON | {
 }
 # Ours: few steps reach far when the first one starts from nothing but noise, as it then does.
 STARTER = VIDEOMV_IMAGE | {"timestep_spacing": "trailing"}
-# Where latents have almost as many channels as the network has: noise in most of them is all that it could
-# predict, and it would have to pass through whole. What they are without noise lies in few dimensions.
-STARTER_192 = STARTER | {"prediction_type": "sample"}
 MVDREAM = VIDEOMV_TEXT
 # AnimateDiff's betas really are linear, and Vivid-ZOO and Animate3D run everything with them.
 VIVID_ZOO = _STABLE_DIFFUSION | {"beta_schedule": "linear"}
@@ -70,25 +64,10 @@ def prediction_from_x0(scheduler: Scheduler, x0: Tensor, timestep: int, noisy: T
 
 
 def wanted_prediction(scheduler: DDIMScheduler, x0: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-    """The training target (noise, v or x0, as the scheduler has it) where `noise` was added to `x0`."""
-    match scheduler.config["prediction_type"]:
-        case "v_prediction":
-            return scheduler.get_velocity(x0, noise, timesteps)  # type: ignore[arg-type]
-        case "sample":
-            return x0
-        case _:
-            return noise
-
-
-def error_weights(scheduler: DDIMScheduler, timesteps: Tensor) -> Tensor:  # [B] -> [B]
-    """How much the squared error of a prediction counts: that of x0 as its error in v would, within limits.
-
-    Source: JiT (arXiv 2511.13720), section 4: networks predict x0, and are compared in v.
-    """
-    if scheduler.config["prediction_type"] != "sample":
-        return torch.ones(timesteps.shape, device=timesteps.device)
-    variance = 1 - scheduler.alphas_cumprod.to(timesteps.device)[timesteps]
-    return 1 / variance.clamp_min(LEAST_VARIANCE)
+    """The training target (noise or v, as the scheduler is configured) where `noise` was added to `x0`."""
+    if scheduler.config["prediction_type"] == "v_prediction":
+        return scheduler.get_velocity(x0, noise, timesteps)  # type: ignore[arg-type]
+    return noise
 
 
 def mixed_noise(

@@ -23,9 +23,10 @@ class ConditionedObjective(nn.Module):
         image_encoder: CLIPVisionModelWithProjection,
         schedule: dict[str, Any],
         stage: ViewsStage,
+        weights: Tensor,  # [C]
     ) -> None:
         super().__init__()
-        self.denoiser = DenoiserObjective(unet, text_encoder, schedule, stage)
+        self.denoiser = DenoiserObjective(unet, text_encoder, schedule, stage, weights)
         self.image_encoder = image_encoder
 
     def forward(

@@ -63,7 +63,7 @@ PROMPTS = (
 )
 
 PLANS = {  # batch, shared by all processes, and the rest
-    "images": (32, TrainingPlan(2400, 1e-3, ema_decay=0.998, keep_every=250)),
+    "images": (32, TrainingPlan(1500, 1e-3, ema_decay=0.998, keep_every=250)),
     "views": (8, TrainingPlan(4000, 8e-4, ema_decay=0.998, keep_every=200)),
     "decoder": (8, TrainingPlan(6000, 1e-3, ema_decay=0.998, keep_every=250)),
     "reconstructor": (2, TrainingPlan(3000, 1e-3, ema_decay=0.997, keep_every=250)),
@@ -72,7 +72,7 @@ PLANS = {  # batch, shared by all processes, and the rest
 }
 
 SETTINGS = ModelSettings(
-    schedule=schedules.STARTER_192,
+    schedule=schedules.STARTER,
     num_views=pictures.VIEWS,
     size_px=pictures.SIZE_PX,
     elevation_deg=ELEVATION_DEG,
@@ -181,14 +181,12 @@ class Recipe:
             self._train_reconstructor(stage)
 
     def _find_components(self) -> None:
-        """The autoencoder's encoder, and the scale of its latents: found once, then read."""
-        if self.autoencoder.config["scaling_factor"] != 1:
-            return
+        """The autoencoder's encoder: found once, then read."""
         kept = self.work / "192-components"
         if kept.exists():
             found = PrincipalAutoencoder.from_pretrained(kept)
             self.autoencoder.components.load_state_dict(found.components.state_dict())
-            self.autoencoder.register_to_config(scaling_factor=found.config["scaling_factor"])
+            self.autoencoder.spread.copy_(found.spread)
             return
         some = pictures.load(self.work / "world192", 0, SAMPLED_OBJECTS)
         images = [reconstructor_192.on_grey(some.image(i, i % pictures.VIEWS)) for i in range(len(some))]
@@ -198,7 +196,14 @@ class Recipe:
     def _train_denoiser(self, stage: str, kind: denoiser.ViewsStage) -> None:
         self._train(
             stage,
-            ConditionedObjective(self.unet, self.text_encoder, self.image_encoder, SETTINGS.schedule, kind),
+            ConditionedObjective(
+                self.unet,
+                self.text_encoder,
+                self.image_encoder,
+                SETTINGS.schedule,
+                kind,
+                self.autoencoder.spread,  # wide shapes before fine grain, though both vary by 1
+            ),
             lambda generator, size: self._denoiser_batch(kind, generator, size),
             self._show_views if kind.cameras else None,
         )

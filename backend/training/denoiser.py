@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel
 
 from ..models.videomv_unet import VideoMVUNet
-from ..pipelines.schedules import error_weights, wanted_prediction
+from ..pipelines.schedules import wanted_prediction
 from .loop import Batch
 
 CAPTION_DROPOUT = 0.1  # also of AnimateDiff's recipe, on whose code Vivid-ZOO, which states none, was built
@@ -33,19 +33,31 @@ IMAGES, VIDEO, VIEWS = ViewsStage(1, False), ViewsStage(8, False), ViewsStage(8,
 
 
 class DenoiserObjective(nn.Module):
-    """The prediction (noise, v or x0, as the schedule has it) is right, at every strength of noise.
+    """The prediction (noise or v, as the schedule has it) is right, at every strength of noise.
 
     The network learns, and its text encoder with it unless that is frozen.
+
+    Args:
+        weights: of the latents' channels, where errors in some count more than in others.
     """
 
+    weights: Tensor  # [C, 1, 1, 1]
+
     def __init__(
-        self, unet: VideoMVUNet, text_encoder: CLIPTextModel, schedule: dict[str, Any], stage: ViewsStage
+        self,
+        unet: VideoMVUNet,
+        text_encoder: CLIPTextModel,
+        schedule: dict[str, Any],
+        stage: ViewsStage,
+        weights: Tensor | None = None,  # [C]
     ) -> None:
         super().__init__()
         self.unet = unet
         self.text_encoder = text_encoder
         self.scheduler = DDIMScheduler(**schedule)
         self.stage = stage
+        shares = torch.ones(1) if weights is None else weights / weights.mean()
+        self.register_buffer("weights", shares.view(-1, 1, 1, 1))
         for name, parameter in unet.named_parameters():
             between = any(part in name for part in _BETWEEN_VIEWS)
             wanted = not between or (stage.views > 1 and (stage.cameras or "camera" not in name))
@@ -70,8 +82,7 @@ class DenoiserObjective(nn.Module):
             **({} if self.stage.views > 1 else {"mix_views": False}),
             **image,
         )
-        error = (prediction.float() - wanted).square().flatten(1).mean(1)
-        return (error_weights(self.scheduler, timesteps) * error).mean()
+        return (self.weights * (prediction.float() - wanted).square()).mean()
 
 
 def batch_of(

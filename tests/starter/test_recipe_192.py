@@ -95,7 +95,7 @@ def test_sharpness_is_one_for_the_same_image_and_less_for_a_blurred_one() -> Non
 def test_components_are_found_once(small: recipe_192.Recipe) -> None:
     again = recipe_192.Recipe(small.work)
     again._find_components()
-    assert again.autoencoder.config["scaling_factor"] == small.autoencoder.config["scaling_factor"]
+    assert torch.equal(again.autoencoder.spread, small.autoencoder.spread)
     assert torch.equal(again.autoencoder.components.weight, small.autoencoder.components.weight)
 
 
