@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import torch
@@ -9,9 +10,11 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, PreTrainedTokenizerFast
 
 from ..models.checkpoints import read_checkpoint
+from ..models.lgm import LGM
 
 _NEW_INPUTS = 0.3  # strength of the first weights on channels that the small network did not have
 _OF_LATENTS = ("conv_in.", "conv_out.")
+_SCALES = slice(4, 7)  # of the features of a splat, as logarithms nearly
 _WORDS = "token_embedding.weight"
 
 
@@ -42,6 +45,60 @@ def enlarge_text_encoder(
                     weight[token] = small[name][known[word]]
         elif name in small:
             _copy_corner(small[name], weight)
+
+
+@torch.no_grad()
+def enlarge_reconstructor(lgm: LGM, folder: Path) -> None:
+    """Weights of a reconstructor of half the image size, with a level less on each side.
+
+    The new outermost levels begin as hardly more than halving and doubling: what the small network makes of
+    an image of half the size, this one makes at first of the whole, with four splats, half as wide, for one.
+    """
+    small = {name.removeprefix("unet."): tensor for name, tensor in _weights(folder).items()}
+    levels = len(lgm.config["down_channels"])
+    unet, weights = lgm.unet, dict(lgm.unet.named_parameters())
+
+    # 1. The small network's levels, each one further in, and its last layers.
+    for name, old in small.items():
+        part, _, rest = name.partition(".")
+        if part == "down_blocks":
+            level, _, rest = rest.partition(".")
+            weights[f"down_blocks.{int(level) + 1}.{rest}"].copy_(old)
+        elif name in weights and part != "conv_in":
+            weights[name].copy_(old)
+    lgm.conv.weight.copy_(small["conv.weight"])
+    lgm.conv.bias.copy_(small["conv.bias"])
+    lgm.conv.bias[_SCALES] -= math.log(2)
+
+    # 2. Outermost: the image passes, and is halved by what the small network began with.
+    _pass_on(unet.conv_in)
+    _pass_on_block(unet.down_blocks[0])
+    halved = unet.down_blocks[0].downsample
+    halved.weight.zero_()[:, : small["conv_in.weight"].shape[1]] = small["conv_in.weight"]
+    halved.weight /= unet.down_blocks[0].nets[0].skip_scale
+    halved.bias.copy_(small["conv_in.bias"])
+
+    # 3. Outermost on the way back: doubled, and passed on; the last norm takes care of the strength.
+    _pass_on(unet.up_blocks[levels - 3].upsample)
+    _pass_on_block(unet.up_blocks[levels - 2])
+
+
+def _pass_on(conv: nn.Conv2d) -> None:
+    """A convolution that hands on its first channels as they are."""
+    conv.weight.zero_()
+    conv.bias.zero_()  # type: ignore[union-attr]
+    middle = conv.kernel_size[0] // 2
+    count = min(conv.in_channels, conv.out_channels)
+    conv.weight[range(count), range(count), middle, middle] = 1
+
+
+def _pass_on_block(block: nn.Module) -> None:
+    """Residual layers that begin without any effect but their strength."""
+    for net in block.nets:  # type: ignore[union-attr]
+        net.conv2.weight.zero_()
+        net.conv2.bias.zero_()
+        if isinstance(net.shortcut, nn.Conv2d):
+            _pass_on(net.shortcut)
 
 
 def _weights(folder: Path) -> dict[str, Tensor]:

@@ -3,8 +3,8 @@
 Its world (`objects/`) has 64 kinds of objects and random compositions, rendered when needed. The stages are
 single images, then views with cameras, by a denoiser that text, an image or both condition (VideoMV); the
 decoder of the autoencoder, whose encoder is found and not trained; a reconstructor on true images, then on
-half-denoised ones, with the denoiser frozen; a judge. The denoiser begins with the 96 px starter's weights.
-Each stage is kept in the work folder, and an interrupted recipe goes on where it was.
+half-denoised ones, with the denoiser frozen; a judge. Denoiser and reconstructor begin with the 96 px
+starter's weights. Each stage is kept in the work folder, and an interrupted recipe goes on where it was.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from ..training.text import make_text_encoder, make_tokenizer, tokens_of
 from . import crisp_decoder, recipe, reconstructor_192
 from .conditioned import ConditionedObjective, make_image_encoder
 from .dataset import GREY
-from .enlarged import enlarge_denoiser, enlarge_text_encoder
+from .enlarged import enlarge_denoiser, enlarge_reconstructor, enlarge_text_encoder
 from .objects import asked_for, judged, pictures
 from .objects.framing import ELEVATION_DEG, FOV_DEG, RADIUS
 from .objects.vocabulary import TOKENS, is_held_out, vocabulary
@@ -66,8 +66,8 @@ PLANS = {  # batch, shared by all processes, and the rest
     "images": (32, TrainingPlan(1500, 1e-3, ema_decay=0.998, keep_every=250)),
     "views": (8, TrainingPlan(4000, 8e-4, ema_decay=0.998, keep_every=200)),
     "decoder": (8, TrainingPlan(6000, 1e-3, ema_decay=0.998, keep_every=250)),
-    "reconstructor": (2, TrainingPlan(3000, 1e-3, ema_decay=0.997, keep_every=250)),
-    "reconstructor on half-denoised views": (2, TrainingPlan(500, 3e-4, ema_decay=0.99, keep_every=250)),
+    "reconstructor": (2, TrainingPlan(1000, 6e-4, ema_decay=0.995, keep_every=100)),
+    "reconstructor on half-denoised views": (2, TrainingPlan(300, 3e-4, ema_decay=0.99, keep_every=100)),
     "judge": (64, TrainingPlan(1500, 2e-3, ema_decay=0.99, keep_every=250)),
 }
 
@@ -121,17 +121,16 @@ class Recipe:
         )
         self.reconstructor = LGM(
             input_size=pictures.SIZE_PX,
-            down_channels=(16, 32, 64, 96, 128),
+            down_channels=(16, 16, 48, 96, 128),
             down_attention=(False, False, False, False, True),
-            up_channels=(128, 96, 64, 32),
+            up_channels=(128, 96, 48, 48),
             up_attention=(True, False, False, False),
             layers_per_block=1,
             attention_heads=4,
             anchor="ray",
         )
-        with torch.no_grad():
-            self.reconstructor.conv.bias[4:7] = -2.7  # splats begin as small as pixels
         self.judge = judged.make_judge()
+        enlarge_reconstructor(self.reconstructor, PRIOR / "reconstructor")
         enlarge_denoiser(self.unet, PRIOR / "unet")
         words = PreTrainedTokenizerFast.from_pretrained(PRIOR / "tokenizer")
         enlarge_text_encoder(self.text_encoder, self.tokenizer, PRIOR / "text_encoder", words)

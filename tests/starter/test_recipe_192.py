@@ -11,13 +11,14 @@ import pytest
 import torch
 
 from backend.gaussians.color import over
+from backend.models.lgm import LGM
 from backend.pipelines import model as models
 from backend.pipelines.latents import encode
-from backend.starter import crisp_decoder, evaluate_192, recipe_192
+from backend.starter import crisp_decoder, evaluate_192, recipe_192, reconstructor_192
 from backend.starter.dataset import GREY
 from backend.starter.objects import asked_for, pictures
 from backend.starter.objects.vocabulary import CATEGORIES, COLORS, is_held_out
-from backend.training import denoiser
+from backend.training import denoiser, reconstructor
 from backend.training.loop import TrainingPlan
 from backend.training.text import tokens_of
 
@@ -97,6 +98,24 @@ def test_components_are_found_once(small: recipe_192.Recipe) -> None:
     again._find_components()
     assert torch.equal(again.autoencoder.spread, small.autoencoder.spread)
     assert torch.equal(again.autoencoder.components.weight, small.autoencoder.components.weight)
+
+
+def test_enlarged_reconstructor_begins_as_good_as_the_small_one(small: recipe_192.Recipe) -> None:
+    generator = torch.Generator().manual_seed(1)
+    batch = reconstructor_192.batch_of(small.held_out, generator, 3)
+    little = batch | {
+        "images": torch.nn.functional.avg_pool2d(batch["images"].flatten(0, 1), 2).unflatten(0, (-1, 4))
+    }
+    before = LGM.from_pretrained(recipe_192.PRIOR / "reconstructor").eval()
+    rendering = recipe_192.SETTINGS.rendering
+    path = small.work / "shown.png"
+    new = recipe_192.Recipe(small.work).reconstructor.eval()
+    seen, old = (
+        reconstructor.show(network, images, path, rendering, reconstructor_192.INPUT_VIEWS)
+        for network, images in ((new, batch), (before, little))
+    )
+    assert seen > 14
+    assert seen == pytest.approx(old, abs=1.5)
 
 
 def test_a_third_of_the_judged_prompts_are_pairs_never_seen_together() -> None:
