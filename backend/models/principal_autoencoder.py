@@ -31,7 +31,7 @@ class PrincipalAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         out_channels: int = 12,
         block_out_channels: tuple[int, ...] = (32, 64, 96, 128),
         layers_per_block: int = 1,
-        latent_channels: int = 48,
+        latent_channels: int = 24,
         norm_num_groups: int = 8,
         sample_size: int = 96,
         scaling_factor: float = 1.0,

@@ -48,7 +48,7 @@ from .train_judge import ClassifierObjective
 OBJECTS, HELD_OUT = 3000, 50
 SEED = 0
 WIDTH = 128  # of a text token
-LATENT_CHANNELS = 48  # of a sixteenth of the views' side
+LATENT_CHANNELS = 24  # of a sixteenth of the views' side
 IMAGE_WIDTH = 4  # as published
 SAMPLED_OBJECTS = 100  # of which components are found
 PRIOR = STARTER  # 96 px weights to begin with, of `python -m backend train starter`
