@@ -57,6 +57,12 @@ def crop_of(body: bpy.types.Object) -> bpy.types.Object | None:
     return crop if crop and (crop.users_collection or crop.library) else None
 
 
+def is_on(body: bpy.types.Object) -> bool:
+    """Whether the box or ball hides splats now."""
+    modifier = splat_modifier(body)
+    return crop_of(body) is not None and bool(get_input(modifier, "Crop"))
+
+
 def body_of(crop: bpy.types.Object | None) -> bpy.types.Object | None:
     """The splats that an empty crops."""
     if crop is None or crop.type != "EMPTY" or crop.get(hierarchy.PART) != hierarchy.CROP:
@@ -101,10 +107,10 @@ def end_lost_crops() -> None:
 
 def inside_crop(body: bpy.types.Object, means: np.ndarray) -> np.ndarray:
     """Which splats the crop of an object leaves: [N, 3] in the object's own space -> [N] bool."""
-    modifier = splat_modifier(body)
-    crop = crop_of(body) if modifier and get_input(modifier, "Crop") else None
+    crop = crop_of(body) if is_on(body) else None
     if crop is None:
         return np.ones(len(means), bool)
+    modifier = splat_modifier(body)
     crop_from_world = np.array(crop.matrix_world.inverted_safe())
     place = _in_world(body, means) @ crop_from_world[:3, :3].T + crop_from_world[:3, 3]
     if get_input(modifier, "Crop Sphere"):

@@ -109,8 +109,13 @@ class DIORAMA_OT_apply_crop(_OnCrop, bpy.types.Operator):
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        """Only with a crop of splats that can be changed."""
-        return super().poll(context) and poll_editable(cls, context)
+        """Only with a crop that is on, of splats that can be changed."""
+        if not (super().poll(context) and poll_editable(cls, context)):
+            return False
+        if crop.is_on(active_splats(context)):
+            return True
+        cls.poll_message_set("The crop is off: tick Crop to see what would be deleted")
+        return False
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         """Deletes them."""

@@ -198,6 +198,10 @@ def test_a_crop_is_applied_or_removed(extension, ball):
     box.location = body.matrix_world @ body.data.vertices[0].co  # about the stray alone
     box.scale *= 0.02
     bpy.context.view_layer.update()
+    extension.scene.modifier_inputs.set_inputs(extension.scene.splats.splat_modifier(body), Crop=False)
+    with pytest.raises(RuntimeError, match="crop is off"):  # it would delete none, and the box
+        bpy.ops.diorama.apply_crop()
+    extension.scene.modifier_inputs.set_inputs(extension.scene.splats.splat_modifier(body), Crop=True)
     assert bpy.ops.diorama.apply_crop() == {"FINISHED"}
     assert len(body.data.vertices) == 1 and not [each for each in bpy.data.objects if "crop" in each.name]
 
