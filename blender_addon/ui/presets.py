@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import bpy
 from bl_operators.presets import AddPresetBase
 from bl_ui.utils import PresetPanel
@@ -42,6 +44,13 @@ class DIORAMA_PT_presets(PresetPanel, bpy.types.Panel):
     preset_subdir = FOLDER
     preset_operator = "script.execute_preset"
     preset_add_operator = "diorama.preset_add"
+
+    def path_menu(self, searchpaths: list[str], operator: str, **options: Any) -> None:
+        """As Blender's, but without its “Missing Paths” before the first preset is kept."""
+        if not searchpaths:
+            self.layout.label(text="Keep these settings as:")
+        # An iterator is never “missing”.
+        PresetPanel.path_menu(self, iter(searchpaths), operator, **options)
 
 
 register, unregister = bpy.utils.register_classes_factory((DIORAMA_OT_preset_add,))

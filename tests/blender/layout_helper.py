@@ -40,6 +40,9 @@ class Layout:
         assert 0 <= factor <= 1
         self.drawn.append(text)
 
+    def separator(self, **_: Any) -> None:
+        pass
+
     def template_icon(self, icon: int, **_: Any) -> None:
         assert icon
         self.drawn.append("icon")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import subprocess
 import threading
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import bpy
 import pytest
 
 import build_addon
-from tests.blender.layout_helper import draw
+from tests.blender.layout_helper import Layout, draw
 
 
 def trace() -> dict[str, set[str]]:
@@ -52,6 +52,15 @@ def test_register_unregister_register_leaves_no_trace(extension: ModuleType) -> 
     bpy.ops.preferences.addon_disable(module=module)
     assert trace() == disabled
     bpy.ops.preferences.addon_enable(module=module)
+
+
+def test_menu_of_presets_is_not_broken_before_the_first(extension: ModuleType) -> None:
+    menu = extension.ui.presets.DIORAMA_PT_presets
+    layout = Layout()
+    stand_in = SimpleNamespace(layout=layout, bl_idname=menu.__name__)
+    menu.path_menu(stand_in, [], "script.execute_preset", add_operator="diorama.preset_add")
+    assert layout.drawn[0] == "Keep these settings as:"
+    assert "diorama.preset_add" in layout.drawn and "Missing" not in layout.text
 
 
 def test_disabling_ends_the_backend(diorama: ModuleType, tmp_path: Path) -> None:
