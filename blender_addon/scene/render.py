@@ -60,8 +60,8 @@ def _low_bounces(scene: bpy.types.Scene) -> list[_Setting]:
     if not hasattr(scene, "cycles"):  # Cycles is an add-on that can be switched off
         return []
     settings = (
-        (scene.cycles, "transparent_max_bounces", "Cycles Transparent Max Bounces", TRANSPARENT_BOUNCES),
-        (scene.cycles, "min_transparent_bounces", "Cycles Min Transparent Bounces", TRANSPARENT_BOUNCES),
+        (scene.cycles, "transparent_max_bounces", "Transparent Max Bounces", TRANSPARENT_BOUNCES),
+        (scene.cycles, "min_transparent_bounces", "Transparent Min Bounces", TRANSPARENT_BOUNCES),
     )
     return [setting for setting in settings if getattr(setting[0], setting[1]) < setting[3]]
 

@@ -286,7 +286,7 @@ def test_panel_lists_what_keeps_colours_from_being_right(extension, collection):
     scene.cycles.transparent_max_bounces = 8
     obstacles = extension.scene.render.obstacles
     assert obstacles(scene) == [
-        "Cycles Transparent Max Bounces is 8",
+        "Transparent Max Bounces is 8",
         "View Transform is AgX: paler",
     ]
     assert bpy.ops.diorama.prepare_render() == {"FINISHED"}
