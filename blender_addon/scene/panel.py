@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import bpy
 
+from ..backend.shared.reconstruction import MODEL as CAPTURED
 from . import carry, crop, hierarchy, instances, native, render, sequences, splats
 from .modifier_inputs import draw_input
 from .result_operators import active_splats
@@ -43,7 +44,7 @@ class DIORAMA_PT_result(InTab, bpy.types.Panel):
         moving = f" in each of {len(frames)} frames" if frames else ""
         layout.label(text=f"{len(body.data.vertices):,} splats{moving}", icon="OUTLINER_OB_POINTCLOUD")
         if "prompt" in body:
-            layout.label(text=f"{body['prompt'] or 'from an image'} · seed {body['seed']} · {body['model']}")
+            layout.label(text=_origin(body))
         if root:
             if hierarchy.parts(root, hierarchy.MESH):
                 layout.row(align=True).prop(root, "diorama_show", expand=True)
@@ -77,6 +78,12 @@ class DIORAMA_PT_result(InTab, bpy.types.Panel):
             column.operator("diorama.keep_frames_beside", icon="LINK_BLEND")
         if native.is_available():
             column.operator("diorama.convert_to_native")
+
+
+def _origin(body: bpy.types.Object) -> str:
+    """What a result was made from, and by what."""
+    model = "from renders" if body["model"] == CAPTURED else body["model"]
+    return f"{body['prompt'] or 'from an image'} · seed {body['seed']} · {model}"
 
 
 class _Sub(InTab):
