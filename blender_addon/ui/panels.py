@@ -238,7 +238,7 @@ def _draw_notices(layout: bpy.types.UILayout) -> None:
         row = layout.box().row()
         draw_text(row.column(), current.problem, "ERROR", share=0.85)
         row.operator("diorama.dismiss", text="", icon="X", emboss=False).job = ""
-    elif current.outcome and not current.session.busy:
+    elif current.outcome and not current.session.busy and not current.capture:
         _draw_outcome(layout.box(), current.outcome, current.note)
 
 
