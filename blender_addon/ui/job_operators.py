@@ -227,7 +227,7 @@ class DIORAMA_OT_mark_asset(bpy.types.Operator):
         front = next(iter(scene.view_cameras(collection)), None)
         if front and front.data.background_images and front.data.background_images[0].image:
             _copy_preview(front.data.background_images[0].image, collection)
-        self.report({"INFO"}, "Where it is dragged to, it is an instance: the Diorama tab makes it real")
+        self.report({"INFO"}, "In the Asset Browser. Where it is dragged to, the Diorama tab makes it real")
         return {"FINISHED"}
 
 
