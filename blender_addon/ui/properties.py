@@ -203,7 +203,7 @@ class DIORAMA_PG_settings(bpy.types.PropertyGroup):
     object_samples: bpy.props.IntProperty(
         name="Samples",
         description="Of each pixel, denoised; 0: as many as the scene's own renders have",
-        default=16,
+        default=8,
         min=0,
     )
     radius: bpy.props.FloatProperty(

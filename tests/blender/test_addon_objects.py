@@ -177,3 +177,11 @@ def test_animation_is_rendered_frame_by_frame(
     middle = positions.mean(0)
     assert middle[0] == pytest.approx(3.25, abs=0.2)
     assert all((tmp_path / "out" / frame["file_path"]).is_file() for frame in data["frames"])
+
+
+def test_denoising_of_views_is_the_quick_one(extension: ModuleType) -> None:
+    scene = bpy.context.scene
+    scene.render.engine, scene.cycles.denoising_prefilter = "CYCLES", "ACCURATE"
+    around = extension.dataset.around
+    around._prepare(32, around.DENOISED, extension.dataset.viewpoints.Frame(np.zeros(3), 1.0))
+    assert scene.cycles.use_denoising and scene.cycles.denoising_prefilter == "FAST"
