@@ -59,11 +59,17 @@ class Peaks:
         """Now, of a process and its children."""
         self.accelerator = max(self.accelerator, _on_accelerator() - self.before)
         try:
-            self.program = max(self.program, process.memory_info().rss)
-            children = [each.memory_info().rss for each in process.children(recursive=True)]
+            self.program = max(self.program, _own_memory(process))
+            children = [_own_memory(each) for each in process.children(recursive=True)]
             self.started = max(self.started, *children) if children else self.started
         except psutil.Error:
             pass
+
+
+def _own_memory(process: psutil.Process) -> int:
+    """Without files that are only mapped, as weights are while they are read; they give way to anything."""
+    memory = process.memory_info()
+    return memory.rss - getattr(memory, "shared", 0)  # which not every system tells
 
 
 def _on_accelerator() -> int:
