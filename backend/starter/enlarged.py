@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -56,7 +57,8 @@ def enlarge_reconstructor(lgm: LGM, folder: Path) -> None:
     """
     small = {name.removeprefix("unet."): tensor for name, tensor in _weights(folder).items()}
     levels = len(lgm.config["down_channels"])
-    unet, weights = lgm.unet, dict(lgm.unet.named_parameters())
+    unet: Any = lgm.unet
+    weights = dict(lgm.unet.named_parameters())
 
     # 1. The small network's levels, each one further in, and its last layers.
     for name, old in small.items():
@@ -67,8 +69,9 @@ def enlarge_reconstructor(lgm: LGM, folder: Path) -> None:
         elif name in weights and part != "conv_in":
             weights[name].copy_(old)
     lgm.conv.weight.copy_(small["conv.weight"])
-    lgm.conv.bias.copy_(small["conv.bias"])
-    lgm.conv.bias[_SCALES] -= math.log(2)
+    bias: Any = lgm.conv.bias
+    bias.copy_(small["conv.bias"])
+    bias[_SCALES] -= math.log(2)
 
     # 2. Outermost: the image passes, and is halved by what the small network began with.
     _pass_on(unet.conv_in)
@@ -92,9 +95,9 @@ def _pass_on(conv: nn.Conv2d) -> None:
     conv.weight[range(count), range(count), middle, middle] = 1
 
 
-def _pass_on_block(block: nn.Module) -> None:
+def _pass_on_block(block: Any) -> None:
     """Residual layers that begin without any effect but their strength."""
-    for net in block.nets:  # type: ignore[union-attr]
+    for net in block.nets:
         net.conv2.weight.zero_()
         net.conv2.bias.zero_()
         if isinstance(net.shortcut, nn.Conv2d):
