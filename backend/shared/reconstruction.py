@@ -19,7 +19,7 @@ OPTIONS = {
     "sh_degree": "of colours that depend on the direction, 0 to 3",
 }
 MODEL = "capture"  # what an asset names as its model that no model made
-DEFAULT_SPLATS, DEFAULT_ITERATIONS = 50_000, 2500
+DEFAULT_SPLATS, DEFAULT_ITERATIONS = 50_000, 1250
 
 
 @dataclasses.dataclass(frozen=True)
