@@ -45,7 +45,7 @@ class ViewsModel:
     tokenizer: PreTrainedTokenizerBase
     text_encoder: CLIPTextModel
     unet: VideoMVUNet | MultiViewMotionUNet
-    autoencoder: AutoencoderKL | PrincipalAutoencoder
+    autoencoder: coding.Autoencoder
     reconstructor: LGM
     image_encoder: CLIPVisionModelWithProjection | None = None
     plan: Plan = field(default_factory=Plan)

@@ -7,13 +7,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..gaussians.color import over
 from ..models.principal_autoencoder import PrincipalAutoencoder
 from ..pipelines.latents import decode, encode, shuffled
 from ..training.image_grid import write_image_grid
 from ..training.loop import Batch
-from .dataset import GREY
-from .objects.pictures import PHOTOS, VIEWS, Pictures
+from .objects.pictures import PHOTOS, VIEWS, Pictures, on_grey
 
 CROP_PX = 128  # all of the network is convolutions, so it may learn on parts
 EDGE_WEIGHT = 1.0
@@ -51,13 +49,13 @@ def batch_of(pictures: Pictures, generator: torch.Generator, size: int) -> Batch
         room = rgba.shape[-1] - CROP_PX
         y, x = (0, 0) if middle is None else ((middle - CROP_PX // 2).clamp(0, room).tolist())
         crops.append(rgba[:, y : y + CROP_PX, x : x + CROP_PX])
-    return {"images": over(torch.stack(crops).float() / 255, GREY)}
+    return {"images": on_grey(torch.stack(crops))}
 
 
 def held_out_images(pictures: Pictures) -> Tensor:  # [N, 3, H, W]
     """One image of each of some objects, from all sides in turn."""
     some = [pictures.image(i, i % VIEWS) for i in range(min(SHOWN, len(pictures)))]
-    return over(torch.stack(some).float() / 255, GREY)
+    return on_grey(torch.stack(some))
 
 
 def quality(made: Tensor, true: Tensor) -> tuple[float, float]:  # [N, 3, H, W] each

@@ -13,7 +13,6 @@ from transformers import CLIPTextModel, PreTrainedTokenizerFast
 from ..models.checkpoints import read_checkpoint
 from ..models.lgm import LGM
 
-_NEW_INPUTS = 0.3  # strength of the first weights on channels that the small network did not have
 _OF_LATENTS = ("conv_in.", "conv_out.")
 _SCALES = slice(4, 7)  # of the features of a splat, as logarithms nearly
 _WORDS = "token_embedding.weight"
@@ -25,7 +24,7 @@ def enlarge_denoiser(unet: nn.Module, folder: Path) -> None:
     small = _weights(folder)
     for name, weight in unet.state_dict().items():
         if name in small and not name.startswith(_OF_LATENTS):
-            _copy_corner(small[name], weight)
+            weight.copy_(small[name])
 
 
 @torch.no_grad()
@@ -45,7 +44,7 @@ def enlarge_text_encoder(
                 if word in known:
                     weight[token] = small[name][known[word]]
         elif name in small:
-            _copy_corner(small[name], weight)
+            weight[: len(small[name])] = small[name]  # more words may follow each other
 
 
 @torch.no_grad()
@@ -107,10 +106,3 @@ def _pass_on_block(block: Any) -> None:
 def _weights(folder: Path) -> dict[str, Tensor]:
     (path,) = folder.glob("*.safetensors")
     return {name: tensor.float() for name, tensor in read_checkpoint(path).items()}
-
-
-def _copy_corner(old: Tensor, weight: Tensor) -> None:
-    """Copies what a smaller network has of a weight; what it says of further inputs begins weak."""
-    if weight.ndim > 1 and weight.shape[1] > old.shape[1]:
-        weight[:, old.shape[1] :] *= _NEW_INPUTS
-    weight[tuple(slice(size) for size in old.shape)] = old

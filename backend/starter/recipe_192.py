@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
@@ -37,7 +38,7 @@ from ..training.loop import Batch, TrainingPlan
 from ..training.text import make_text_encoder, make_tokenizer, tokens_of
 from . import crisp_decoder, recipe, reconstructor_192
 from .conditioned import ConditionedObjective, make_image_encoder
-from .dataset import GREY
+from .dataset import GREY, save_whole
 from .enlarged import enlarge_denoiser, enlarge_reconstructor, enlarge_text_encoder
 from .objects import asked_for, judged, pictures
 from .objects.framing import ELEVATION_DEG, FOV_DEG, RADIUS
@@ -181,16 +182,16 @@ class Recipe:
 
     def _find_components(self) -> None:
         """The autoencoder's encoder: found once, then read."""
-        kept = self.work / "192-components"
-        if kept.exists():
-            found = PrincipalAutoencoder.from_pretrained(kept)
-            self.autoencoder.components.load_state_dict(found.components.state_dict())
-            self.autoencoder.spread.copy_(found.spread)
-            return
-        some = pictures.load(self.work / "world192", 0, SAMPLED_OBJECTS)
-        images = [reconstructor_192.on_grey(some.image(i, i % pictures.VIEWS)) for i in range(len(some))]
-        self.autoencoder.learn_components(unshuffled(self.autoencoder, 2 * torch.stack(images) - 1))
-        self.autoencoder.save_pretrained(kept)
+        kept, coder = self.work / "192-components.safetensors", self.autoencoder
+        if not kept.exists():
+            some = pictures.load(self.work / "world192", 0, SAMPLED_OBJECTS)
+            images = torch.stack([some.image(i, i % pictures.VIEWS) for i in range(len(some))])
+            coder.learn_components(unshuffled(coder, 2 * pictures.on_grey(images) - 1))
+            save_whole({"components": coder.components.weight.detach(), "spread": coder.spread}, kept)
+        found = load_file(kept)
+        with torch.no_grad():
+            coder.components.weight.copy_(found["components"])
+            coder.spread.copy_(found["spread"])
 
     def _train_denoiser(self, stage: str, kind: denoiser.ViewsStage) -> None:
         self._train(
@@ -247,12 +248,9 @@ class Recipe:
     def _half_denoised(self, objects: Tensor, inputs: Tensor, generator: torch.Generator) -> Tensor:
         """What a 3D-aware step would see: input views as the denoiser believes them to be, at any noise."""
         count = len(objects)
-        images = [
-            reconstructor_192.on_grey(self.world.image(i, view))
-            for i in objects.tolist()
-            for view in range(pictures.VIEWS)
-        ]
-        latents = self.model.encode(torch.stack(images)).unflatten(0, (count, -1))  # [B, V, C, h, w]
+        every = torch.arange(pictures.VIEWS).expand(count, -1)
+        images = pictures.on_grey(self.world.images(objects, every))
+        latents = self.model.encode(images.flatten(0, 1)).unflatten(0, (count, -1))  # [B, V, C, h, w]
         noise = torch.randn(latents.shape, generator=generator).transpose(1, 2)
         captions = [self.world.items[i].caption for i in objects.tolist()]
         conditioning = condition_on_text(self.model, captions)
@@ -287,7 +285,7 @@ class Recipe:
             noise = torch.cat([initial_noise(model, len(cameras), seed) for seed in seeds])
             latents = denoise(model, conditioning, noise, cameras, sampling)
             rows.append(model.decode_frames(latents[:, :, 0]))
-        truth = reconstructor_192.on_grey(true)
+        truth = pictures.on_grey(true)
         write_image_grid(path, torch.cat([*rows, truth[None]]))
         return -10 * (rows[1][0] - truth).square().mean().log10().item()
 

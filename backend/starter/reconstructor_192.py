@@ -7,10 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..gaussians.color import over
 from ..training.loop import Batch
-from .dataset import GREY
-from .objects.pictures import VIEWS, Pictures
+from .objects.pictures import VIEWS, Pictures, on_grey
 
 INPUT_VIEWS = (0, 1, 2, 3)  # of the cameras of a batch; after them come those that are compared
 COMPARED_PHOTO = 1  # the one that differs from the views in elevation alone
@@ -37,24 +35,8 @@ def batch_of(
     photos = [world.items[i].photos[COMPARED_PHOTO].camera for i in objects.tolist()]
     compared = torch.cat([others, torch.full((size, 1), VIEWS + COMPARED_PHOTO)], 1)
     return {
-        "images": seen(objects, inputs, generator) if seen else on_grey(_images(world, objects, inputs)),
-        "targets": _images(world, objects, compared).float() / 255,
+        "images": seen(objects, inputs, generator) if seen else on_grey(world.images(objects, inputs)),
+        "targets": world.images(objects, compared).float() / 255,
         "cameras": torch.cat([orbit[inputs], orbit[others], torch.stack(photos)[:, None]], 1),
         "background": torch.rand((), generator=generator),
     }
-
-
-def on_grey(rgba: Tensor) -> Tensor:  # [..., 4, H, W] uint8 -> [..., 3, H, W]
-    """Images as every network sees them: sRGB 0..1."""
-    return over(rgba.float() / 255, GREY)
-
-
-def _images(
-    world: Pictures, objects: Tensor, views: Tensor
-) -> Tensor:  # [B], [B, V] -> [B, V, 4, H, W] uint8
-    return torch.stack(
-        [
-            torch.stack([world.image(item, view) for view in some])
-            for item, some in zip(objects.tolist(), views.tolist(), strict=True)
-        ]
-    )

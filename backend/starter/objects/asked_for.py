@@ -8,13 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...gaussians.color import over
 from ...models.principal_autoencoder import PrincipalAutoencoder
 from ...pipelines.latents import encode
 from ...training.denoiser import ViewsStage
 from ...training.loop import Batch
-from ..dataset import GREY
-from .pictures import PHOTOS, VIEWS, Pictures
+from .pictures import PHOTOS, VIEWS, Pictures, on_grey
 
 PHOTO_PX = 64  # of what the image encoder sees
 TOLD_BY_IMAGE = 0.5  # part of the named objects; all of the others are
@@ -49,9 +47,8 @@ def batch_of(
     photo = torch.randint(PHOTOS, (size,), generator=generator)
     anywhere = torch.randint(VIEWS, (size,), generator=generator)
     front = torch.zeros_like(anywhere) if stage.cameras else anywhere
-    numbers = objects.tolist()
     azimuths = torch.tensor(
-        [world.items[i].photos[which].view for i, which in zip(numbers, photo.tolist(), strict=True)]
+        [world.items[i].photos[which].view for i, which in zip(objects.tolist(), photo.tolist(), strict=True)]
     )
     first = torch.where(by_image, azimuths, front)
     mirrored = chance(0.5)
@@ -59,14 +56,11 @@ def batch_of(
     around = torch.arange(0, VIEWS, step) * torch.where(mirrored, -1, 1)[:, None]  # a mirror turns the orbit
     seen = torch.cat([(first[:, None] + around) % VIEWS, VIEWS + photo[:, None]], 1)  # [B, V + 1]
     colors = torch.where(named, 0, torch.randint(len(_PERMUTATIONS), (size,), generator=generator))
+    images = on_grey(world.images(objects, seen))  # [B, V + 1, 3, H, W]
     images = torch.stack(
-        [
-            _changed(torch.stack([world.image(i, view) for view in views]), mirror, _PERMUTATIONS[color])
-            for i, views, mirror, color in zip(
-                numbers, seen.tolist(), mirrored.tolist(), colors.tolist(), strict=True
-            )
-        ]
-    )  # [B, V + 1, 3, H, W]
+        [some[:, _PERMUTATIONS[which]] for some, which in zip(images, colors.tolist(), strict=True)]
+    )
+    images = torch.where(mirrored[:, None, None, None, None], images.flip(-1), images)
     latents = encode(autoencoder, images.flatten(0, 1)).unflatten(0, images.shape[:2]).transpose(1, 2)
     small = F.interpolate(images[:, -1], (PHOTO_PX, PHOTO_PX), mode="bilinear", antialias=True)
     return {
@@ -79,8 +73,3 @@ def batch_of(
         "photos": small,
         "has_meaning": (by_image & ~chance(MEANING_DROPOUT)).float(),
     }
-
-
-def _changed(rgba: Tensor, mirror: bool, channels: Tensor) -> Tensor:  # [V, 4, H, W] uint8 -> [V, 3, H, W]
-    images = over(rgba.float() / 255, GREY)[:, channels]
-    return images.flip(-1) if mirror else images

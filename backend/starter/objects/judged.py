@@ -8,13 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...gaussians.color import over
 from ...training.image_grid import write_image_grid
 from ...training.loop import Batch
-from ..dataset import GREY
 from ..judges import WorldClassifier
 from ..train_judge import disturbed
-from .pictures import PHOTOS, VIEWS, Pictures
+from .pictures import PHOTOS, VIEWS, Pictures, on_grey
 from .vocabulary import CATEGORIES, COLORS
 
 SEEN_PX = 96  # what the judge sees of an image: enough to name it, and not its finest edges
@@ -37,7 +35,7 @@ def batch_of(world: Pictures, judge: WorldClassifier, generator: torch.Generator
     objects = torch.randint(len(world), (size,), generator=generator).tolist()
     views = torch.randint(VIEWS + PHOTOS, (size,), generator=generator).tolist()
     rgba = torch.stack([world.image(*which) for which in zip(objects, views, strict=True)])
-    images = as_seen(over(rgba.float() / 255, GREY))
+    images = as_seen(on_grey(rgba))
     named = [world.items[i] for i in objects]
     return {
         "images": disturbed(images, generator),
@@ -48,10 +46,9 @@ def batch_of(world: Pictures, judge: WorldClassifier, generator: torch.Generator
 
 def show(judge: WorldClassifier, held_out: Pictures, path: Path) -> float:
     """Writes the objects whose views it named wrong; returns the part of objects it names right in full."""
-    views = torch.stack(
-        [torch.stack([held_out.image(i, view) for view in range(VIEWS)]) for i in range(len(held_out))]
-    )
-    images = as_seen(over(views.float() / 255, GREY))
+    count = len(held_out)
+    views = held_out.images(torch.arange(count), torch.arange(VIEWS).expand(count, -1))
+    images = as_seen(on_grey(views))
     names = judge.name(images)
     right = torch.tensor(
         [name == (item.category, item.color) for name, item in zip(names, held_out.items, strict=True)]

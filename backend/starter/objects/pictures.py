@@ -19,7 +19,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ...cameras import orbit
-from ..dataset import save_whole
+from ...gaussians.color import over
+from ..dataset import GREY, save_whole
 from ..sdf import Shape
 from ..tracing import render
 from .compositions import make_composition
@@ -85,6 +86,20 @@ class Pictures:
         """One image; the photos are the last of an object's."""
         png = self.pngs[item * (VIEWS + PHOTOS) + view]
         return torch.from_numpy(np.array(Image.open(io.BytesIO(png.numpy().tobytes())))).permute(2, 0, 1)
+
+    def images(self, items: Tensor, views: Tensor) -> Tensor:  # [B], [B, V] -> [B, V, 4, H, W] uint8
+        """Images of some objects, sRGB, straight alpha."""
+        return torch.stack(
+            [
+                torch.stack([self.image(item, view) for view in some])
+                for item, some in zip(items.tolist(), views.tolist(), strict=True)
+            ]
+        )
+
+
+def on_grey(rgba: Tensor) -> Tensor:  # [..., 4, H, W] uint8 -> [..., 3, H, W]
+    """Images as every network sees them: sRGB 0..1."""
+    return over(rgba.float() / 255, GREY)
 
 
 def load(folder: Path, first: int, count: int) -> Pictures:
