@@ -14,12 +14,15 @@ from . import hierarchy
 from .attribute_nodes import named, shared, store
 from .crop import inside_crop
 from .modifier_inputs import set_inputs
-from .node_formulas import Formulas
+from .node_formulas import Field, Formulas
 from .splat_shapes import srgb_to_linear
 from .splats import cloud_in
 
 _GROUP = "Diorama Splats to Mesh"
 _COLOUR = "Color"
+_RADIUS = "splat_radius"  # "radius" is the points' own, which Blender sets
+_CLOSING = 3.0  # standard deviations of splats: balls as large as that leave no holes between them
+_BACK = 0.7  # part of the balls' radius by which their surface stands out
 _FAINT = 0.3  # opacity; splats below make no surface
 _SMOOTH = 1 / 6  # rounds of smoothing a cell along the longest side: until no balls are to be seen
 CELLS = 128  # along the longest side, unless asked for others
@@ -79,7 +82,7 @@ def _points(name: str, cloud: GaussianCloud) -> bpy.types.Mesh:
     mesh.vertices.add(len(cloud))
     mesh.vertices.foreach_set("co", np.ascontiguousarray(cloud.means, np.float32).ravel())
     for attribute, kind, values in (
-        ("radius", "FLOAT", np.sort(cloud.scales, axis=1)[:, 1:].mean(axis=1)),
+        (_RADIUS, "FLOAT", np.sort(cloud.scales, axis=1)[:, 1:].mean(axis=1)),
         (_COLOUR, "FLOAT_VECTOR", _light(cloud)),
     ):
         data = mesh.attributes.new(attribute, kind, "POINT").data
@@ -104,7 +107,7 @@ def _build_group(group: bpy.types.NodeTree) -> None:
     with f.frame("Balls about the splats, as one volume, and its surface"):
         points = f.node("GeometryNodeMeshToPoints", f.input("Geometry"), None, None, None).first
         cell = f.input("Cell")
-        radius = f.maximum(named(f, "radius", "FLOAT") * 1.5, cell * 1.5)  # thinner than a cell, it has holes
+        radius = f.maximum(named(f, _RADIUS, "FLOAT") * _CLOSING, cell * 1.5)  # thinner, it has holes
         by_size = {"resolution_mode": "VOXEL_SIZE"} if bpy.app.version < (5, 0) else {}
         volume = f.node(
             "GeometryNodePointsToVolume",
@@ -117,28 +120,33 @@ def _build_group(group: bpy.types.NodeTree) -> None:
         if not by_size:  # since 5.0, that is an input
             volume.node.inputs["Resolution Mode"].default_value = "Size"
         surface = f.node("GeometryNodeVolumeToMesh", volume.first, Threshold=0.1)
+    with f.frame("Back by what the balls stand out"):
+        normal = f.node("GeometryNodeInputNormal").first
+        inwards = f.vector_math("SCALE", normal, Scale=_nearest(f, radius, "FLOAT") * -_BACK)
+        surface = f.node("GeometryNodeSetPosition", surface.first, None, None, inwards)
     with f.frame("Bumps of the balls are levelled"):
         place = f.node("GeometryNodeInputPosition").first
-        level = f.node(
-            "GeometryNodeBlurAttribute",
-            settings={"data_type": "FLOAT_VECTOR"},
-            Value=place,
-            Iterations=f.input("Smooth"),
-        )
-        surface = f.node("GeometryNodeSetPosition", surface.first, None, level.first)
+        level = _levelled(f, place, f.input("Smooth"))
+        surface = f.node("GeometryNodeSetPosition", surface.first, None, level)
     with f.frame("Colours of the nearest splats"):
         smooth = f.node("GeometryNodeSetShadeSmooth", surface.first).first
-        nearest = f.node("GeometryNodeSampleNearest", f.input("Geometry")).first
-        kind = {"data_type": "FLOAT_VECTOR"}
-        colour = f.node(
-            "GeometryNodeSampleIndex",
-            f.input("Geometry"),
-            named(f, _COLOUR, "FLOAT_VECTOR"),
-            nearest,
-            settings=kind,
-        ).first
+        colour = _nearest(f, named(f, _COLOUR, "FLOAT_VECTOR"), "FLOAT_VECTOR")
+        colour = _levelled(f, colour, f.input("Smooth") * 0.25)
         coloured = store(f, smooth, _COLOUR, "FLOAT_COLOR", "POINT", colour)
     f.node("NodeGroupOutput", coloured)
+
+
+def _nearest(f: Formulas, value: Field, kind: str) -> Field:
+    """What the splat next to each place of the surface has."""
+    nearest = f.node("GeometryNodeSampleNearest", f.input("Geometry")).first
+    settings = {"data_type": kind}
+    return f.node("GeometryNodeSampleIndex", f.input("Geometry"), value, nearest, settings=settings).first
+
+
+def _levelled(f: Formulas, value: Field, iterations: Field) -> Field:
+    """A vector of every place, blended with those of its neighbours."""
+    settings = {"data_type": "FLOAT_VECTOR"}
+    return f.node("GeometryNodeBlurAttribute", settings=settings, Value=value, Iterations=iterations).first
 
 
 def _material(name: str) -> bpy.types.Material:

@@ -150,6 +150,28 @@ def test_what_of_a_result_is_shown_can_be_chosen(extension, ball):
     assert not any(item.hide_viewport for item in extension.scene.hierarchy.parts(root, "camera", "orbit"))
 
 
+def test_mesh_is_as_large_as_the_splats_look(extension, tmp_path):
+    rng = np.random.default_rng(0)
+    means = rng.normal(size=(4000, 3))
+    means *= 0.5 / np.linalg.norm(means, axis=1, keepdims=True)
+    count = len(means)
+    cloud = extension.backend.shared.ply.GaussianCloud(
+        means=means.astype(np.float32),
+        scales=np.full((count, 3), 0.012, np.float32),
+        quats=np.tile(np.float32([1, 0, 0, 0]), (count, 1)),
+        opacities=np.full(count, 0.95, np.float32),
+        sh=np.zeros((count, 1, 3), np.float32),
+    )
+    splats = extension.scene.splats
+    body = splats.splat_object("ball", splats.splat_mesh("ball", cloud), "srgb")
+    bpy.context.scene.collection.objects.link(body)
+    mesh = extension.scene.to_mesh.mesh_of(body, 96)
+    places = np.empty(3 * len(mesh.data.vertices), np.float32)
+    mesh.data.vertices.foreach_get("co", places)
+    radii = np.linalg.norm(places.reshape(-1, 3), axis=1)
+    assert np.median(radii) == pytest.approx(0.5, rel=0.03)
+
+
 def test_motion_keeps_its_speed_and_can_take_the_scenes_range(extension, tmp_path):
     root = bring_in(extension, write(tmp_path, frames=4, tracked=True, fps=8.0))
     (body,) = extension.scene.hierarchy.parts(root, "splats")
