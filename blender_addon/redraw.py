@@ -8,7 +8,7 @@ import time
 import bpy
 
 TAB = "Diorama"
-SHARE = 1 / 15  # of Blender's time that a running job's panel may take: without a GPU, drawing it takes 0.1 s
+SHARE = 1 / 30  # of Blender's time that a running job's panel may take: without a GPU, drawing it takes 0.1 s
 
 
 class _Pace:

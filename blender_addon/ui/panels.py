@@ -231,7 +231,7 @@ def _draw_notices(layout: bpy.types.UILayout) -> None:
     for job in interrupted:
         box = layout.box()
         row = box.row()
-        row.label(text=f"Interrupted: {job.title}", icon=ICONS[job.state])
+        draw_text(row.column(), f"Interrupted: {job.title}", ICONS[job.state], share=0.85)
         row.operator("diorama.dismiss", text="", icon="X").job = job.id
         box.operator("diorama.job_again", icon="FILE_REFRESH").job = job.id
     if current.problem:
