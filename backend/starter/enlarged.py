@@ -12,7 +12,10 @@ from transformers import CLIPTextModel, PreTrainedTokenizerFast
 
 from ..models.checkpoints import read_checkpoint
 from ..models.lgm import LGM
+from ..models.videomv_unet import VideoMVImageUNet
 
+# Until an image is as loud as a text and as the noisy latents.
+_LOUDER_LATENTS, _LOUDER_TOKENS, _LOUDER_MEANING = 3.0, 2.5, 8.0
 _OF_LATENTS = ("conv_in.", "conv_out.")
 _SCALES = slice(4, 7)  # of the features of a splat, as logarithms nearly
 _WORDS = "token_embedding.weight"
@@ -25,6 +28,28 @@ def enlarge_denoiser(unet: nn.Module, folder: Path) -> None:
     for name, weight in unet.state_dict().items():
         if name in small and not name.startswith(_OF_LATENTS):
             weight.copy_(small[name])
+
+
+@torch.no_grad()
+def strengthen_image(unet: VideoMVImageUNet, no_latents: Tensor, no_meaning: Tensor) -> None:
+    """Has an image be heard: what the first weights of its layers pass on is a tenth of what a text says.
+
+    Args:
+        no_latents: of an image, [1, C, h, w], for which about nothing changes.
+        no_meaning: the same of an embedding, [1, 1, D].
+    """
+    _amplify(unet.image_latents_proj_in, no_latents, _LOUDER_LATENTS)
+    _amplify(unet.image_latents_context_embedding, no_latents, _LOUDER_TOKENS)
+    _amplify(unet.context_embedding, no_meaning, _LOUDER_MEANING)
+
+
+def _amplify(layers: nn.Sequential, quiet: Tensor, factor: float) -> None:
+    """Has all that differs from what comes out for `quiet` differ more."""
+    last: Any = layers[-1]
+    channels = 1 if isinstance(last, nn.Conv2d) else -1
+    said = layers(quiet).movedim(channels, 0).flatten(1).mean(1) - last.bias
+    last.bias += (1 - factor) * said
+    last.weight *= factor
 
 
 @torch.no_grad()

@@ -40,7 +40,7 @@ from ..training.text import make_text_encoder, make_tokenizer, tokens_of
 from . import crisp_decoder, recipe, reconstructor_192
 from .conditioned import ConditionedObjective, make_image_encoder
 from .dataset import GREY, save_whole
-from .enlarged import enlarge_denoiser, enlarge_reconstructor, enlarge_text_encoder
+from .enlarged import enlarge_denoiser, enlarge_reconstructor, enlarge_text_encoder, strengthen_image
 from .objects import asked_for, judged, pictures
 from .objects.framing import ELEVATION_DEG, FOV_DEG, RADIUS
 from .objects.vocabulary import TOKENS, is_held_out, vocabulary
@@ -72,7 +72,8 @@ SCHEDULE = {**schedules.STARTER, "beta_schedule": "linear", "beta_start": 1e-4, 
 
 PLANS = {  # batch, shared by all processes, and the rest
     "images": (32, TrainingPlan(1500, 1e-3, ema_decay=0.998, keep_every=250)),
-    "views": (8, TrainingPlan(2400, 8e-4, ema_decay=0.998, keep_every=150)),
+    "first views": (8, TrainingPlan(750, 8e-4, ema_decay=0.998, keep_every=150, constant=True)),
+    "views": (8, TrainingPlan(1650, 8e-4, ema_decay=0.998, keep_every=150)),  # with a louder image
     "decoder": (8, TrainingPlan(6000, 1e-3, ema_decay=0.998, keep_every=250)),
     "reconstructor": (2, TrainingPlan(1000, 6e-4, ema_decay=0.995, keep_every=100)),
     "reconstructor on half-denoised views": (2, TrainingPlan(300, 3e-4, ema_decay=0.99, keep_every=100)),
@@ -180,8 +181,15 @@ class Recipe:
                 lambda generator, size: crisp_decoder.batch_of(self.world, generator, size),
                 lambda path: crisp_decoder.show(self.autoencoder, self.held_out, path),
             )
-        elif stage in ("images", "views"):
-            self._train_denoiser(stage, getattr(denoiser, stage.upper()))
+        elif stage == "images":
+            self._train_denoiser(stage, denoiser.IMAGES)
+        elif stage == "first views":
+            self._train_denoiser(stage, denoiser.VIEWS)
+        elif stage == "views":
+            grey = torch.full((1, 3, pictures.SIZE_PX, pictures.SIZE_PX), GREY)
+            meaning, nothing = self.model.encode_image(grey), torch.zeros_like(self.model.encode(grey))
+            strengthen_image(self.unet, nothing, meaning)
+            self._train_denoiser(stage, denoiser.VIEWS)
         elif stage == "judge":
             self._train_judge(stage)
         else:
