@@ -16,6 +16,7 @@ from backend.pipelines import model as models
 from backend.pipelines.latents import encode
 from backend.starter import crisp_decoder, evaluate_192, recipe_192, reconstructor_192
 from backend.starter.dataset import GREY
+from backend.starter.enlarged import strengthen_image
 from backend.starter.objects import asked_for, pictures
 from backend.starter.objects.vocabulary import CATEGORIES, COLORS, is_held_out
 from backend.training import denoiser, reconstructor
@@ -63,6 +64,7 @@ def test_views_of_a_photographed_object_begin_at_its_azimuth(
     small: recipe_192.Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(asked_for, "_PERMUTATIONS", torch.tensor([[0, 1, 2]]))
+    monkeypatch.setattr(recipe_192, "FEWER_VIEWS", 0)
     batch, world = batch_of(small, denoiser.VIEWS, 20), small.world
     assert torch.equal(batch["cameras"][0], world.cameras)
     every = torch.stack([torch.stack([world.image(i, v) for v in range(10)]) for i in range(len(world))])
@@ -78,6 +80,35 @@ def test_views_of_a_photographed_object_begin_at_its_azimuth(
         assert torch.allclose(batch["latents"][i], coded[found, around].transpose(0, 1), atol=1e-4)
         mirrored.add(mirror)
     assert mirrored == {True, False}
+
+
+def test_some_batches_have_more_objects_from_fewer_sides(
+    small: recipe_192.Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recipe_192, "FEWER_VIEWS", 1)
+    batch = batch_of(small, denoiser.VIEWS, 3)
+    assert batch["latents"].shape[:3] == (6, recipe_192.LATENT_CHANNELS, pictures.VIEWS // 2)
+    assert torch.equal(batch["cameras"][0], small.world.cameras[::2])
+    assert len(batch_of(small, denoiser.IMAGES, 3)["latents"]) == 3
+
+
+def test_strengthened_image_changes_more_and_none_changes_nothing(small: recipe_192.Recipe) -> None:
+    unet = recipe_192.Recipe(small.work).unet.eval()
+    generator = torch.Generator().manual_seed(0)
+    nothing = torch.zeros(1, recipe_192.LATENT_CHANNELS, 12, 12), torch.randn(1, 1, 128, generator=generator)
+    image = torch.randn(nothing[0].shape, generator=generator), torch.randn(1, 1, 128, generator=generator)
+    layers = unet.image_latents_proj_in, unet.image_latents_context_embedding, unet.context_embedding
+
+    def said() -> list[torch.Tensor]:  # in the middle, where no padding is seen
+        told = (image[0], image[0], image[1]), (nothing[0], nothing[0], nothing[1])
+        return [(layer(a) - layer(b))[..., 3:-3].detach() for layer, a, b in zip(layers, *told, strict=True)]
+
+    quiet = unet.context_embedding(nothing[1])
+    before = said()
+    strengthen_image(unet, *nothing)
+    for old, new, factor in zip(before, said(), (3, 2.5, 8), strict=True):
+        torch.testing.assert_close(new, factor * old, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(unet.context_embedding(nothing[1]), quiet, rtol=1e-3, atol=1e-4)
 
 
 def test_crops_hold_a_part_of_the_object(small: recipe_192.Recipe) -> None:
