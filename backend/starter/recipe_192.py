@@ -53,7 +53,7 @@ WIDTH = 128  # of a text token
 LATENT_CHANNELS = 24  # of a sixteenth of the views' side
 IMAGE_WIDTH = 4  # as published
 SAMPLED_OBJECTS = 100  # of which components are found
-FEWER_VIEWS = 2 / 3  # of the batches have twice the objects from half the sides: more shapes at the same cost
+SEEN_TOGETHER = (8, 4, 1, 1)  # views of an object in a batch: from fewer sides, more objects at the same cost
 PRIOR = STARTER  # 96 px weights to begin with, of `python -m backend train starter`
 WEIGHTS = Path("out/training/weights192")  # until they are better than those that are shipped
 SHOWN_STEPS = 12  # of denoising, while it trains
@@ -225,8 +225,9 @@ class Recipe:
 
     def _denoiser_batch(self, kind: denoiser.ViewsStage, generator: torch.Generator, size: int) -> Batch:
         nothing = tokens_of(self.tokenizer, [""])[0]
-        if kind.cameras and torch.rand((), generator=generator) < FEWER_VIEWS:
-            kind, size = replace(kind, views=kind.views // 2), 2 * size
+        if kind.cameras:
+            views = SEEN_TOGETHER[int(torch.randint(len(SEEN_TOGETHER), (), generator=generator))]
+            kind, size = replace(kind, views=views), size * kind.views // views
         return asked_for.batch_of(self.world, self.autoencoder, self.tokens, nothing, kind, generator, size)
 
     def _train_reconstructor(self, stage: str) -> None:

@@ -64,7 +64,7 @@ def test_views_of_a_photographed_object_begin_at_its_azimuth(
     small: recipe_192.Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(asked_for, "_PERMUTATIONS", torch.tensor([[0, 1, 2]]))
-    monkeypatch.setattr(recipe_192, "FEWER_VIEWS", 0)
+    monkeypatch.setattr(recipe_192, "SEEN_TOGETHER", (8,))
     batch, world = batch_of(small, denoiser.VIEWS, 20), small.world
     assert torch.equal(batch["cameras"][0], world.cameras)
     every = torch.stack([torch.stack([world.image(i, v) for v in range(10)]) for i in range(len(world))])
@@ -85,11 +85,16 @@ def test_views_of_a_photographed_object_begin_at_its_azimuth(
 def test_some_batches_have_more_objects_from_fewer_sides(
     small: recipe_192.Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recipe_192, "FEWER_VIEWS", 1)
-    batch = batch_of(small, denoiser.VIEWS, 3)
-    assert batch["latents"].shape[:3] == (6, recipe_192.LATENT_CHANNELS, pictures.VIEWS // 2)
-    assert torch.equal(batch["cameras"][0], small.world.cameras[::2])
-    assert len(batch_of(small, denoiser.IMAGES, 3)["latents"]) == 3
+    monkeypatch.setattr(recipe_192, "SEEN_TOGETHER", (1,))
+    batch = batch_of(small, denoiser.VIEWS, 5)
+    assert batch["latents"].shape[:3] == (40, recipe_192.LATENT_CHANNELS, 1)
+    cameras = small.world.cameras
+    azimuths = (batch["cameras"][:, 0, None] == cameras).all((2, 3)).nonzero()[:, 1]
+    by_image = batch["image_latents"].flatten(1).any(1)
+    assert (azimuths[by_image] == 0).all() and len(set(azimuths[~by_image].tolist())) > 2
+    monkeypatch.setattr(recipe_192, "SEEN_TOGETHER", (4,))
+    assert batch_of(small, denoiser.VIEWS, 5)["cameras"].shape[:2] == (10, 4)
+    assert len(batch_of(small, denoiser.IMAGES, 5)["latents"]) == 5
 
 
 def test_strengthened_image_changes_more_and_none_changes_nothing(small: recipe_192.Recipe) -> None:

@@ -34,7 +34,7 @@ def batch_of(
     """Random objects, half of them mirrored, and those without a name in exchanged colours.
 
     A photo is always taken from the front: the orbit begins at its azimuth. Without one, it begins at the
-    front of the object.
+    front of the object, or at one of the next sides if only some are seen.
     """
 
     def chance(part: float | Tensor) -> Tensor:  # [B] bool
@@ -53,7 +53,9 @@ def batch_of(
     first = torch.where(by_image, azimuths, front)
     mirrored = chance(0.5)
     step = VIEWS // stage.views
-    around = torch.arange(0, VIEWS, step) * torch.where(mirrored, -1, 1)[:, None]  # a mirror turns the orbit
+    begun = torch.where(by_image, 0, torch.randint(step, (size,), generator=generator))
+    turned = begun[:, None] + torch.arange(0, VIEWS, step)  # [B, V]
+    around = turned * torch.where(mirrored, -1, 1)[:, None]  # a mirror turns the orbit
     seen = torch.cat([(first[:, None] + around) % VIEWS, VIEWS + photo[:, None]], 1)  # [B, V + 1]
     colors = torch.where(named, 0, torch.randint(len(_PERMUTATIONS), (size,), generator=generator))
     images = on_grey(world.images(objects, seen))  # [B, V + 1, 3, H, W]
@@ -66,7 +68,7 @@ def batch_of(
     return {
         "latents": latents[:, :, :-1],
         "tokens": torch.where(by_text[:, None], tokens[objects], no_tokens),
-        "cameras": world.cameras[::step].expand(size, -1, -1, -1),
+        "cameras": world.cameras[turned],
         "noise": torch.randn(latents[:, :, :-1].shape, generator=generator),
         "timesteps": torch.randint(1000, (size,), generator=generator),
         "image_latents": latents[:, :, -1] * by_image[:, None, None, None],
