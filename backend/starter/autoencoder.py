@@ -10,12 +10,13 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor, nn
 
 from ..gaussians.color import over
-from ..pipelines.latents import decode, encode
+from ..pipelines.latents import decode, decode_unlimited, encode
 from ..training.image_grid import write_image_grid
 from ..training.loop import Batch
+from .crisp_decoder import quality
 from .dataset import GREY, WorldViews
 
-CROP_PX = 64  # all of the net is convolutions, so it may learn on parts
+CROP = 2 / 3  # of an image's side: all of the network is convolutions, so it may learn on parts
 KL_WEIGHT = 1e-4
 EDGE_WEIGHT = 1.0
 LATENT_NOISE = 0.05  # of the latents' own spread
@@ -32,7 +33,8 @@ class AutoencoderObjective(nn.Module):
     def forward(self, images: Tensor) -> Tensor:  # [B, 3, H, W] sRGB 0..1
         posterior = self.autoencoder.encode(2 * images - 1).latent_dist
         kl = posterior.kl().mean() / posterior.mean[0].numel()
-        return _difference(self.autoencoder, posterior.sample(), images) + KL_WEIGHT * kl
+        latents = posterior.sample() * self.autoencoder.config["scaling_factor"]
+        return _difference(self.autoencoder, latents, images) + KL_WEIGHT * kl
 
 
 class DecoderObjective(nn.Module):
@@ -51,8 +53,8 @@ class DecoderObjective(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:  # [B, 3, H, W] sRGB 0..1
         with torch.no_grad():
-            latents = self.autoencoder.encode(2 * images - 1).latent_dist.mean
-            plain = self.autoencoder.encode(torch.zeros_like(images[:1])).latent_dist.mean
+            latents = encode(self.autoencoder, images)
+            plain = encode(self.autoencoder, torch.full_like(images[:1], GREY))
             strength = torch.empty_like(latents[:, :1, :1, :1]).uniform_(LEAST_STRENGTH, 1)
             latents = plain + strength * (latents - plain)
             latents = latents + LATENT_NOISE * latents.std() * torch.randn_like(latents)
@@ -61,10 +63,23 @@ class DecoderObjective(nn.Module):
 
 def _difference(autoencoder: AutoencoderKL, latents: Tensor, images: Tensor) -> Tensor:
     """How much of the images, and of their edges, does not come back."""
-    error = (autoencoder.decode(latents).sample.float() + 1) / 2 - images
+    error = decode_unlimited(autoencoder, latents) - images
     across = (error[..., 1:] - error[..., :-1]).abs().mean()
     down = (error[..., 1:, :] - error[..., :-1, :]).abs().mean()
     return error.abs().mean() + EDGE_WEIGHT * (across + down)
+
+
+def begin_crisp(crisp: AutoencoderKL, autoencoder: AutoencoderKL) -> None:
+    """Weights of an autoencoder, for one whose decoder makes images of twice the size.
+
+    They begin as the small ones enlarged: each pixel becomes four of its kind.
+    """
+    weights = autoencoder.state_dict()
+    for name in ("decoder.conv_out.weight", "decoder.conv_out.bias"):
+        blocks = crisp.state_dict()[name].shape[0] // weights[name].shape[0]
+        weights[name] = weights[name].repeat_interleave(blocks, dim=0)
+    crisp.load_state_dict(weights)
+    crisp.register_to_config(scaling_factor=autoencoder.config["scaling_factor"])
 
 
 def batch_of(
@@ -72,22 +87,26 @@ def batch_of(
     generator: torch.Generator,
     size: int,
 ) -> Batch:
-    """Random parts of random images, of each set about as many."""
+    """Random parts of random images, of each set about as many; all are of one size."""
     crops = []
     for _ in range(size):
         some = images[int(torch.randint(len(images), (1,), generator=generator))]
         count, _, height, width = some.shape
         i = int(torch.randint(count, (1,), generator=generator))
-        y, x = (int(torch.randint(side - CROP_PX + 1, (1,), generator=generator)) for side in (height, width))
-        crops.append(some[i, :, y : y + CROP_PX, x : x + CROP_PX])
+        side = round(CROP * height)
+        y, x = (int(torch.randint(most - side + 1, (1,), generator=generator)) for most in (height, width))
+        crops.append(some[i, :, y : y + side, x : x + side])
     return {"images": over(torch.stack(crops).float() / 255, GREY)}
 
 
 def show(autoencoder: AutoencoderKL, world: WorldViews, path: Path) -> float:
-    """Writes held-out images above what comes back; returns the mean PSNR over all of `world`, in dB."""
+    """Writes held-out images above what comes back; returns the mean PSNR over all of `world`, in dB.
+
+    Prints the sharpness: the energy of all gradients, as a part of that of the true images.
+    """
     images = over(world.rgba[:, ::4].flatten(0, 1).float() / 255, GREY)
     back = torch.cat([decode(autoencoder, encode(autoencoder, part)) for part in images.split(32)])
-    psnr = -10 * (back - images).square().mean((1, 2, 3)).log10()
-    rows = torch.stack([images[:12], back[:12]])
-    write_image_grid(path, rows)
-    return psnr.mean().item()
+    write_image_grid(path, torch.stack([images[:12], back[:12]]))
+    psnr, sharpness = quality(back, images)
+    print(f"held out: {psnr:.2f} dB, sharpness {sharpness:.3f}", flush=True)
+    return psnr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from ..cameras import orbit
 from .dataset import ELEVATION_DEG, FOV_DEG, RADIUS, SIZE_PX, VIEWS, read_shards
 from .motions import make_clip
-from .sdf import render
+from .tracing import render
 
 NUM_VIEWS = 4  # views of each clip, a quarter turn apart, from one of the first VIEWS / SIDES of the orbit on
 FRAMES = 8
@@ -31,10 +32,10 @@ class WorldClips:
     motions: list[str]
 
 
-def load(folder: Path, seeds: Iterable[int]) -> WorldClips:
+def load(folder: Path, seeds: Iterable[int], size_px: int | None = None) -> WorldClips:
     """The clips of those seeds; what is not in the folder yet is rendered and added to it."""
     numbers = list(seeds)
-    rgba, labels = read_shards(folder, numbers, SHARD, _draw)
+    rgba, labels = read_shards(folder, numbers, SHARD, partial(_draw, size_px=size_px or SIZE_PX))
     captions, categories, colors, motions = map(list, zip(*labels, strict=True))
     cameras = torch.stack([cameras_of(number) for number in numbers])
     return WorldClips(rgba, cameras, captions, categories, colors, motions)
@@ -46,7 +47,7 @@ def cameras_of(seed: int) -> Tensor:  # [V, 4, 4]
     return orbit(VIEWS, ELEVATION_DEG, RADIUS)[seed % apart :: apart]
 
 
-def _draw(seed: int) -> tuple[Tensor, tuple[str, ...]]:
+def _draw(seed: int, size_px: int) -> tuple[Tensor, tuple[str, ...]]:
     clip = make_clip(seed, FRAMES)
-    frames = [render(shape, cameras_of(seed), FOV_DEG, SIZE_PX)[0] for shape in clip.frames]
+    frames = [render(shape, cameras_of(seed), FOV_DEG, size_px) for shape in clip.frames]
     return torch.stack(frames, dim=1), (clip.caption, clip.category, clip.color, clip.motion)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..models.principal_autoencoder import PrincipalAutoencoder
-from ..pipelines.latents import decode, encode, shuffled
+from ..pipelines.latents import decode, decode_unlimited, encode
 from ..training.image_grid import write_image_grid
 from ..training.loop import Batch
 from .objects.pictures import PHOTOS, VIEWS, Pictures, on_grey
@@ -31,9 +31,7 @@ class DecoderObjective(nn.Module):
         with torch.no_grad():
             latents = encode(coder, images)
         strength = MOST_NOISE * torch.rand_like(latents[:, :1, :1, :1])
-        disturbed = (latents + strength * torch.randn_like(latents)) / coder.config["scaling_factor"]
-        back = (shuffled(coder, coder.decode(disturbed).sample.float()) + 1) / 2
-        error = back - images
+        error = decode_unlimited(coder, latents + strength * torch.randn_like(latents)) - images
         across, down = error.diff(dim=-1).abs().mean(), error.diff(dim=-2).abs().mean()
         return error.abs().mean() + EDGE_WEIGHT * (across + down)
 

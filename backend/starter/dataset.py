@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,11 +17,12 @@ from tqdm import tqdm
 
 from ..cameras import orbit
 from ..gaussians import color
-from .sdf import render
+from .tracing import render
 from .world import make_object
 
 VIEWS = 16  # of each object, so that half of them are an orbit too
-SIZE_PX = 96
+SIZE_PX = 96  # as the denoiser learns them
+CRISP_PX = 192  # as the decoder makes them
 ELEVATION_DEG, RADIUS, FOV_DEG = 15.0, 1.9, 39.6  # VideoMV's orbit, nearer: few pixels must show much
 GREY = color.GREY  # behind every image that a network sees
 SHARD = 50  # objects in a file
@@ -48,16 +50,16 @@ class WorldViews:
         return self.rgba[objects[:, None], views].float() / 255
 
 
-def load(folder: Path, seeds: Iterable[int]) -> WorldViews:
+def load(folder: Path, seeds: Iterable[int], size_px: int | None = None) -> WorldViews:
     """The objects of those seeds; what is not in the folder yet is rendered and added to it."""
-    rgba, labels = read_shards(folder, list(seeds), SHARD, _draw)
+    rgba, labels = read_shards(folder, list(seeds), SHARD, partial(_draw, size_px=size_px or SIZE_PX))
     captions, categories, colors = map(list, zip(*labels, strict=True))
     return WorldViews(rgba, captions, categories, colors)
 
 
-def _draw(seed: int) -> tuple[Tensor, tuple[str, ...]]:
+def _draw(seed: int, size_px: int) -> tuple[Tensor, tuple[str, ...]]:
     item = make_object(seed)
-    images, _ = render(item.shape, orbit(VIEWS, ELEVATION_DEG, RADIUS), FOV_DEG, SIZE_PX)
+    images = render(item.shape, orbit(VIEWS, ELEVATION_DEG, RADIUS), FOV_DEG, size_px)
     return images, (item.caption, item.category, item.color)
 
 

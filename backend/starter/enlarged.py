@@ -73,13 +73,13 @@ def enlarge_text_encoder(
 
 
 @torch.no_grad()
-def enlarge_reconstructor(lgm: LGM, folder: Path) -> None:
+def enlarge_reconstructor(lgm: LGM, half: LGM) -> None:
     """Weights of a reconstructor of half the image size, with a level less on each side.
 
     The new outermost levels begin as hardly more than halving and doubling: what the small network makes of
     an image of half the size, this one makes at first of the whole, with four splats, half as wide, for one.
     """
-    small = {name.removeprefix("unet."): tensor for name, tensor in _weights(folder).items()}
+    small = {name.removeprefix("unet."): tensor for name, tensor in half.state_dict().items()}
     levels = len(lgm.config["down_channels"])
     unet: Any = lgm.unet
     weights = dict(lgm.unet.named_parameters())

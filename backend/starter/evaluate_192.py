@@ -29,7 +29,6 @@ from .crisp_decoder import quality
 from .dataset import GREY
 from .judges import WorldClassifier, load_judge
 from .objects import pictures
-from .objects.judged import as_seen
 from .objects.named import Request, make_object, prompt_for
 from .objects.vocabulary import CATEGORIES, COLORS, is_held_out
 from .sdf import Shape
@@ -107,7 +106,7 @@ class Evaluation:
         splats: list[tuple[float, float, int]] = []
         for number, pair in enumerate(tqdm(asked, "prompts", unit="prompt")):
             images = self._views(condition_on_text(self.model, [prompt_for(*pair)]), FIRST_SEED + number)
-            named += self.judge.name(as_seen(images[None]))
+            named += self.judge.name(images[None])
             if number % SPLATS_OF_EVERY == 0:
                 first, refined = self._splats(images)
                 splats.append(
@@ -117,7 +116,7 @@ class Evaluation:
                     self.out / f"text-{number:04d}.png", torch.stack([images, self._shown(refined)])
                 )
         true = [
-            self.judge.name(as_seen(self._true(FIRST_OBJECT + i, pair)[None]))[0]
+            self.judge.name(self._true(FIRST_OBJECT + i, pair)[None])[0]
             for i, pair in enumerate(tqdm(asked[::SPLATS_OF_EVERY], "true objects", unit="object"))
         ]
         new = [is_held_out(*pair) for pair in asked]
@@ -188,9 +187,7 @@ class Evaluation:
         return {"diversity of seeds, of that of true objects": round(sum(made) / sum(true), 3)}
 
     def _distance(self, objects: Iterable[Tensor]) -> float:  # [V, 3, H, W] each
-        features = torch.stack(
-            [self.judge.trunk(2 * as_seen(views) - 1).mean((0, 2, 3)) for views in objects]
-        )
+        features = torch.stack([self.judge.features(views).mean(0) for views in objects])
         return torch.pdist(features).mean().item()
 
     def _views(self, conditioning: Conditioning, seed: int) -> Tensor:  # [V, 3, H, W]

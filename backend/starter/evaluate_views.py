@@ -23,9 +23,9 @@ from ..pipelines.noise import initial_noise
 from ..pipelines.views import REFINING_STEPS
 from ..shared.model_store import STARTER
 from ..training.image_grid import write_image_grid
-from .dataset import FIRST_HELD_OUT_SEED, FOV_DEG, GREY, SIZE_PX
+from .dataset import CRISP_PX, FIRST_HELD_OUT_SEED, FOV_DEG, GREY
 from .judges import WorldClassifier, load_judge
-from .sdf import render
+from .tracing import render
 from .world import CATEGORIES, COLORS, make_object, prompt_for
 
 FIRST_SEED = 5000  # far from those that were looked at while the recipe was made
@@ -105,7 +105,7 @@ def mistakes(asked: list[tuple[str, str]], named: list[tuple[str, str]]) -> dict
 
 def _true_images(cameras: Tensor, i: int, category: str, color: str) -> Tensor:  # [1, V, 3, H, W]
     item = make_object(FIRST_HELD_OUT_SEED + FIRST_SEED + i, category, color)
-    return over(render(item.shape, cameras, FOV_DEG, SIZE_PX)[0], GREY)[None]
+    return over(render(item.shape, cameras, FOV_DEG, CRISP_PX), GREY)[None]
 
 
 def _generate(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils.constants import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from ..models.checkpoints import load_strictly, read_checkpoint
 from ..shared.protocol import DioramaError
 
+SEEN_PX = 96
 Judge = TypeVar("Judge", bound=ModelMixin)
 
 
@@ -37,8 +39,12 @@ class WorldClassifier(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:  # [N, 3, H, W] sRGB 0..1
         """Logits of the categories [N, C] and of the colours [N, D]."""
-        found = self.trunk(2 * images - 1).mean((2, 3))
+        found = self.features(images)
         return self.category(found), self.color(found)
+
+    def features(self, images: Tensor) -> Tensor:  # [N, 3, H, W] sRGB 0..1 -> [N, D]
+        """What is seen in an image, before it is named."""
+        return self.trunk(2 * as_seen(images) - 1).mean((2, 3))
 
     @torch.inference_mode()
     def name(self, images: Tensor) -> list[tuple[str, str]]:  # [B, V, 3, H, W]
@@ -50,6 +56,13 @@ class WorldClassifier(ModelMixin, ConfigMixin):  # type: ignore[misc]
         )
         names = self.config.categories, self.config.colors
         return [(names[0][i], names[1][j]) for i, j in zip(category, color, strict=True)]
+
+
+def as_seen(images: Tensor) -> Tensor:  # [N, 3, H, W] -> [N, 3, h, w]
+    """Images as a judge sees them: at 96 px at most, enough to name an object, and not its finest edges."""
+    if max(images.shape[-2:]) <= SEEN_PX:
+        return images
+    return F.interpolate(images, (SEEN_PX, SEEN_PX), mode="bilinear", antialias=True)
 
 
 def load_judge(kind: type[Judge], folder: Path) -> Judge:

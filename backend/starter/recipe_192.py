@@ -139,7 +139,7 @@ class Recipe:
             anchor="ray",
         )
         self.judge = judged.make_judge()
-        enlarge_reconstructor(self.reconstructor, PRIOR / "reconstructor")
+        enlarge_reconstructor(self.reconstructor, LGM.from_pretrained(PRIOR / "reconstructor"))
         enlarge_denoiser(self.unet, PRIOR / "unet")
         words = PreTrainedTokenizerFast.from_pretrained(PRIOR / "tokenizer")
         enlarge_text_encoder(self.text_encoder, self.tokenizer, PRIOR / "text_encoder", words)

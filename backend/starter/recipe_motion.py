@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -124,7 +125,9 @@ class Recipe:
             parts = []
             with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
                 for rgba in tqdm(world.rgba.flatten(0, 2).split(64), "encoding", unit="batch"):
-                    parts.append(self.starter.encode(over(rgba.float() / 255, dataset.GREY)).half())
+                    images = over(rgba.float() / 255, dataset.GREY)
+                    large = F.interpolate(images, scale_factor=2)  # which the encoder sees reduced again
+                    parts.append(self.starter.encode(large).half())
             latents = torch.cat(parts).unflatten(0, world.rgba.shape[:3])
             dataset.save_whole(
                 {"latents": latents, "cameras": world.cameras},

@@ -3,15 +3,17 @@
 Everything is learnt from the small world of `world.py`, which is drawn while it is needed. The stages are
 those of the papers, in the small: an autoencoder; single images, then videos of an orbit, then views with
 cameras (VideoMV); a reconstructor on true images, then on half-denoised ones, with the denoiser frozen.
-The decoder learns on after the denoiser, since only the encoder must stay as it is, also from what moves.
-Each stage is kept in the work folder, and an interrupted recipe goes on where it was.
+The decoder learns on after the denoiser, since only the encoder must stay as it is, also from what moves:
+first at 96 px, as large as the encoder sees, then at 192 px. Decoder and reconstructor of that size begin
+with the small ones. Each stage is kept in the work folder, and an interrupted recipe goes on where it was.
 """
 
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -37,11 +39,13 @@ from ..training.image_grid import write_image_grid
 from ..training.loop import Batch, TrainingPlan
 from ..training.text import make_text_encoder, make_tokenizer, tokens_of
 from . import autoencoder, clips, dataset, recipe, reconstructor_data, train_judge
+from .enlarged import enlarge_reconstructor
 from .judges import WorldClassifier
 from .world import CATEGORIES, COLOR_SYNONYMS, COLORS, SYNONYMS, vocabulary, words_of
 
 OBJECTS, HELD_OUT, UNSEEN = 3200, 50, 600
 NUM_CLIPS = 600  # of objects that move, for the decoder: they are smaller, and seen off the middle
+CRISP_OBJECTS, CRISP_CLIPS = 400, 60  # at 192 px
 SEED = 0
 WIDTH = 128  # of a text token
 LATENT_CHANNELS = 8  # twice the large models': an eye of a snowman is half a latent pixel
@@ -62,13 +66,19 @@ PLANS = {  # batch, shared by all processes, and the rest
     "decoder": (16, TrainingPlan(6000, 1e-3, ema_decay=0.997, keep_every=500)),
     "reconstructor": (4, TrainingPlan(1300, 1e-3, ema_decay=0.995, keep_every=300)),
     "reconstructor on half-denoised views": (4, TrainingPlan(400, 3e-4, ema_decay=0.99, keep_every=200)),
+    "crisp decoder": (8, TrainingPlan(3000, 1e-3, ema_decay=0.997, keep_every=500)),
+    "crisp reconstructor": (2, TrainingPlan(500, 6e-4, ema_decay=0.99, keep_every=100)),
+    "crisp reconstructor on half-denoised views": (
+        2,
+        TrainingPlan(200, 3e-4, ema_decay=0.98, keep_every=100),
+    ),
     "judge": (64, TrainingPlan(1000, 2e-3, ema_decay=0.99, keep_every=250)),
 }
 
 SETTINGS = ModelSettings(
     schedule=schedules.STARTER,
     num_views=8,
-    size_px=dataset.SIZE_PX,
+    size_px=dataset.CRISP_PX,
     elevation_deg=dataset.ELEVATION_DEG,
     radius=dataset.RADIUS,
     fov_deg=dataset.FOV_DEG,
@@ -76,8 +86,15 @@ SETTINGS = ModelSettings(
     guidance=3.0,
     three_d_aware=(0.4, 0.6, 0.8),
     input_views=len(reconstructor_data.INPUT_VIEWS),
-    rendering=SplatRendering(dataset.FOV_DEG, dataset.SIZE_PX, dataset.GREY, "linear"),
+    rendering=SplatRendering(dataset.FOV_DEG, dataset.CRISP_PX, dataset.GREY, "linear"),
     words=tuple(sorted(words_of(SYNONYMS) | words_of(COLOR_SYNONYMS))),
+)
+
+
+SMALL_SETTINGS = dataclasses.replace(
+    SETTINGS,
+    size_px=dataset.SIZE_PX,
+    rendering=dataclasses.replace(SETTINGS.rendering, size_px=dataset.SIZE_PX),
 )
 
 
@@ -106,15 +123,19 @@ class Recipe:
             transformer_in_heads=2,
             norm_num_groups=16,
         )
-        self.autoencoder = AutoencoderKL(
-            block_out_channels=(24, 48, 96, 96),
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            norm_num_groups=8,
-            mid_block_add_attention=False,
-            sample_size=dataset.SIZE_PX,
-            latent_channels=LATENT_CHANNELS,
-            scaling_factor=1.0,
+        self.autoencoder, self.crisp_autoencoder = (
+            AutoencoderKL(
+                out_channels=channels,  # 12: blocks of four pixels
+                block_out_channels=(24, 48, 96, 96),
+                down_block_types=("DownEncoderBlock2D",) * 4,
+                up_block_types=("UpDecoderBlock2D",) * 4,
+                norm_num_groups=8,
+                mid_block_add_attention=False,
+                sample_size=dataset.SIZE_PX,
+                latent_channels=LATENT_CHANNELS,
+                scaling_factor=1.0,
+            )
+            for channels in (3, 12)
         )
         self.reconstructor = LGM(
             input_size=dataset.SIZE_PX,
@@ -122,6 +143,16 @@ class Recipe:
             down_attention=(False, False, False, True),
             up_channels=(128, 96, 48),
             up_attention=(True, False, False),
+            layers_per_block=1,
+            attention_heads=4,
+            anchor="ray",
+        )
+        self.crisp_reconstructor = LGM(
+            input_size=dataset.CRISP_PX,
+            down_channels=(16, 16, 48, 96, 128),
+            down_attention=(False, False, False, False, True),
+            up_channels=(128, 96, 48, 48),
+            up_attention=(True, False, False, False),
             layers_per_block=1,
             attention_heads=4,
             anchor="ray",
@@ -138,6 +169,15 @@ class Recipe:
     def held_out(self) -> dataset.WorldViews:
         first = dataset.FIRST_HELD_OUT_SEED
         return dataset.load(self.work / "world", range(first, first + HELD_OUT))
+
+    @cached_property
+    def crisp_world(self) -> dataset.WorldViews:
+        return dataset.load(self.work / "world-192", range(CRISP_OBJECTS), dataset.CRISP_PX)
+
+    @cached_property
+    def crisp_held_out(self) -> dataset.WorldViews:
+        first = dataset.FIRST_HELD_OUT_SEED
+        return dataset.load(self.work / "world-192", range(first, first + HELD_OUT), dataset.CRISP_PX)
 
     @cached_property
     def unseen(self) -> dataset.WorldViews:
@@ -161,12 +201,12 @@ class Recipe:
         self.autoencoder.register_to_config(scaling_factor=1 / latents.std().item())
         return (latents / latents.std()).unflatten(0, self.world.rgba.shape[:2])
 
-    @property
-    def model(self) -> ViewsModel:
-        """The networks as a pipeline uses them."""
-        return ViewsModel(
-            SETTINGS, self.tokenizer, self.text_encoder, self.unet, self.autoencoder, self.reconstructor
-        )
+    def model(self, crisp: bool) -> ViewsModel:
+        """The networks as a pipeline uses them, with decoder and reconstructor of 192 px or of 96."""
+        large = (SETTINGS, self.crisp_autoencoder, self.crisp_reconstructor)
+        small = (SMALL_SETTINGS, self.autoencoder, self.reconstructor)
+        settings, autoencoder, reconstructor = large if crisp else small
+        return ViewsModel(settings, self.tokenizer, self.text_encoder, self.unet, autoencoder, reconstructor)
 
     def run(self, stage: str) -> None:
         """Trains one stage, or loads it if it is done."""
@@ -188,6 +228,18 @@ class Recipe:
                 autoencoder.DecoderObjective(self.autoencoder),
                 lambda generator, size: autoencoder.batch_of([still(), moving], generator, size),
                 lambda path: autoencoder.show(self.autoencoder, self.held_out, path),
+            )
+        elif stage == "crisp decoder":
+            _ = self.latents.shape  # the autoencoder's scale
+            autoencoder.begin_crisp(self.crisp_autoencoder, self.autoencoder)
+            images = [self.crisp_world.rgba.flatten(0, 1)]
+            moving = clips.load(self.work / "clips-192", range(CRISP_CLIPS), dataset.CRISP_PX).rgba
+            images.append(moving.flatten(0, 2))
+            self._train(
+                stage,
+                autoencoder.DecoderObjective(self.crisp_autoencoder),
+                lambda generator, size: autoencoder.batch_of(images, generator, size),
+                lambda path: autoencoder.show(self.crisp_autoencoder, self.crisp_held_out, path),
             )
         elif stage == "judge":
             self._train(
@@ -214,16 +266,20 @@ class Recipe:
         )
 
     def _train_reconstructor(self, stage: str) -> None:
-        seen = self._half_denoised if stage.endswith("half-denoised views") else None
-        shown = reconstructor_data.batch_of(self.held_out, torch.Generator().manual_seed(1), 16)
+        crisp = stage.startswith("crisp")
+        model = self.model(crisp)
+        world, held_out = (self.crisp_world, self.crisp_held_out) if crisp else (self.world, self.held_out)
+        if stage == "crisp reconstructor":
+            enlarge_reconstructor(self.crisp_reconstructor, self.reconstructor)
+        seen = partial(half_denoised, model, world) if stage.endswith("half-denoised views") else None
+        shown = reconstructor_data.batch_of(held_out, torch.Generator().manual_seed(1), 16)
+        inputs = reconstructor_data.INPUT_VIEWS
         self._train(
             stage,
-            reconstructor.ReconstructorObjective(
-                self.reconstructor, dataset.FOV_DEG, "linear", reconstructor_data.INPUT_VIEWS
-            ),
-            lambda generator, size: reconstructor_data.batch_of(self.world, generator, size, seen),
+            reconstructor.ReconstructorObjective(model.reconstructor, dataset.FOV_DEG, "linear", inputs),
+            lambda generator, size: reconstructor_data.batch_of(world, generator, size, seen),
             lambda path: reconstructor.show(
-                self.reconstructor, shown, path, SETTINGS.rendering, reconstructor_data.INPUT_VIEWS
+                model.reconstructor, shown, path, model.settings.rendering, inputs
             ),
         )
 
@@ -237,33 +293,9 @@ class Recipe:
         folder = self.work / stage.replace(" ", "-")
         recipe.train_stage(stage, PLANS, folder, objective, batch_of, show)
 
-    @torch.no_grad()
-    def _half_denoised(self, objects: Tensor, inputs: Tensor, generator: torch.Generator) -> Tensor:
-        """Input views as a 3D-aware step sees them: decoded estimates of the clean latents, at any noise."""
-        views = self.latents.shape[1]
-        parity = inputs[:, :1] % 2
-        seen = parity + torch.arange(0, views, 2)  # the orbit of 8 that has the input views
-        latents = self.latents[objects[:, None], seen].transpose(1, 2)
-        timesteps = torch.randint(1000, (len(objects),), generator=generator)
-        noise = torch.randn(latents.shape, generator=generator)
-        tokens = tokens_of(self.tokenizer, [self.world.captions[i] for i in objects.tolist()])
-        context = self.text_encoder(tokens).last_hidden_state
-        x0 = reconstructor.half_denoised(
-            self.unet,
-            DDIMScheduler(**SETTINGS.schedule),
-            latents,
-            noise,
-            timesteps,
-            context,
-            self.world.cameras[seen],
-        )
-        chosen = x0.transpose(1, 2)[torch.arange(len(objects))[:, None], (inputs - parity) // 2]
-        images = self.model.decode(chosen.flatten(0, 1))
-        return images.unflatten(0, inputs.shape)
-
     def _show_views(self, path: Path) -> float:
         """Writes generated views of some prompts; returns the PSNR of their reconstruction, in dB."""
-        model = self.model
+        model = self.model(crisp=False)
         cameras = orbits.view_cameras(model.settings, SETTINGS.num_views)
         noise = torch.cat([initial_noise(model, len(cameras), seed) for seed in range(len(PROMPTS))])
         latents = denoise(
@@ -276,17 +308,48 @@ class Recipe:
         images = model.decode_frames(latents[:, :, 0])
         write_image_grid(path, images)
         rendered, _ = render(
-            reconstruction.views_to_gaussians(model, images, cameras), cameras, SETTINGS.rendering
+            reconstruction.views_to_gaussians(model, images, cameras), cameras, model.settings.rendering
         )
         return -10 * (rendered - images).square().mean().log10().item()
 
     def write(self, folder: Path) -> None:
         """Writes the shipped weights: half precision, and what they were made by."""
-        _ = self.latents.shape  # the autoencoder's scale
         folder.mkdir(parents=True, exist_ok=True)
         SETTINGS.write(folder)
         self.tokenizer.save_pretrained(folder / "tokenizer")
-        for part in ("text_encoder", "unet", "autoencoder", "reconstructor", "judge"):
-            network = copy.deepcopy(getattr(self, part)).half()
-            network.save_pretrained(folder / part)
+        for part, network in (
+            ("text_encoder", self.text_encoder),
+            ("unet", self.unet),
+            ("autoencoder", self.crisp_autoencoder),
+            ("reconstructor", self.crisp_reconstructor),
+            ("judge", self.judge),
+        ):
+            copy.deepcopy(network).half().save_pretrained(folder / part)
         recipe.write_record(folder, "starter", SEED, PLANS, objects=OBJECTS)
+
+
+@torch.no_grad()
+def half_denoised(
+    model: ViewsModel,
+    world: dataset.WorldViews,
+    objects: Tensor,  # [B]
+    inputs: Tensor,  # [B, 4] views
+    generator: torch.Generator,
+) -> Tensor:  # [B, 4, 3, H, W]
+    """Input views as a 3D-aware step sees them: decoded estimates of the clean latents, at any noise."""
+    views = world.rgba.shape[1]
+    parity = inputs[:, :1] % 2
+    seen = parity + torch.arange(0, views, 2)  # the orbit of 8 that has the input views
+    images = over(world.images(objects, seen), dataset.GREY)
+    latents = model.encode(images.flatten(0, 1)).unflatten(0, seen.shape).transpose(1, 2)
+    x0 = reconstructor.half_denoised(
+        model.unet,
+        DDIMScheduler(**model.settings.schedule),
+        latents,
+        torch.randn(latents.shape, generator=generator),
+        torch.randint(1000, (len(objects),), generator=generator),
+        model.encode_prompts([world.captions[i] for i in objects.tolist()]),
+        world.cameras[seen],
+    )
+    chosen = x0.transpose(1, 2)[torch.arange(len(objects))[:, None], (inputs - parity) // 2]
+    return model.decode(chosen.flatten(0, 1)).unflatten(0, inputs.shape)

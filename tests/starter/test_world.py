@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from backend.cameras import orbit, project
+from backend.pipelines.latents import decode, encode, latent_size
 from backend.starter import autoencoder, dataset, sdf, world
 from backend.training import text
+from tests import tiny
 
 
 @pytest.mark.parametrize("category", world.CATEGORIES)
@@ -64,11 +66,23 @@ def test_rendered_objects_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_autoencoder_learns_from_every_set_of_images() -> None:
-    dark, light = (torch.full((count, 4, 70, 80), 255, dtype=torch.uint8) for count in (2, 100))
+    dark, light = (torch.full((count, 4, 72, 80), 255, dtype=torch.uint8) for count in (2, 100))
     dark[:, :3] = 0
     images = autoencoder.batch_of([dark, light], torch.Generator().manual_seed(0), 60)["images"]
-    assert images.shape == (60, 3, autoencoder.CROP_PX, autoencoder.CROP_PX)
+    assert images.shape == (60, 3, 48, 48)
     assert 20 < int((images.mean((1, 2, 3)) > 0.5).sum()) < 40
+
+
+def test_crisp_decoder_begins_with_the_small_images_enlarged() -> None:
+    small, crisp = tiny.autoencoder(1), tiny.autoencoder(1, out_channels=12)
+    autoencoder.begin_crisp(crisp, small)
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    latents = encode(crisp, images)
+    reduced = torch.nn.functional.avg_pool2d(images, 2)
+    assert torch.equal(latents, encode(small, reduced))
+    assert latents.shape[1:] == latent_size(crisp.config, 32) == latent_size(small.config, 16)
+    enlarged = decode(small, latents).repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+    torch.testing.assert_close(decode(crisp, latents), enlarged)
 
 
 def test_more_objects_than_were_kept_are_rendered_and_none_is_missing(
