@@ -10,10 +10,9 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor, nn
 
 from ..gaussians.color import over
-from ..pipelines.latents import decode, decode_unlimited, encode
+from ..pipelines.latents import Autoencoder, decode, decode_unlimited, encode
 from ..training.image_grid import write_image_grid
 from ..training.loop import Batch
-from .crisp_decoder import quality
 from .dataset import GREY, WorldViews
 
 CROP = 2 / 3  # of an image's side: all of the network is convolutions, so it may learn on parts
@@ -34,7 +33,7 @@ class AutoencoderObjective(nn.Module):
         posterior = self.autoencoder.encode(2 * images - 1).latent_dist
         kl = posterior.kl().mean() / posterior.mean[0].numel()
         latents = posterior.sample() * self.autoencoder.config["scaling_factor"]
-        return _difference(self.autoencoder, latents, images) + KL_WEIGHT * kl
+        return difference(self.autoencoder, latents, images) + KL_WEIGHT * kl
 
 
 class DecoderObjective(nn.Module):
@@ -58,14 +57,13 @@ class DecoderObjective(nn.Module):
             strength = torch.empty_like(latents[:, :1, :1, :1]).uniform_(LEAST_STRENGTH, 1)
             latents = plain + strength * (latents - plain)
             latents = latents + LATENT_NOISE * latents.std() * torch.randn_like(latents)
-        return _difference(self.autoencoder, latents, images)
+        return difference(self.autoencoder, latents, images)
 
 
-def _difference(autoencoder: AutoencoderKL, latents: Tensor, images: Tensor) -> Tensor:
+def difference(autoencoder: Autoencoder, latents: Tensor, images: Tensor) -> Tensor:
     """How much of the images, and of their edges, does not come back."""
     error = decode_unlimited(autoencoder, latents) - images
-    across = (error[..., 1:] - error[..., :-1]).abs().mean()
-    down = (error[..., 1:, :] - error[..., :-1, :]).abs().mean()
+    across, down = error.diff(dim=-1).abs().mean(), error.diff(dim=-2).abs().mean()
     return error.abs().mean() + EDGE_WEIGHT * (across + down)
 
 
@@ -99,12 +97,24 @@ def batch_of(
     return {"images": over(torch.stack(crops).float() / 255, GREY)}
 
 
-def show(autoencoder: AutoencoderKL, world: WorldViews, path: Path) -> float:
-    """Writes held-out images above what comes back; returns the mean PSNR over all of `world`, in dB.
+def held_out_images(world: WorldViews) -> Tensor:  # [N, 3, H, W]
+    """Every fourth view of all objects."""
+    return over(world.rgba[:, ::4].flatten(0, 1).float() / 255, GREY)
 
-    Prints the sharpness: the energy of all gradients, as a part of that of the true images.
-    """
-    images = over(world.rgba[:, ::4].flatten(0, 1).float() / 255, GREY)
+
+def quality(made: Tensor, true: Tensor) -> tuple[float, float]:  # [N, 3, H, W] each
+    """Mean PSNR in dB, and sharpness: the energy of all gradients, as a part of that of the true images."""
+    psnr = -10 * (made - true).square().mean((1, 2, 3)).log10()
+    return psnr.mean().item(), (_gradient_energy(made) / _gradient_energy(true)).item()
+
+
+def _gradient_energy(images: Tensor) -> Tensor:
+    across, down = images.diff(dim=-1), images.diff(dim=-2)
+    return across.square().sum() + down.square().sum()
+
+
+def show(autoencoder: Autoencoder, images: Tensor, path: Path) -> float:
+    """Writes images [N, 3, H, W] above what comes back; returns their PSNR in dB, prints the sharpness."""
     back = torch.cat([decode(autoencoder, encode(autoencoder, part)) for part in images.split(32)])
     write_image_grid(path, torch.stack([images[:12], back[:12]]))
     psnr, sharpness = quality(back, images)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,19 @@ def enlarge_text_encoder(
                     weight[token] = small[name][known[word]]
         elif name in small:
             weight[: len(small[name])] = small[name]  # more words may follow each other
+
+
+def twice_as_large(half: Mapping[str, Any]) -> LGM:
+    """A reconstructor of images twice as large as those of one with this config, with a level more."""
+    same = ("layers_per_block", "attention_heads", "anchor")
+    return LGM(
+        input_size=2 * half["input_size"],
+        down_channels=(half["down_channels"][0], *half["down_channels"]),
+        down_attention=(False, *half["down_attention"]),
+        up_channels=(*half["up_channels"], half["up_channels"][-1]),
+        up_attention=(*half["up_attention"], False),
+        **{name: half[name] for name in same},
+    )
 
 
 @torch.no_grad()

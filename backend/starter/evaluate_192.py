@@ -25,7 +25,7 @@ from ..pipelines.views import REFINING_STEPS
 from ..shared.ply import GaussianCloud
 from ..training.image_grid import write_image_grid
 from . import evaluate_views
-from .crisp_decoder import quality
+from .autoencoder import quality
 from .dataset import GREY
 from .judges import WorldClassifier, load_judge
 from .objects import pictures

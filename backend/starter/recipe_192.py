@@ -37,10 +37,16 @@ from ..training import denoiser, reconstructor
 from ..training.image_grid import write_image_grid
 from ..training.loop import Batch, TrainingPlan
 from ..training.text import make_text_encoder, make_tokenizer, tokens_of
-from . import crisp_decoder, recipe, reconstructor_192
+from . import autoencoder, crisp_decoder, recipe, reconstructor_192
 from .conditioned import ConditionedObjective, make_image_encoder
 from .dataset import GREY, save_whole
-from .enlarged import enlarge_denoiser, enlarge_reconstructor, enlarge_text_encoder, strengthen_image
+from .enlarged import (
+    enlarge_denoiser,
+    enlarge_reconstructor,
+    enlarge_text_encoder,
+    strengthen_image,
+    twice_as_large,
+)
 from .objects import asked_for, judged, pictures
 from .objects.framing import ELEVATION_DEG, FOV_DEG, RADIUS
 from .objects.vocabulary import TOKENS, is_held_out, vocabulary
@@ -128,16 +134,7 @@ class Recipe:
             image_embedding_dim=WIDTH,
             image_width=IMAGE_WIDTH,
         )
-        self.reconstructor = LGM(
-            input_size=pictures.SIZE_PX,
-            down_channels=(16, 16, 48, 96, 128),
-            down_attention=(False, False, False, False, True),
-            up_channels=(128, 96, 48, 48),
-            up_attention=(True, False, False, False),
-            layers_per_block=1,
-            attention_heads=4,
-            anchor="ray",
-        )
+        self.reconstructor = twice_as_large(LGM.load_config(PRIOR / "reconstructor"))
         self.judge = judged.make_judge()
         enlarge_reconstructor(self.reconstructor, LGM.from_pretrained(PRIOR / "reconstructor"))
         enlarge_denoiser(self.unet, PRIOR / "unet")
@@ -179,7 +176,9 @@ class Recipe:
                 stage,
                 crisp_decoder.DecoderObjective(self.autoencoder),
                 lambda generator, size: crisp_decoder.batch_of(self.world, generator, size),
-                lambda path: crisp_decoder.show(self.autoencoder, self.held_out, path),
+                lambda path: autoencoder.show(
+                    self.autoencoder, crisp_decoder.held_out_images(self.held_out), path
+                ),
             )
         elif stage == "images":
             self._train_denoiser(stage, denoiser.IMAGES)

@@ -39,7 +39,7 @@ from ..training.image_grid import write_image_grid
 from ..training.loop import Batch, TrainingPlan
 from ..training.text import make_text_encoder, make_tokenizer, tokens_of
 from . import autoencoder, clips, dataset, recipe, reconstructor_data, train_judge
-from .enlarged import enlarge_reconstructor
+from .enlarged import enlarge_reconstructor, twice_as_large
 from .judges import WorldClassifier
 from .world import CATEGORIES, COLOR_SYNONYMS, COLORS, SYNONYMS, vocabulary, words_of
 
@@ -147,16 +147,7 @@ class Recipe:
             attention_heads=4,
             anchor="ray",
         )
-        self.crisp_reconstructor = LGM(
-            input_size=dataset.CRISP_PX,
-            down_channels=(16, 16, 48, 96, 128),
-            down_attention=(False, False, False, False, True),
-            up_channels=(128, 96, 48, 48),
-            up_attention=(True, False, False, False),
-            layers_per_block=1,
-            attention_heads=4,
-            anchor="ray",
-        )
+        self.crisp_reconstructor = twice_as_large(self.reconstructor.config)
         self.judge = WorldClassifier(tuple(CATEGORIES), tuple(COLORS))
         with torch.no_grad():
             self.reconstructor.conv.bias[4:7] = -2.0  # splats begin as small as pixels
@@ -219,7 +210,9 @@ class Recipe:
                 stage,
                 autoencoder.AutoencoderObjective(self.autoencoder),
                 lambda generator, size: autoencoder.batch_of([still()], generator, size),
-                lambda path: autoencoder.show(self.autoencoder, self.held_out, path),
+                lambda path: autoencoder.show(
+                    self.autoencoder, autoencoder.held_out_images(self.held_out), path
+                ),
             )
         elif stage == "decoder":
             moving = clips.load(self.work / "clips", range(NUM_CLIPS)).rgba.flatten(0, 2)
@@ -227,7 +220,9 @@ class Recipe:
                 stage,
                 autoencoder.DecoderObjective(self.autoencoder),
                 lambda generator, size: autoencoder.batch_of([still(), moving], generator, size),
-                lambda path: autoencoder.show(self.autoencoder, self.held_out, path),
+                lambda path: autoencoder.show(
+                    self.autoencoder, autoencoder.held_out_images(self.held_out), path
+                ),
             )
         elif stage == "crisp decoder":
             _ = self.latents.shape  # the autoencoder's scale
@@ -239,7 +234,9 @@ class Recipe:
                 stage,
                 autoencoder.DecoderObjective(self.crisp_autoencoder),
                 lambda generator, size: autoencoder.batch_of(images, generator, size),
-                lambda path: autoencoder.show(self.crisp_autoencoder, self.crisp_held_out, path),
+                lambda path: autoencoder.show(
+                    self.crisp_autoencoder, autoencoder.held_out_images(self.crisp_held_out), path
+                ),
             )
         elif stage == "judge":
             self._train(

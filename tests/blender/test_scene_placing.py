@@ -150,7 +150,7 @@ def test_what_of_a_result_is_shown_can_be_chosen(extension, ball):
     assert not any(item.hide_viewport for item in extension.scene.hierarchy.parts(root, "camera", "orbit"))
 
 
-def test_mesh_is_as_large_as_the_splats_look(extension, tmp_path):
+def test_mesh_is_as_large_as_the_splats_look(extension):
     rng = np.random.default_rng(0)
     means = rng.normal(size=(4000, 3))
     means *= 0.5 / np.linalg.norm(means, axis=1, keepdims=True)

@@ -14,7 +14,7 @@ from backend.gaussians.color import over
 from backend.models.lgm import LGM
 from backend.pipelines import model as models
 from backend.pipelines.latents import encode
-from backend.starter import crisp_decoder, evaluate_192, recipe_192, reconstructor_192
+from backend.starter import autoencoder, crisp_decoder, evaluate_192, recipe_192, reconstructor_192
 from backend.starter.dataset import GREY
 from backend.starter.enlarged import strengthen_image
 from backend.starter.objects import asked_for, pictures
@@ -125,8 +125,8 @@ def test_crops_hold_a_part_of_the_object(small: recipe_192.Recipe) -> None:
 def test_sharpness_is_one_for_the_same_image_and_less_for_a_blurred_one() -> None:
     image = (torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)) > 0.5).float()
     blurred = torch.nn.functional.avg_pool2d(image, 3, stride=1, padding=1)
-    assert crisp_decoder.quality(image.clamp(0, 0.99), image)[1] == pytest.approx(0.98, abs=0.01)
-    assert crisp_decoder.quality(blurred, image)[1] < 0.5
+    assert autoencoder.quality(image.clamp(0, 0.99), image)[1] == pytest.approx(0.98, abs=0.01)
+    assert autoencoder.quality(blurred, image)[1] < 0.5
 
 
 def test_components_are_found_once(small: recipe_192.Recipe) -> None:
