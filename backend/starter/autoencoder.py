@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -13,6 +13,7 @@ from ..gaussians.color import over
 from ..pipelines.latents import Autoencoder, decode, decode_unlimited, encode
 from ..training.image_grid import write_image_grid
 from ..training.loop import Batch
+from .critic import Critic
 from .dataset import GREY, WorldViews
 
 CROP = 2 / 3  # of an image's side: all of the network is convolutions, so it may learn on parts
@@ -33,36 +34,56 @@ class AutoencoderObjective(nn.Module):
         posterior = self.autoencoder.encode(2 * images - 1).latent_dist
         kl = posterior.kl().mean() / posterior.mean[0].numel()
         latents = posterior.sample() * self.autoencoder.config["scaling_factor"]
-        return difference(self.autoencoder, latents, images) + KL_WEIGHT * kl
+        return difference(decode_unlimited(self.autoencoder, latents), images) + KL_WEIGHT * kl
 
 
 class DecoderObjective(nn.Module):
     """The same for the decoder alone: latents, and all networks that know them, stay as they are.
 
-    The latents are a little noisy and weak, as those are that come out of a denoiser: it is least sure of
-    small parts, and nearer to the background there than it should be. Where the strength of a latent decides
-    its colour, a weak one would be of another.
+    Args:
+        latents_of: makes of images such latents as come out of a denoiser.
+        critic: learns beside the decoder, and has it make crisp images.
     """
 
-    def __init__(self, autoencoder: AutoencoderKL) -> None:
+    def __init__(
+        self,
+        autoencoder: Autoencoder,
+        latents_of: Callable[[Autoencoder, Tensor], Tensor],
+        critic: Critic | None = None,
+    ) -> None:
         super().__init__()
         self.autoencoder = autoencoder
+        self.latents_of = latents_of
+        self.critic = critic
         for name, parameter in autoencoder.named_parameters():
             parameter.requires_grad_(name.startswith(("decoder.", "post_quant_conv.")))
 
     def forward(self, images: Tensor) -> Tensor:  # [B, 3, H, W] sRGB 0..1
         with torch.no_grad():
-            latents = encode(self.autoencoder, images)
-            plain = encode(self.autoencoder, torch.full_like(images[:1], GREY))
-            strength = torch.empty_like(latents[:, :1, :1, :1]).uniform_(LEAST_STRENGTH, 1)
-            latents = plain + strength * (latents - plain)
-            latents = latents + LATENT_NOISE * latents.std() * torch.randn_like(latents)
-        return difference(self.autoencoder, latents, images)
+            latents = self.latents_of(self.autoencoder, images)
+        back = decode_unlimited(self.autoencoder, latents)
+        loss = difference(back, images)
+        if self.critic:
+            loss = loss + self.critic.losses(back, images, loss, self.autoencoder.decoder.conv_out.weight)
+        return loss
 
 
-def difference(autoencoder: Autoencoder, latents: Tensor, images: Tensor) -> Tensor:
+def weakened(autoencoder: Autoencoder, images: Tensor) -> Tensor:  # [B, 3, H, W] to [B, C, h, w]
+    """Latents with a little noise, and nearer to those of plain grey.
+
+    A denoiser is least sure of small parts, and nearer to the background there than it should be. Where the
+    strength of a latent decides its colour, a weak one would be of another.
+    """
+    latents = encode(autoencoder, images)
+    plain = encode(autoencoder, torch.full_like(images[:1], GREY))
+    strength = torch.empty_like(latents[:, :1, :1, :1]).uniform_(LEAST_STRENGTH, 1)
+    latents = plain + strength * (latents - plain)
+    return latents + LATENT_NOISE * latents.std() * torch.randn_like(latents)
+
+
+def difference(back: Tensor, images: Tensor) -> Tensor:
     """How much of the images, and of their edges, does not come back."""
-    error = decode_unlimited(autoencoder, latents) - images
+    error = back - images
     across, down = error.diff(dim=-1).abs().mean(), error.diff(dim=-2).abs().mean()
     return error.abs().mean() + EDGE_WEIGHT * (across + down)
 

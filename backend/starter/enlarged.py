@@ -1,4 +1,4 @@
-"""Begins the networks of the 192 px starter with the weights of the 96 px starter."""
+"""Begins networks with the weights of smaller ones: of more latents or words, or of larger images."""
 
 from __future__ import annotations
 

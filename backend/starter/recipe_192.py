@@ -3,7 +3,7 @@
 Its world (`objects/`) has 64 kinds of objects and random compositions, rendered when needed. The stages are
 single images, then views with cameras, by a denoiser that text, an image or both condition (VideoMV); the
 decoder of the autoencoder, whose encoder is found and not trained; a reconstructor on true images, then on
-half-denoised ones, with the denoiser frozen; a judge. Denoiser and reconstructor begin with the 96 px
+half-denoised ones, with the denoiser frozen; a judge. Denoiser and reconstructor begin with the shipped
 starter's weights. Each stage is kept in the work folder, and an interrupted recipe goes on where it was.
 """
 
@@ -37,16 +37,11 @@ from ..training import denoiser, reconstructor
 from ..training.image_grid import write_image_grid
 from ..training.loop import Batch, TrainingPlan
 from ..training.text import make_text_encoder, make_tokenizer, tokens_of
-from . import autoencoder, crisp_decoder, recipe, reconstructor_192
+from . import autoencoder, decoder_192, recipe, reconstructor_192
 from .conditioned import ConditionedObjective, make_image_encoder
+from .critic import Critic
 from .dataset import GREY, save_whole
-from .enlarged import (
-    enlarge_denoiser,
-    enlarge_reconstructor,
-    enlarge_text_encoder,
-    strengthen_image,
-    twice_as_large,
-)
+from .enlarged import enlarge_denoiser, enlarge_text_encoder, strengthen_image
 from .objects import asked_for, judged, pictures
 from .objects.framing import ELEVATION_DEG, FOV_DEG, RADIUS
 from .objects.vocabulary import TOKENS, is_held_out, vocabulary
@@ -60,7 +55,7 @@ LATENT_CHANNELS = 24  # of a sixteenth of the views' side
 IMAGE_WIDTH = 4  # as published
 SAMPLED_OBJECTS = 100  # of which components are found
 SEEN_TOGETHER = (8, 4, 1, 1)  # views of an object in a batch: from fewer sides, more objects at the same cost
-PRIOR = STARTER  # 96 px weights to begin with, of `python -m backend train starter`
+PRIOR = STARTER  # weights to begin with, of `python -m backend train starter`
 WEIGHTS = Path("out/training/weights192")  # until they are better than those that are shipped
 SHOWN_STEPS = 12  # of denoising, while it trains
 PROMPTS = (
@@ -80,7 +75,11 @@ PLANS = {  # batch, shared by all processes, and the rest
     "images": (32, TrainingPlan(1500, 1e-3, ema_decay=0.998, keep_every=250)),
     "first views": (8, TrainingPlan(750, 8e-4, ema_decay=0.998, keep_every=150, constant=True)),
     "views": (8, TrainingPlan(1650, 8e-4, ema_decay=0.998, keep_every=150)),  # with a louder image
-    "decoder": (8, TrainingPlan(6000, 1e-3, ema_decay=0.998, keep_every=250)),
+    "decoder": (8, TrainingPlan(2500, 1e-3, ema_decay=0.998, keep_every=250)),
+    "decoder with a critic": (
+        8,
+        TrainingPlan(1500, 4e-4, betas=(0.5, 0.99), ema_decay=0.995, keep_every=250),
+    ),
     "reconstructor": (2, TrainingPlan(1000, 6e-4, ema_decay=0.995, keep_every=100)),
     "reconstructor on half-denoised views": (2, TrainingPlan(300, 3e-4, ema_decay=0.99, keep_every=100)),
     "judge": (64, TrainingPlan(1500, 2e-3, ema_decay=0.99, keep_every=250)),
@@ -134,9 +133,8 @@ class Recipe:
             image_embedding_dim=WIDTH,
             image_width=IMAGE_WIDTH,
         )
-        self.reconstructor = twice_as_large(LGM.load_config(PRIOR / "reconstructor"))
+        self.reconstructor = LGM.from_pretrained(PRIOR / "reconstructor").float()
         self.judge = judged.make_judge()
-        enlarge_reconstructor(self.reconstructor, LGM.from_pretrained(PRIOR / "reconstructor"))
         enlarge_denoiser(self.unet, PRIOR / "unet")
         words = PreTrainedTokenizerFast.from_pretrained(PRIOR / "tokenizer")
         enlarge_text_encoder(self.text_encoder, self.tokenizer, PRIOR / "text_encoder", words)
@@ -171,13 +169,14 @@ class Recipe:
     def run(self, stage: str) -> None:
         """Trains one stage, or loads it if it is done."""
         self._find_components()
-        if stage == "decoder":
+        if stage.startswith("decoder"):
+            critic = Critic() if stage.endswith("critic") else None
             self._train(
                 stage,
-                crisp_decoder.DecoderObjective(self.autoencoder),
-                lambda generator, size: crisp_decoder.batch_of(self.world, generator, size),
+                autoencoder.DecoderObjective(self.autoencoder, decoder_192.noisy, critic),
+                lambda generator, size: decoder_192.batch_of(self.world, generator, size),
                 lambda path: autoencoder.show(
-                    self.autoencoder, crisp_decoder.held_out_images(self.held_out), path
+                    self.autoencoder, decoder_192.held_out_images(self.held_out), path
                 ),
             )
         elif stage == "images":

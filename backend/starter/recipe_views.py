@@ -39,6 +39,7 @@ from ..training.image_grid import write_image_grid
 from ..training.loop import Batch, TrainingPlan
 from ..training.text import make_text_encoder, make_tokenizer, tokens_of
 from . import autoencoder, clips, dataset, recipe, reconstructor_data, train_judge
+from .critic import Critic
 from .enlarged import enlarge_reconstructor, twice_as_large
 from .judges import WorldClassifier
 from .world import CATEGORIES, COLOR_SYNONYMS, COLORS, SYNONYMS, vocabulary, words_of
@@ -67,6 +68,10 @@ PLANS = {  # batch, shared by all processes, and the rest
     "reconstructor": (4, TrainingPlan(1300, 1e-3, ema_decay=0.995, keep_every=300)),
     "reconstructor on half-denoised views": (4, TrainingPlan(400, 3e-4, ema_decay=0.99, keep_every=200)),
     "crisp decoder": (8, TrainingPlan(3000, 1e-3, ema_decay=0.997, keep_every=500)),
+    "crisp decoder with a critic": (
+        8,
+        TrainingPlan(1500, 4e-4, betas=(0.5, 0.99), ema_decay=0.995, keep_every=250),
+    ),
     "crisp reconstructor": (2, TrainingPlan(500, 6e-4, ema_decay=0.99, keep_every=100)),
     "crisp reconstructor on half-denoised views": (
         2,
@@ -218,21 +223,23 @@ class Recipe:
             moving = clips.load(self.work / "clips", range(NUM_CLIPS)).rgba.flatten(0, 2)
             self._train(
                 stage,
-                autoencoder.DecoderObjective(self.autoencoder),
+                autoencoder.DecoderObjective(self.autoencoder, autoencoder.weakened),
                 lambda generator, size: autoencoder.batch_of([still(), moving], generator, size),
                 lambda path: autoencoder.show(
                     self.autoencoder, autoencoder.held_out_images(self.held_out), path
                 ),
             )
-        elif stage == "crisp decoder":
-            _ = self.latents.shape  # the autoencoder's scale
-            autoencoder.begin_crisp(self.crisp_autoencoder, self.autoencoder)
+        elif stage.startswith("crisp decoder"):
+            if stage == "crisp decoder":
+                _ = self.latents.shape  # the autoencoder's scale
+                autoencoder.begin_crisp(self.crisp_autoencoder, self.autoencoder)
+            critic = Critic() if stage.endswith("critic") else None
             images = [self.crisp_world.rgba.flatten(0, 1)]
             moving = clips.load(self.work / "clips-192", range(CRISP_CLIPS), dataset.CRISP_PX).rgba
             images.append(moving.flatten(0, 2))
             self._train(
                 stage,
-                autoencoder.DecoderObjective(self.crisp_autoencoder),
+                autoencoder.DecoderObjective(self.crisp_autoencoder, autoencoder.weakened, critic),
                 lambda generator, size: autoencoder.batch_of(images, generator, size),
                 lambda path: autoencoder.show(
                     self.crisp_autoencoder, autoencoder.held_out_images(self.crisp_held_out), path

@@ -1,14 +1,12 @@
-"""Trains the decoder of the 192 px starter: crisp images from latents that may be a little wrong."""
+"""What the decoder of the 192 px starter learns from: crops of images, from latents a little wrong."""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..models.principal_autoencoder import PrincipalAutoencoder
-from ..pipelines.latents import encode
+from ..pipelines.latents import Autoencoder, encode
 from ..training.loop import Batch
-from .autoencoder import difference
 from .objects.pictures import PHOTOS, VIEWS, Pictures, on_grey
 
 CROP_PX = 128  # all of the network is convolutions, so it may learn on parts
@@ -16,19 +14,11 @@ MOST_NOISE = 0.15  # of scaled latents: what a denoiser gets wrong
 SHOWN = 64  # held-out images that are measured
 
 
-class DecoderObjective(nn.Module):
-    """Images and their edges come back from latents with noise of random strength."""
-
-    def __init__(self, autoencoder: PrincipalAutoencoder) -> None:
-        super().__init__()
-        self.autoencoder = autoencoder
-
-    def forward(self, images: Tensor) -> Tensor:  # [B, 3, H, W] sRGB 0..1
-        coder = self.autoencoder
-        with torch.no_grad():
-            latents = encode(coder, images)
-        strength = MOST_NOISE * torch.rand_like(latents[:, :1, :1, :1])
-        return difference(coder, latents + strength * torch.randn_like(latents), images)
+def noisy(autoencoder: Autoencoder, images: Tensor) -> Tensor:  # [B, 3, H, W] to [B, C, h, w]
+    """Latents with noise of random strength."""
+    latents = encode(autoencoder, images)
+    strength = MOST_NOISE * torch.rand_like(latents[:, :1, :1, :1])
+    return latents + strength * torch.randn_like(latents)
 
 
 def batch_of(pictures: Pictures, generator: torch.Generator, size: int) -> Batch:

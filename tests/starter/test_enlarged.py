@@ -1,0 +1,34 @@
+"""An enlarged reconstructor makes at first of an image what the small one makes of it reduced."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from backend.models.lgm import LGM
+from backend.starter.enlarged import enlarge_reconstructor, twice_as_large
+
+
+def test_enlarged_reconstructor_begins_with_what_the_small_one_makes_of_reduced_images() -> None:
+    torch.manual_seed(0)
+    half = LGM(
+        input_size=32,
+        down_channels=(16, 32, 32),
+        down_attention=(False, False, True),
+        up_channels=(32, 32),
+        up_attention=(True, False),
+        layers_per_block=1,
+        attention_heads=2,
+        anchor="ray",
+    )
+    large = twice_as_large(half.config)
+    enlarge_reconstructor(large, half)
+    images = F.interpolate(torch.rand(4, 9, 8, 8), scale_factor=8, mode="bilinear")[None]
+    with torch.no_grad():
+        few = half(F.avg_pool2d(images[0], 2)[None])[0]  # [V, 14, h, w]
+        many = F.avg_pool2d(large(images)[0], 2)
+    places, scales = slice(0, 3), slice(4, 7)
+    likeness = torch.corrcoef(torch.stack([x[:, places].flatten() for x in (few, many)]))[0, 1]
+    assert likeness > 0.8  # two networks that know nothing of each other: 0
+    assert (few - many)[:, scales].mean().exp().item() == pytest.approx(2, rel=0.1)  # four in place of one
