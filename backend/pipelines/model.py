@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +20,6 @@ from ..cameras import at_unit_distance
 from ..models.deepcache import DeepFeatures
 from ..models.lgm import LGM
 from ..models.multiview_motion_unet import MultiViewMotionUNet
-from ..models.principal_autoencoder import PrincipalAutoencoder
 from ..models.videomv_unet import VideoMVImageUNet, VideoMVUNet
 from ..shared.model_store import network_folder
 from ..shared.progress import Progress
@@ -34,7 +32,6 @@ from .settings import ModelSettings, read_settings
 
 NEAR = 0.84  # how much alike two words must be, as `difflib` counts it: a horse (0.8) is no house
 DENOISERS = (VideoMVUNet, VideoMVImageUNet, MultiViewMotionUNet)
-AUTOENCODERS = (AutoencoderKL, PrincipalAutoencoder)
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,7 @@ class ViewsModel:
     tokenizer: PreTrainedTokenizerBase
     text_encoder: CLIPTextModel
     unet: VideoMVUNet | MultiViewMotionUNet
-    autoencoder: coding.Autoencoder
+    autoencoder: AutoencoderKL
     reconstructor: LGM
     image_encoder: CLIPVisionModelWithProjection | None = None
     plan: Plan = field(default_factory=Plan)
@@ -159,12 +156,12 @@ def load(folder: Path, plan: Plan = Plan()) -> ViewsModel:
     settings = read_settings(folder)
     networks: dict[str, Any] = {
         "text_encoder": CLIPTextModel,
+        "autoencoder": AutoencoderKL,
         "reconstructor": LGM,
     }
     if network_folder(folder, "image_encoder").is_dir():
         networks["image_encoder"] = CLIPVisionModelWithProjection
-    networks["unet"] = _class_of(folder / "unet", DENOISERS)
-    networks["autoencoder"] = _class_of(network_folder(folder, "autoencoder"), AUTOENCODERS)
+    networks["unet"] = _denoiser_class(folder / "unet")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
@@ -175,10 +172,10 @@ def load(folder: Path, plan: Plan = Plan()) -> ViewsModel:
     return ViewsModel(settings, tokenizer, **loaded, plan=plan)
 
 
-def _class_of(folder: Path, classes: Sequence[Any]) -> Any:
-    """The class of a network, which its config names."""
+def _denoiser_class(folder: Path) -> Any:
+    """The class of a denoiser, which its config names."""
     try:
         kind = json.loads((folder / "config.json").read_text("utf-8"))["_class_name"]
-        return next(network for network in classes if network.__name__ == kind)
+        return next(network for network in DENOISERS if network.__name__ == kind)
     except (OSError, ValueError, KeyError, TypeError, StopIteration) as error:
         raise DioramaError("E_WEIGHTS_CORRUPT", f"{folder} cannot be read", detail=str(error)) from error

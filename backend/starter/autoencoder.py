@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -10,7 +10,7 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor, nn
 
 from ..gaussians.color import over
-from ..pipelines.latents import Autoencoder, decode, decode_unlimited, encode
+from ..pipelines.latents import decode, decode_unlimited, encode
 from ..training.image_grid import write_image_grid
 from ..training.loop import Batch
 from .critic import Critic
@@ -37,38 +37,32 @@ class AutoencoderObjective(nn.Module):
         return difference(decode_unlimited(self.autoencoder, latents), images) + KL_WEIGHT * kl
 
 
-class DecoderObjective(nn.Module):
-    """The same for the decoder alone: latents, and all networks that know them, stay as they are.
+class CrispObjective(nn.Module):
+    """The same, from latents such as come out of a denoiser: a little noisy and weak.
 
     Args:
-        latents_of: makes of images such latents as come out of a denoiser.
         critic: learns beside the decoder, and has it make crisp images.
+        encodes: the encoder learns too; otherwise latents, and all networks that know them, stay as they are.
     """
 
     def __init__(
-        self,
-        autoencoder: Autoencoder,
-        latents_of: Callable[[Autoencoder, Tensor], Tensor],
-        critic: Critic | None = None,
+        self, autoencoder: AutoencoderKL, critic: Critic | None = None, *, encodes: bool = False
     ) -> None:
         super().__init__()
         self.autoencoder = autoencoder
-        self.latents_of = latents_of
         self.critic = critic
         for name, parameter in autoencoder.named_parameters():
-            parameter.requires_grad_(name.startswith(("decoder.", "post_quant_conv.")))
+            parameter.requires_grad_(encodes or name.startswith(("decoder.", "post_quant_conv.")))
 
     def forward(self, images: Tensor) -> Tensor:  # [B, 3, H, W] sRGB 0..1
-        with torch.no_grad():
-            latents = self.latents_of(self.autoencoder, images)
-        back = decode_unlimited(self.autoencoder, latents)
+        back = decode_unlimited(self.autoencoder, weakened(self.autoencoder, images))
         loss = difference(back, images)
         if self.critic:
             loss = loss + self.critic.losses(back, images, loss, self.autoencoder.decoder.conv_out.weight)
         return loss
 
 
-def weakened(autoencoder: Autoencoder, images: Tensor) -> Tensor:  # [B, 3, H, W] to [B, C, h, w]
+def weakened(autoencoder: AutoencoderKL, images: Tensor) -> Tensor:  # [B, 3, H, W] to [B, C, h, w]
     """Latents with a little noise, and nearer to those of plain grey.
 
     A denoiser is least sure of small parts, and nearer to the background there than it should be. Where the
@@ -134,7 +128,7 @@ def _gradient_energy(images: Tensor) -> Tensor:
     return across.square().sum() + down.square().sum()
 
 
-def show(autoencoder: Autoencoder, images: Tensor, path: Path) -> float:
+def show(autoencoder: AutoencoderKL, images: Tensor, path: Path) -> float:
     """Writes images [N, 3, H, W] above what comes back; returns their PSNR in dB, prints the sharpness."""
     back = torch.cat([decode(autoencoder, encode(autoencoder, part)) for part in images.split(32)])
     write_image_grid(path, torch.stack([images[:12], back[:12]]))

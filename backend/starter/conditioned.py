@@ -10,7 +10,7 @@ from transformers import CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithPro
 from ..models.videomv_unet import VideoMVImageUNet
 from ..pipelines.model import embed_images
 from ..training.denoiser import DenoiserObjective, ViewsStage
-from .objects.asked_for import PHOTO_PX
+from .objects.encoded import PHOTO_PX
 
 
 class ConditionedObjective(nn.Module):
@@ -23,10 +23,9 @@ class ConditionedObjective(nn.Module):
         image_encoder: CLIPVisionModelWithProjection,
         schedule: dict[str, Any],
         stage: ViewsStage,
-        weights: Tensor,  # [C]
     ) -> None:
         super().__init__()
-        self.denoiser = DenoiserObjective(unet, text_encoder, schedule, stage, weights)
+        self.denoiser = DenoiserObjective(unet, text_encoder, schedule, stage)
         self.image_encoder = image_encoder
 
     def forward(

@@ -17,17 +17,18 @@ from ..models.videomv_unet import VideoMVImageUNet
 
 # Until an image is as loud as a text and as the noisy latents.
 _LOUDER_LATENTS, _LOUDER_TOKENS, _LOUDER_MEANING = 3.0, 2.5, 8.0
-_OF_LATENTS = ("conv_in.", "conv_out.")
 _SCALES = slice(4, 7)  # of the features of a splat, as logarithms nearly
 _WORDS = "token_embedding.weight"
 
 
 @torch.no_grad()
-def enlarge_denoiser(unet: nn.Module, folder: Path) -> None:
-    """Weights of a denoiser of other latents and without an image, for those that both have."""
+def enlarge_denoiser(unet: VideoMVImageUNet, folder: Path) -> None:
+    """Weights of a denoiser that knows no images; its first layer ignores an image's latents at first."""
     small = _weights(folder)
     for name, weight in unet.state_dict().items():
-        if name in small and not name.startswith(_OF_LATENTS):
+        if name == "conv_in.weight":
+            weight.zero_()[:, : small[name].shape[1]] = small[name]
+        elif name in small:
             weight.copy_(small[name])
 
 

@@ -1,10 +1,10 @@
-"""The recipe of the starter with 192 px views: `python -m backend train starter-192`.
+"""The recipe of the wider starter: `python -m backend train starter-192`.
 
-Its world (`objects/`) has 64 kinds of objects and random compositions, rendered when needed. The stages are
-single images, then views with cameras, by a denoiser that text, an image or both condition (VideoMV); the
-decoder of the autoencoder, whose encoder is found and not trained; a reconstructor on true images, then on
-half-denoised ones, with the denoiser frozen; a judge. Denoiser and reconstructor begin with the shipped
-starter's weights. Each stage is kept in the work folder, and an interrupted recipe goes on where it was.
+Its world (`objects/`) has 64 kinds of objects and random compositions, rendered when needed. All networks
+begin with the shipped starter's weights. The stages are the autoencoder; views with cameras, by a denoiser
+that text, an image or both condition (VideoMV); a reconstructor on true images, then on half-denoised ones,
+with the denoiser frozen; a judge. Each stage is kept in the work folder, and an interrupted recipe goes on
+where it was.
 """
 
 from __future__ import annotations
@@ -16,18 +16,16 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from ..models.lgm import LGM
-from ..models.principal_autoencoder import PrincipalAutoencoder
 from ..models.videomv_unet import VideoMVImageUNet
 from ..pipelines import schedules
 from ..pipelines.conditioning import condition_on_image, condition_on_text
 from ..pipelines.denoise import Sampling, denoise
-from ..pipelines.latents import unshuffled
 from ..pipelines.model import ViewsModel
 from ..pipelines.noise import initial_noise
 from ..pipelines.settings import ModelSettings
@@ -37,12 +35,13 @@ from ..training import denoiser, reconstructor
 from ..training.image_grid import write_image_grid
 from ..training.loop import Batch, TrainingPlan
 from ..training.text import make_text_encoder, make_tokenizer, tokens_of
-from . import autoencoder, decoder_192, recipe, reconstructor_192
+from . import autoencoder, crops, recipe, reconstructor_192
 from .conditioned import ConditionedObjective, make_image_encoder
 from .critic import Critic
-from .dataset import GREY, save_whole
+from .dataset import GREY
 from .enlarged import enlarge_denoiser, enlarge_text_encoder, strengthen_image
 from .objects import asked_for, judged, pictures
+from .objects.encoded import Encoded, encoded
 from .objects.framing import ELEVATION_DEG, FOV_DEG, RADIUS
 from .objects.vocabulary import TOKENS, is_held_out, vocabulary
 from .reconstructor_192 import INPUT_VIEWS
@@ -51,9 +50,7 @@ from .train_judge import ClassifierObjective
 OBJECTS, HELD_OUT = 3000, 50
 SEED = 0
 WIDTH = 128  # of a text token
-LATENT_CHANNELS = 24  # of a sixteenth of the views' side
 IMAGE_WIDTH = 4  # as published
-SAMPLED_OBJECTS = 100  # of which components are found
 SEEN_TOGETHER = (8, 4, 1, 1)  # views of an object in a batch: from fewer sides, more objects at the same cost
 PRIOR = STARTER  # weights to begin with, of `python -m backend train starter`
 WEIGHTS = Path("out/training/weights192")  # until they are better than those that are shipped
@@ -67,26 +64,19 @@ PROMPTS = (
     "a pink guitar",
 )
 
-# Neighbouring patches are so alike that the shape shows through much noise: with the small starter's schedule
-# it is decided in the first tenth of the steps, before an image or text has had its say.
-SCHEDULE = {**schedules.STARTER, "beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.015}
-
 PLANS = {  # batch, shared by all processes, and the rest
-    "images": (32, TrainingPlan(1500, 1e-3, ema_decay=0.998, keep_every=250)),
-    "first views": (8, TrainingPlan(750, 8e-4, ema_decay=0.998, keep_every=150, constant=True)),
-    "views": (8, TrainingPlan(1650, 8e-4, ema_decay=0.998, keep_every=150)),  # with a louder image
-    "decoder": (8, TrainingPlan(2500, 1e-3, ema_decay=0.998, keep_every=250)),
-    "decoder with a critic": (
+    "autoencoder": (
         8,
-        TrainingPlan(1500, 4e-4, betas=(0.5, 0.99), ema_decay=0.995, keep_every=250),
+        TrainingPlan(2000, 5e-4, betas=(0.5, 0.99), ema_decay=0.995, keep_every=250),
     ),
+    "views": (8, TrainingPlan(6000, 6e-4, ema_decay=0.998, keep_every=150, constant=True)),
     "reconstructor": (2, TrainingPlan(1000, 6e-4, ema_decay=0.995, keep_every=100)),
     "reconstructor on half-denoised views": (2, TrainingPlan(300, 3e-4, ema_decay=0.99, keep_every=100)),
     "judge": (64, TrainingPlan(1500, 2e-3, ema_decay=0.99, keep_every=250)),
 }
 
 SETTINGS = ModelSettings(
-    schedule=SCHEDULE,
+    schedule=schedules.STARTER,
     num_views=pictures.VIEWS,
     size_px=pictures.SIZE_PX,
     elevation_deg=ELEVATION_DEG,
@@ -113,15 +103,13 @@ class Recipe:
     def __init__(self, work: Path) -> None:
         self.work = work
         torch.manual_seed(SEED)
-        self.autoencoder = PrincipalAutoencoder(
-            latent_channels=LATENT_CHANNELS, sample_size=pictures.SIZE_PX // 2
-        )
+        self.autoencoder = AutoencoderKL.from_pretrained(PRIOR / "autoencoder").float()
         self.tokenizer = make_tokenizer(vocabulary(), TOKENS)
         self.text_encoder = make_text_encoder(self.tokenizer, WIDTH)
         self.image_encoder = make_image_encoder(WIDTH)
         self.unet = VideoMVImageUNet(
-            in_channels=LATENT_CHANNELS,
-            out_channels=LATENT_CHANNELS,
+            in_channels=self.autoencoder.config["latent_channels"],
+            out_channels=self.autoencoder.config["latent_channels"],
             block_out_channels=(64, 128),
             layers_per_block=1,
             down_block_types=("CrossAttnDownBlock3D",) * 2,
@@ -153,6 +141,10 @@ class Recipe:
     def tokens(self) -> Tensor:  # [N, L]
         return tokens_of(self.tokenizer, [item.caption for item in self.world.items])
 
+    @cached_property
+    def encoded(self) -> Encoded:
+        return encoded(self.world, self.autoencoder, self.work / "192-latents.safetensors")
+
     @property
     def model(self) -> ViewsModel:
         """The networks as a pipeline uses them."""
@@ -168,65 +160,39 @@ class Recipe:
 
     def run(self, stage: str) -> None:
         """Trains one stage, or loads it if it is done."""
-        self._find_components()
-        if stage.startswith("decoder"):
-            critic = Critic() if stage.endswith("critic") else None
+        if stage == "autoencoder":
             self._train(
                 stage,
-                autoencoder.DecoderObjective(self.autoencoder, decoder_192.noisy, critic),
-                lambda generator, size: decoder_192.batch_of(self.world, generator, size),
-                lambda path: autoencoder.show(
-                    self.autoencoder, decoder_192.held_out_images(self.held_out), path
-                ),
+                autoencoder.CrispObjective(self.autoencoder, Critic(), encodes=True),
+                lambda generator, size: crops.batch_of(self.world, generator, size),
+                lambda path: autoencoder.show(self.autoencoder, crops.held_out_images(self.held_out), path),
             )
-        elif stage == "images":
-            self._train_denoiser(stage, denoiser.IMAGES)
-        elif stage == "first views":
-            self._train_denoiser(stage, denoiser.VIEWS)
         elif stage == "views":
-            grey = torch.full((1, 3, pictures.SIZE_PX, pictures.SIZE_PX), GREY)
-            meaning, nothing = self.model.encode_image(grey), torch.zeros_like(self.model.encode(grey))
-            strengthen_image(self.unet, nothing, meaning)
-            self._train_denoiser(stage, denoiser.VIEWS)
+            self._train_denoiser()
         elif stage == "judge":
             self._train_judge(stage)
         else:
             self._train_reconstructor(stage)
 
-    def _find_components(self) -> None:
-        """The autoencoder's encoder: found once, then read."""
-        kept, coder = self.work / "192-components.safetensors", self.autoencoder
-        if not kept.exists():
-            some = pictures.load(self.work / "world192", 0, SAMPLED_OBJECTS)
-            images = torch.stack([some.image(i, i % pictures.VIEWS) for i in range(len(some))])
-            coder.learn_components(unshuffled(coder, 2 * pictures.on_grey(images) - 1))
-            save_whole({"components": coder.components.weight.detach(), "spread": coder.spread}, kept)
-        found = load_file(kept)
+    def _train_denoiser(self) -> None:
+        grey = torch.full((1, 3, pictures.SIZE_PX, pictures.SIZE_PX), GREY)
         with torch.no_grad():
-            coder.components.weight.copy_(found["components"])
-            coder.spread.copy_(found["spread"])
-
-    def _train_denoiser(self, stage: str, kind: denoiser.ViewsStage) -> None:
+            meaning, nothing = self.model.encode_image(grey), torch.zeros_like(self.model.encode(grey))
+        strengthen_image(self.unet, nothing, meaning)
         self._train(
-            stage,
+            "views",
             ConditionedObjective(
-                self.unet,
-                self.text_encoder,
-                self.image_encoder,
-                SCHEDULE if kind.cameras else schedules.STARTER,  # images show patches, views show shapes
-                kind,
-                self.autoencoder.spread,  # wide shapes before fine grain, though both vary by 1
+                self.unet, self.text_encoder, self.image_encoder, SETTINGS.schedule, denoiser.VIEWS
             ),
-            lambda generator, size: self._denoiser_batch(kind, generator, size),
-            self._show_views if kind.cameras else None,
+            self._denoiser_batch,
+            self._show_views,
         )
 
-    def _denoiser_batch(self, kind: denoiser.ViewsStage, generator: torch.Generator, size: int) -> Batch:
+    def _denoiser_batch(self, generator: torch.Generator, size: int) -> Batch:
         nothing = tokens_of(self.tokenizer, [""])[0]
-        if kind.cameras:
-            views = SEEN_TOGETHER[int(torch.randint(len(SEEN_TOGETHER), (), generator=generator))]
-            kind, size = replace(kind, views=views), size * kind.views // views
-        return asked_for.batch_of(self.world, self.autoencoder, self.tokens, nothing, kind, generator, size)
+        views = SEEN_TOGETHER[int(torch.randint(len(SEEN_TOGETHER), (), generator=generator))]
+        kind, size = replace(denoiser.VIEWS, views=views), size * denoiser.VIEWS.views // views
+        return asked_for.batch_of(self.encoded, self.tokens, nothing, kind, generator, size)
 
     def _train_reconstructor(self, stage: str) -> None:
         seen = self._half_denoised if stage.endswith("half-denoised views") else None

@@ -72,10 +72,10 @@ PLANS = {  # batch, shared by all processes, and the rest
         8,
         TrainingPlan(1500, 4e-4, betas=(0.5, 0.99), ema_decay=0.995, keep_every=250),
     ),
-    "crisp reconstructor": (2, TrainingPlan(500, 6e-4, ema_decay=0.99, keep_every=100)),
+    "crisp reconstructor": (2, TrainingPlan(400, 6e-4, ema_decay=0.99, keep_every=100)),
     "crisp reconstructor on half-denoised views": (
         2,
-        TrainingPlan(200, 3e-4, ema_decay=0.98, keep_every=100),
+        TrainingPlan(150, 3e-4, ema_decay=0.98, keep_every=50),
     ),
     "judge": (64, TrainingPlan(1000, 2e-3, ema_decay=0.99, keep_every=250)),
 }
@@ -223,7 +223,7 @@ class Recipe:
             moving = clips.load(self.work / "clips", range(NUM_CLIPS)).rgba.flatten(0, 2)
             self._train(
                 stage,
-                autoencoder.DecoderObjective(self.autoencoder, autoencoder.weakened),
+                autoencoder.CrispObjective(self.autoencoder),
                 lambda generator, size: autoencoder.batch_of([still(), moving], generator, size),
                 lambda path: autoencoder.show(
                     self.autoencoder, autoencoder.held_out_images(self.held_out), path
@@ -239,7 +239,7 @@ class Recipe:
             images.append(moving.flatten(0, 2))
             self._train(
                 stage,
-                autoencoder.DecoderObjective(self.crisp_autoencoder, autoencoder.weakened, critic),
+                autoencoder.CrispObjective(self.crisp_autoencoder, critic),
                 lambda generator, size: autoencoder.batch_of(images, generator, size),
                 lambda path: autoencoder.show(
                     self.crisp_autoencoder, autoencoder.held_out_images(self.crisp_held_out), path

@@ -36,12 +36,7 @@ class DenoiserObjective(nn.Module):
     """The prediction (noise or v, as the schedule has it) is right, at every strength of noise.
 
     The network learns, and its text encoder with it unless that is frozen.
-
-    Args:
-        weights: of the latents' channels, where errors in some count more than in others.
     """
-
-    weights: Tensor  # [C, 1, 1, 1]
 
     def __init__(
         self,
@@ -49,15 +44,12 @@ class DenoiserObjective(nn.Module):
         text_encoder: CLIPTextModel,
         schedule: dict[str, Any],
         stage: ViewsStage,
-        weights: Tensor | None = None,  # [C]
     ) -> None:
         super().__init__()
         self.unet = unet
         self.text_encoder = text_encoder
         self.scheduler = DDIMScheduler(**schedule)
         self.stage = stage
-        shares = torch.ones(1) if weights is None else weights / weights.mean()
-        self.register_buffer("weights", shares.view(-1, 1, 1, 1))
         for name, parameter in unet.named_parameters():
             between = any(part in name for part in _BETWEEN_VIEWS)
             wanted = not between or (stage.views > 1 and (stage.cameras or "camera" not in name))
@@ -82,7 +74,7 @@ class DenoiserObjective(nn.Module):
             **({} if self.stage.views > 1 else {"mix_views": False}),
             **image,
         )
-        return (self.weights * (prediction.float() - wanted).square()).mean()
+        return (prediction.float() - wanted).square().mean()
 
 
 def batch_of(

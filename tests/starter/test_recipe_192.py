@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 from collections.abc import Iterator
@@ -11,23 +12,24 @@ import pytest
 import torch
 
 from backend.gaussians.color import over
+from backend.models.videomv_unet import VideoMVUNet
 from backend.pipelines import model as models
 from backend.pipelines.latents import encode
-from backend.starter import autoencoder, decoder_192, evaluate_192, recipe_192
+from backend.starter import autoencoder, crops, evaluate_192, recipe_192
 from backend.starter.dataset import GREY
 from backend.starter.enlarged import strengthen_image
-from backend.starter.objects import asked_for, pictures
+from backend.starter.objects import encoded, pictures
 from backend.starter.objects.vocabulary import CATEGORIES, COLORS, is_held_out
-from backend.training import denoiser
 from backend.training.loop import TrainingPlan
 from backend.training.text import tokens_of
+from tests import tiny
 
 OBJECTS, SIZE_PX = 6, 64
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[recipe_192.Recipe]:
-    """With the decoder's stage done, of few objects in small images."""
+    """With the autoencoder's stage done, of few objects in small images."""
     patch = pytest.MonkeyPatch()
     patch.setattr(pictures, "SHARD", OBJECTS)
     patch.setattr(recipe_192, "OBJECTS", OBJECTS)
@@ -35,22 +37,22 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[recipe_192.Recip
     one_step = {name: (2, TrainingPlan(1, 1e-3)) for name in recipe_192.PLANS}
     patch.setattr(recipe_192, "PLANS", one_step)
     patch.setattr(pictures, "SIZE_PX", SIZE_PX)
-    patch.setattr(decoder_192, "CROP_PX", 48)
+    patch.setattr(crops, "CROP_PX", 48)
     rendering = dataclasses.replace(recipe_192.SETTINGS.rendering, size_px=SIZE_PX)
     settings = dataclasses.replace(recipe_192.SETTINGS, steps=2, size_px=SIZE_PX, rendering=rendering)
     patch.setattr(recipe_192, "SETTINGS", settings)
     recipe = recipe_192.Recipe(tmp_path_factory.mktemp("work"))
-    recipe.run("decoder")
+    recipe.run("autoencoder")
     yield recipe
     patch.undo()
 
 
-def batch_of(small: recipe_192.Recipe, kind: denoiser.ViewsStage, size: int = 400) -> dict[str, torch.Tensor]:
-    return small._denoiser_batch(kind, torch.Generator().manual_seed(0), size)
+def batch_of(small: recipe_192.Recipe, size: int = 400) -> dict[str, torch.Tensor]:
+    return small._denoiser_batch(torch.Generator().manual_seed(0), size)
 
 
 def test_objects_are_asked_for_by_text_or_image_or_both_or_neither(small: recipe_192.Recipe) -> None:
-    batch = batch_of(small, denoiser.VIEWS)
+    batch = batch_of(small)
     by_image = batch["image_latents"].flatten(1).any(1)
     by_text = (batch["tokens"] != tokens_of(small.tokenizer, [""])[0]).any(1)
     ways = set(zip(by_image.tolist(), by_text.tolist(), strict=True))
@@ -60,11 +62,14 @@ def test_objects_are_asked_for_by_text_or_image_or_both_or_neither(small: recipe
 
 
 def test_views_of_a_photographed_object_begin_at_its_azimuth(
-    small: recipe_192.Recipe, monkeypatch: pytest.MonkeyPatch
+    small: recipe_192.Recipe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(asked_for, "_PERMUTATIONS", torch.tensor([[0, 1, 2]]))
+    monkeypatch.setattr(encoded, "_ORDERS", [(0, 1, 2)])
+    monkeypatch.setattr(encoded, "EXCHANGES", 1)
     monkeypatch.setattr(recipe_192, "SEEN_TOGETHER", (8,))
-    batch, world = batch_of(small, denoiser.VIEWS, 20), small.world
+    small = copy.copy(small)
+    small.__dict__["encoded"] = encoded.encoded(small.world, small.autoencoder, tmp_path / "latents")
+    batch, world = batch_of(small, 20), small.world
     assert torch.equal(batch["cameras"][0], world.cameras)
     every = torch.stack([torch.stack([world.image(i, v) for v in range(10)]) for i in range(len(world))])
     every = over(every.float() / 255, GREY)
@@ -72,11 +77,11 @@ def test_views_of_a_photographed_object_begin_at_its_azimuth(
     mirrored = set()
     for i in batch["image_latents"].flatten(1).any(1).nonzero().squeeze(1).tolist():
         photos = coded[:, pictures.VIEWS :] - batch["image_latents"][i]
-        found, photo = (photos.abs().amax((2, 3, 4)) < 1e-4).nonzero()[0].tolist()
+        found, photo = (photos.abs().amax((2, 3, 4)) < 5e-3).nonzero()[0].tolist()
         number, mirror = found % len(world), found >= len(world)
         view = world.items[number].photos[photo].view
         around = [(view + (-k if mirror else k)) % pictures.VIEWS for k in range(pictures.VIEWS)]
-        assert torch.allclose(batch["latents"][i], coded[found, around].transpose(0, 1), atol=1e-4)
+        assert torch.allclose(batch["latents"][i], coded[found, around].transpose(0, 1), atol=5e-3)
         mirrored.add(mirror)
     assert mirrored == {True, False}
 
@@ -85,21 +90,23 @@ def test_some_batches_have_more_objects_from_fewer_sides(
     small: recipe_192.Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recipe_192, "SEEN_TOGETHER", (1,))
-    batch = batch_of(small, denoiser.VIEWS, 5)
-    assert batch["latents"].shape[:3] == (40, recipe_192.LATENT_CHANNELS, 1)
+    batch = batch_of(small, 5)
+    assert batch["latents"].shape[:3] == (40, small.autoencoder.config["latent_channels"], 1)
     cameras = small.world.cameras
     azimuths = (batch["cameras"][:, 0, None] == cameras).all((2, 3)).nonzero()[:, 1]
     by_image = batch["image_latents"].flatten(1).any(1)
     assert (azimuths[by_image] == 0).all() and len(set(azimuths[~by_image].tolist())) > 2
     monkeypatch.setattr(recipe_192, "SEEN_TOGETHER", (4,))
-    assert batch_of(small, denoiser.VIEWS, 5)["cameras"].shape[:2] == (10, 4)
-    assert len(batch_of(small, denoiser.IMAGES, 5)["latents"]) == 5
+    assert batch_of(small, 5)["cameras"].shape[:2] == (10, 4)
 
 
 def test_strengthened_image_changes_more_and_none_changes_nothing(small: recipe_192.Recipe) -> None:
     unet = recipe_192.Recipe(small.work).unet.eval()
     generator = torch.Generator().manual_seed(0)
-    nothing = torch.zeros(1, recipe_192.LATENT_CHANNELS, 12, 12), torch.randn(1, 1, 128, generator=generator)
+    nothing = (
+        torch.zeros(1, small.autoencoder.config["latent_channels"], 12, 12),
+        torch.randn(1, 1, 128, generator=generator),
+    )
     image = torch.randn(nothing[0].shape, generator=generator), torch.randn(1, 1, 128, generator=generator)
     layers = unet.image_latents_proj_in, unet.image_latents_context_embedding, unet.context_embedding
 
@@ -116,8 +123,8 @@ def test_strengthened_image_changes_more_and_none_changes_nothing(small: recipe_
 
 
 def test_crops_hold_a_part_of_the_object(small: recipe_192.Recipe) -> None:
-    images = decoder_192.batch_of(small.world, torch.Generator().manual_seed(0), 20)["images"]
-    assert images.shape == (20, 3, decoder_192.CROP_PX, decoder_192.CROP_PX)
+    images = crops.batch_of(small.world, torch.Generator().manual_seed(0), 20)["images"]
+    assert images.shape == (20, 3, crops.CROP_PX, crops.CROP_PX)
     assert ((images - 0.5).abs().amax((1, 2, 3)) > 0.02).all()
 
 
@@ -128,11 +135,32 @@ def test_sharpness_is_one_for_the_same_image_and_less_for_a_blurred_one() -> Non
     assert autoencoder.quality(blurred, image)[1] < 0.5
 
 
-def test_components_are_found_once(small: recipe_192.Recipe) -> None:
-    again = recipe_192.Recipe(small.work)
-    again._find_components()
-    assert torch.equal(again.autoencoder.spread, small.autoencoder.spread)
-    assert torch.equal(again.autoencoder.components.weight, small.autoencoder.components.weight)
+def test_images_are_encoded_once_and_in_more_colours_only_if_nameless(
+    small: recipe_192.Recipe, tmp_path: Path
+) -> None:
+    path = tmp_path / "latents.safetensors"
+    first = encoded.encoded(small.world, small.autoencoder, path)
+    counts = first.first.diff().tolist()
+    assert counts == [2 if item.caption else 2 * encoded.EXCHANGES for item in small.world.items]
+    assert set(counts) == {2, 2 * encoded.EXCHANGES}
+    again = encoded.encoded(small.world, tiny.autoencoder(1), path)  # by another that would encode otherwise
+    assert torch.equal(first.latents, again.latents) and torch.equal(first.photos, again.photos)
+
+
+def test_denoiser_begins_with_what_the_shipped_one_makes_of_views(small: recipe_192.Recipe) -> None:
+    network = recipe_192.Recipe(small.work).unet.eval()
+    shipped = VideoMVUNet.from_pretrained(recipe_192.PRIOR / "unet").float().eval()
+    generator = torch.Generator().manual_seed(0)
+    noisy = torch.randn(1, 8, 8, 12, 12, generator=generator)
+    context = torch.randn(1, 9, 128, generator=generator)
+    image = torch.randn(1, 8, 12, 12, generator=generator)
+    nothing = torch.zeros(1, 1, 128)
+    with torch.no_grad():
+        one = network(
+            noisy, 500, context, small.world.cameras[None], image_latents=image, image_embeddings=nothing
+        )
+        other = shipped(noisy, 500, context, small.world.cameras[None])
+    assert (one - other).square().mean() < 0.1 * other.square().mean()
 
 
 def test_a_third_of_the_judged_prompts_are_pairs_never_seen_together() -> None:
@@ -163,5 +191,3 @@ def test_stages_run_through_to_weights_that_load_and_are_measured(
     assert table["true images, same judge: category"] in (0, 1)
     assert table["from one image: novel views against truth, dB"] > 3
     assert table["diversity of seeds, of that of true objects"] > 0
-    batch = batch_of(small, denoiser.VIEWS)
-    assert batch["latents"].std().item() == pytest.approx(1, abs=0.2)  # though components are of few objects

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import itertools
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from ...models.principal_autoencoder import PrincipalAutoencoder
-from ...pipelines.latents import encode
 from ...training.denoiser import ViewsStage
 from ...training.loop import Batch
-from .pictures import PHOTOS, VIEWS, Pictures, on_grey
+from .encoded import Encoded
+from .pictures import PHOTOS, VIEWS
 
-PHOTO_PX = 64  # of what the image encoder sees
 TOLD_BY_IMAGE = 0.5  # part of the named objects; all of the others are
 TEXT_DROPOUT, TEXT_DROPOUT_BESIDE_IMAGE = 0.1, 0.5
 MEANING_DROPOUT = 0.1  # of what the image encoder saw, for its guidance; the image's latents stay
-_PERMUTATIONS = torch.tensor(list(itertools.permutations(range(3))))
 
 
-@torch.no_grad()
 def batch_of(
-    world: Pictures,
-    autoencoder: PrincipalAutoencoder,
+    world: Encoded,
     tokens: Tensor,  # [N, L] of the captions
     no_tokens: Tensor,  # [L] of no caption
     stage: ViewsStage,
@@ -40,38 +32,30 @@ def batch_of(
     def chance(part: float | Tensor) -> Tensor:  # [B] bool
         return torch.rand(size, generator=generator) < part
 
-    objects = torch.randint(len(world), (size,), generator=generator)
+    objects = torch.randint(len(world.items), (size,), generator=generator)
     named = (tokens[objects] != no_tokens).any(1)
     by_image = chance(TOLD_BY_IMAGE) | ~named
     by_text = named & ~chance(torch.where(by_image, TEXT_DROPOUT_BESIDE_IMAGE, TEXT_DROPOUT))
     photo = torch.randint(PHOTOS, (size,), generator=generator)
-    anywhere = torch.randint(VIEWS, (size,), generator=generator)
-    front = torch.zeros_like(anywhere) if stage.cameras else anywhere
     azimuths = torch.tensor(
         [world.items[i].photos[which].view for i, which in zip(objects.tolist(), photo.tolist(), strict=True)]
     )
-    first = torch.where(by_image, azimuths, front)
+    first = torch.where(by_image, azimuths, 0)
     mirrored = chance(0.5)
     step = VIEWS // stage.views
     begun = torch.where(by_image, 0, torch.randint(step, (size,), generator=generator))
     turned = begun[:, None] + torch.arange(0, VIEWS, step)  # [B, V]
     around = turned * torch.where(mirrored, -1, 1)[:, None]  # a mirror turns the orbit
     seen = torch.cat([(first[:, None] + around) % VIEWS, VIEWS + photo[:, None]], 1)  # [B, V + 1]
-    colors = torch.where(named, 0, torch.randint(len(_PERMUTATIONS), (size,), generator=generator))
-    images = on_grey(world.images(objects, seen))  # [B, V + 1, 3, H, W]
-    images = torch.stack(
-        [some[:, _PERMUTATIONS[which]] for some, which in zip(images, colors.tolist(), strict=True)]
-    )
-    images = torch.where(mirrored[:, None, None, None, None], images.flip(-1), images)
-    latents = encode(autoencoder, images.flatten(0, 1)).unflatten(0, images.shape[:2]).transpose(1, 2)
-    small = F.interpolate(images[:, -1], (PHOTO_PX, PHOTO_PX), mode="bilinear", antialias=True)
+    latents, photos = world.seen(objects, mirrored, seen, generator)
+    noise = torch.randn(latents[:, :, :-1].shape, generator=generator)
     return {
         "latents": latents[:, :, :-1],
         "tokens": torch.where(by_text[:, None], tokens[objects], no_tokens),
         "cameras": world.cameras[turned],
-        "noise": torch.randn(latents[:, :, :-1].shape, generator=generator),
+        "noise": noise,
         "timesteps": torch.randint(1000, (size,), generator=generator),
         "image_latents": latents[:, :, -1] * by_image[:, None, None, None],
-        "photos": small,
+        "photos": photos,
         "has_meaning": (by_image & ~chance(MEANING_DROPOUT)).float(),
     }

@@ -30,6 +30,7 @@ from .named import make_object
 SIZE_PX = 192
 VIEWS = 8  # of the orbit, from the object's front on
 PHOTOS = 2  # more images of each object, from the azimuth of one of the views but from anywhere else
+EACH = VIEWS + PHOTOS
 SHARD = 25  # objects in a file
 FIRST_HELD_OUT = 1_000_000  # objects from here on are never trained on
 UNNAMED_EVERY = 3  # of so many objects one is a composition
@@ -74,8 +75,7 @@ class Pictures:
     def where(self, wanted: Callable[[Item], bool]) -> Pictures:
         """Those of some objects."""
         numbers = [i for i, item in enumerate(self.items) if wanted(item)]
-        each = VIEWS + PHOTOS
-        pngs = [png for i in numbers for png in self.pngs[i * each : (i + 1) * each]]
+        pngs = [png for i in numbers for png in self.pngs[i * EACH : (i + 1) * EACH]]
         return Pictures([self.items[i] for i in numbers], pngs)
 
     @property
@@ -84,7 +84,7 @@ class Pictures:
 
     def image(self, item: int, view: int) -> Tensor:  # [4, H, W] uint8, sRGB, straight alpha
         """One image; the photos are the last of an object's."""
-        png = self.pngs[item * (VIEWS + PHOTOS) + view]
+        png = self.pngs[item * EACH + view]
         return torch.from_numpy(np.array(Image.open(io.BytesIO(png.numpy().tobytes())))).permute(2, 0, 1)
 
     def images(self, items: Tensor, views: Tensor) -> Tensor:  # [B], [B, V] -> [B, V, 4, H, W] uint8

@@ -1,24 +1,15 @@
-"""What the decoder of the 192 px starter learns from: crops of images, from latents a little wrong."""
+"""What the autoencoder of the 192 px starter learns from: parts of images with the object in them."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from ..pipelines.latents import Autoencoder, encode
 from ..training.loop import Batch
 from .objects.pictures import PHOTOS, VIEWS, Pictures, on_grey
 
 CROP_PX = 128  # all of the network is convolutions, so it may learn on parts
-MOST_NOISE = 0.15  # of scaled latents: what a denoiser gets wrong
 SHOWN = 64  # held-out images that are measured
-
-
-def noisy(autoencoder: Autoencoder, images: Tensor) -> Tensor:  # [B, 3, H, W] to [B, C, h, w]
-    """Latents with noise of random strength."""
-    latents = encode(autoencoder, images)
-    strength = MOST_NOISE * torch.rand_like(latents[:, :1, :1, :1])
-    return latents + strength * torch.randn_like(latents)
 
 
 def batch_of(pictures: Pictures, generator: torch.Generator, size: int) -> Batch:
