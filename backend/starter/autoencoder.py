@@ -118,9 +118,14 @@ def held_out_images(world: WorldViews) -> Tensor:  # [N, 3, H, W]
 
 
 def quality(made: Tensor, true: Tensor) -> tuple[float, float]:  # [N, 3, H, W] each
-    """Mean PSNR in dB, and sharpness: the energy of all gradients, as a part of that of the true images."""
+    """Mean PSNR in dB, and sharpness."""
     psnr = -10 * (made - true).square().mean((1, 2, 3)).log10()
-    return psnr.mean().item(), (_gradient_energy(made) / _gradient_energy(true)).item()
+    return psnr.mean().item(), sharpness(made, true)
+
+
+def sharpness(made: Tensor, true: Tensor) -> float:  # [..., H, W] each
+    """The energy of all gradients, as a part of that of true images: of the same, or others of their kind."""
+    return (_gradient_energy(made) / _gradient_energy(true)).item()
 
 
 def _gradient_energy(images: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from ..pipelines.noise import initial_noise
 from ..pipelines.views import REFINING_STEPS
 from ..shared.model_store import STARTER
 from ..training.image_grid import write_image_grid
+from .autoencoder import sharpness
 from .dataset import CRISP_PX, FIRST_HELD_OUT_SEED, FOV_DEG, GREY
 from .judges import WorldClassifier, load_judge
 from .tracing import render
@@ -54,8 +55,8 @@ def evaluate(weights: Path, seeds: int, three_d_aware: tuple[float, ...] | None,
     """Generates `seeds` objects for every category and colour, and judges them.
 
     Returns:
-        Parts of 1 for the names, dB for the images (of the first object in every batch, to save time), and
-        the mistakes by category and colour.
+        Parts of 1 for the names, dB and sharpness for the images (of the first object in every batch, to save
+        time), and the mistakes by category and colour.
     """
     model = load(weights)
     judge = load_judge(WorldClassifier, weights / "judge")
@@ -63,21 +64,24 @@ def evaluate(weights: Path, seeds: int, three_d_aware: tuple[float, ...] | None,
     pairs = [(category, color) for category in CATEGORIES for color in COLORS]
     asked = pairs * seeds
     named: list[tuple[str, str]] = []
-    quality: list[tuple[float, float]] = []
+    seen: list[Tensor] = []  # of the first object in every batch
     for start in tqdm(range(0, len(asked), AT_ONCE), "generating", unit="batch"):
         prompts = [prompt_for(*pair) for pair in asked[start : start + AT_ONCE]]
         images = _generate(model, prompts, FIRST_SEED + start, cameras, three_d_aware)
         named += judge.name(images)
-        quality.append(_splat_quality(model, images[0], cameras))
+        seen.append(torch.stack([images[0], *_splats(model, images[0], cameras)]))
         write_image_grid(out / f"{start:04d}.png", images)
-    reconstructed, refined = torch.tensor(quality).mean(0).tolist()
+    views, reconstructed, refined = torch.stack(seen).unbind(1)  # [N, V, 3, H, W] each
     true_images = torch.cat([_true_images(cameras, i, *pair) for i, pair in enumerate(pairs)])
+    wanted = true_images.repeat(seeds, 1, 1, 1, 1)[::AT_ONCE]  # of the same names as those seen
     return {
         "prompts": len(asked),
         **{f"generated: {key}": value for key, value in right(asked, named).items()},
         **{f"true pictures: {key}": value for key, value in right(pairs, judge.name(true_images)).items()},
-        "reconstructed splats against views, dB": round(reconstructed, 2),
-        "refined splats against views, dB": round(refined, 2),
+        "reconstructed splats against views, dB": round(_mean_psnr(reconstructed, views), 2),
+        "refined splats against views, dB": round(_mean_psnr(refined, views), 2),
+        "sharpness of views, of that of true pictures": round(sharpness(views, wanted), 3),
+        "sharpness of refined splats": round(sharpness(refined, wanted), 3),
         "mistakes": mistakes(asked, named),
     }
 
@@ -125,8 +129,8 @@ def _generate(
     return model.decode_frames(latents[:, :, 0])
 
 
-def _splat_quality(model: ViewsModel, images: Tensor, cameras: Tensor) -> tuple[float, float]:
-    """PSNR over all views, in dB, of the reconstructor's splats and of the refined ones."""
+def _splats(model: ViewsModel, images: Tensor, cameras: Tensor) -> tuple[Tensor, Tensor]:
+    """Images [V, 3, H, W] of the splats from all cameras: as reconstructed, and as refined."""
     settings = model.settings
     gaussians = reconstruction.views_to_gaussians(model, images[None], cameras)
     cloud = reconstruction.to_cloud(gaussians)
@@ -135,10 +139,13 @@ def _splat_quality(model: ViewsModel, images: Tensor, cameras: Tensor) -> tuple[
         better = fit(cloud, rgba, cameras, settings.fov_deg, steps=REFINING_STEPS)
     grey = torch.full((len(cameras), 3), settings.rendering.background)
     height, width = images.shape[-2:]
-    found = []
-    for each in (cloud, better):
-        rendered = render_cloud(
-            SplatParameters.of(each), cameras, settings.fov_deg, height, width, grey, "linear"
-        ).movedim(-1, 1)
-        found.append(-10 * (rendered - images).square().mean().log10().item())
-    return found[0], found[1]
+    first, second = (
+        render_cloud(SplatParameters.of(each), cameras, settings.fov_deg, height, width, grey, "linear")
+        for each in (cloud, better)
+    )
+    return first.movedim(-1, 1), second.movedim(-1, 1)
+
+
+def _mean_psnr(made: Tensor, true: Tensor) -> float:  # [N, V, 3, H, W] each
+    """In dB; of each object over all views."""
+    return -10 * (made - true).square().flatten(1).mean(1).log10().mean().item()
