@@ -21,7 +21,7 @@ from ..pipelines.conditioning import Conditioning, condition_on_image, condition
 from ..pipelines.denoise import Sampling, denoise
 from ..pipelines.model import ViewsModel, load
 from ..pipelines.noise import initial_noise
-from ..pipelines.views import REFINING_STEPS
+from ..pipelines.views import refining_steps
 from ..shared.ply import GaussianCloud
 from ..training.image_grid import write_image_grid
 from . import evaluate_views
@@ -201,7 +201,13 @@ class Evaluation:
         cloud = reconstruction.to_cloud(gaussians)
         rgba = reconstruction.matte(self.model, images, gaussians, self.cameras)
         with torch.enable_grad():
-            return cloud, fit(cloud, rgba, self.cameras, self.model.settings.fov_deg, steps=REFINING_STEPS)
+            return cloud, fit(
+                cloud,
+                rgba,
+                self.cameras,
+                self.model.settings.fov_deg,
+                steps=refining_steps(len(self.cameras)),
+            )
 
     def _rgba(self, cloud: GaussianCloud) -> Tensor:  # [V, 4, H, W]
         size, fov_deg = self.model.settings.size_px, self.model.settings.fov_deg

@@ -20,7 +20,7 @@ from ..pipelines.conditioning import condition_on_text
 from ..pipelines.denoise import Sampling, denoise
 from ..pipelines.model import ViewsModel, load
 from ..pipelines.noise import initial_noise
-from ..pipelines.views import REFINING_STEPS
+from ..pipelines.views import refining_steps
 from ..shared.model_store import STARTER
 from ..training.image_grid import write_image_grid
 from .autoencoder import sharpness
@@ -136,7 +136,7 @@ def _splats(model: ViewsModel, images: Tensor, cameras: Tensor) -> tuple[Tensor,
     cloud = reconstruction.to_cloud(gaussians)
     with torch.enable_grad():
         rgba = reconstruction.matte(model, images, gaussians, cameras)
-        better = fit(cloud, rgba, cameras, settings.fov_deg, steps=REFINING_STEPS)
+        better = fit(cloud, rgba, cameras, settings.fov_deg, steps=refining_steps(len(cameras)))
     grey = torch.full((len(cameras), 3), settings.rendering.background)
     height, width = images.shape[-2:]
     first, second = (

@@ -67,7 +67,7 @@ PROMPTS = (
 PLANS = {  # batch, shared by all processes, and the rest
     "autoencoder": (
         8,
-        TrainingPlan(2000, 5e-4, betas=(0.5, 0.99), ema_decay=0.995, keep_every=250),
+        TrainingPlan(1200, 5e-4, betas=(0.5, 0.99), ema_decay=0.995, keep_every=200),
     ),
     "views": (8, TrainingPlan(6000, 6e-4, ema_decay=0.998, keep_every=150, constant=True)),
     "reconstructor": (2, TrainingPlan(1000, 6e-4, ema_decay=0.995, keep_every=100)),

@@ -45,7 +45,7 @@ def paths(images: torch.Tensor, tmp_path: Path) -> dict[str, str]:
 def test_four_images_become_splats_that_look_like_them(
     images: torch.Tensor, paths: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(views, "REFINING_STEPS", 40)
+    monkeypatch.setattr(views, "_MOST_STEPS", 40)
     request, progress = GenerationRequest(**paths), Progress()
     made = asset.read_asset(generate.generate(request, tmp_path / "asset", progress))
     assert (len(made.views), made.width, progress.warnings) == (4, 96, [])
