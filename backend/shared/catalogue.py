@@ -68,7 +68,7 @@ _STARTER = Model(
     "GPL-3.0-or-later: our own, trained by this repository",
     commercial=True,
     moves=True,
-    memory_gib=(0.3, 0.3),
+    memory_gib=(0.4, 0.3),
     four_sides=True,
 )
 

@@ -122,7 +122,7 @@ def test_published_files_become_a_model_that_is_read_back(
 def test_installed_model_makes_an_asset(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole way at the published sizes of images, through networks that are narrow and know nothing."""
     monkeypatch.setenv("DIORAMA_MODELS", str(root))
-    monkeypatch.setattr(views, "REFINING_STEPS", 2)
+    monkeypatch.setattr(views, "_MOST_STEPS", 2)
     request = GenerationRequest("ab a", model="mvdream-lgm", steps=2)
     made = asset.read_asset(job.run(request, tmp_path / "asset", Progress())["asset"])
     assert made.model == "mvdream-lgm" and made.request == request.to_dict()

@@ -173,7 +173,7 @@ def test_distilled_asset_shows_what_its_cameras_see(out: Path) -> None:
 def test_loaded_model_is_distilled_whether_it_has_made_views_before_or_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(views, "REFINING_STEPS", 2)  # to save time
+    monkeypatch.setattr(views, "_MOST_STEPS", 2)  # to save time
     (tmp_path / "asset").mkdir()
     for method in ("distill", "reconstruct", "distill"):
         request = GenerationRequest("a red car", method=method, views=4, steps=1)

@@ -25,7 +25,7 @@ from backend.shared.request import GenerationRequest
 @pytest.fixture(autouse=True)
 def little_fitting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Splats are fitted and tracked in few steps: the views of tiny models show nothing anyway."""
-    monkeypatch.setattr(views, "REFINING_STEPS", 1)
+    monkeypatch.setattr(views, "_MOST_STEPS", 1)
     monkeypatch.setattr(dynamic_splats, "track", partial(dynamic_splats.track, effort=Effort(2, 1, 1, 1, 1)))
 
 

@@ -199,7 +199,7 @@ REQUEST = GenerationRequest("a red mushroom", steps=1)
 def test_out_of_memory_is_tried_again_at_the_next_leaner_plan(
     out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(views, "REFINING_STEPS", 2)  # to save time
+    monkeypatch.setattr(views, "_MOST_STEPS", 2)  # to save time
     progress = Progress()
     with at_most(1):
         assert generate.generate(REQUEST, out, progress) == out
@@ -216,7 +216,7 @@ def test_second_time_out_of_memory_is_an_error_with_a_hint(out: Path) -> None:
     progress = Progress(lambda event, fields: said.append(fields["message"]) if event == "log" else None)
     with at_most(0), pytest.raises(DioramaError) as caught:
         generate.generate(REQUEST, out, progress)
-    assert said[0].startswith("8 views need about 0.5 GB at float32, ")
+    assert said[0].startswith("8 views need about 0.7 GB at float32, ")
     assert said[0].endswith(" of main memory are free: everything at once.")
     assert len(said) == 2
     assert caught.value.code == "E_OUT_OF_MEMORY"

@@ -1,0 +1,117 @@
+"""Renders a batch's results on a ground with a soft shadow, side by side: the README's gallery.
+
+    python batch.py --jobs tests/bench/gallery.jsonl --out DIR …   # as docs/batch.md says
+    python -m tests.bench.gallery DIR docs/gallery.jpg             # in a Python that has bpy
+
+Each is opened from its scene.blend, without the add-on. Below it stand its generated views.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+
+import bpy
+import numpy as np
+from mathutils import Vector
+
+SIZE_PX, VIEW_PX, VIEWS = 480, 120, 4
+COLUMNS = 4
+SAMPLES = 24
+AZIMUTH_DEG, ELEVATION_DEG = 32.0, 16.0
+ROOM = 1.25  # of the image around the object
+LOWEST = 0.5  # percentile of the splats that stands on the ground: a few float
+
+
+def main() -> None:
+    """Writes the sheet."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("results", type=Path, help="the folder of a batch")
+    parser.add_argument("sheet", type=Path, help="the image to write, .png or .jpg")
+    args = parser.parse_args()
+    tiles = []
+    for scene_file in sorted(args.results.glob("*/scene.blend")):
+        bpy.ops.wm.open_mainfile(filepath=str(scene_file))
+        rendered = _render(scene_file.with_name("gallery.png"))
+        views = sorted((scene_file.parent / "asset" / "views").rglob("*.png"))
+        chosen = [views[i * len(views) // VIEWS] for i in range(VIEWS)]
+        strip = np.concatenate([_resized(path, VIEW_PX) for path in chosen], axis=1)
+        tiles.append(np.concatenate([strip, rendered]))  # rows of Blender's images go upwards
+    _write(args.sheet, tiles)
+
+
+def _render(path: Path) -> np.ndarray:  # [H, W, 4] sRGB
+    scene = bpy.context.scene
+    bodies = [item for item in scene.objects if item.type == "MESH" and not item.hide_render]
+    points = np.concatenate([_points(body) for body in bodies])
+    low, high = np.percentile(points, [LOWEST, 100 - LOWEST], axis=0)
+    middle, radius = (low + high) / 2, float(np.linalg.norm(high - low)) / 2
+
+    bpy.ops.mesh.primitive_plane_add(size=200 * radius, location=(*middle[:2], low[2]))
+    ground = bpy.data.materials.new("Ground")
+    ground.use_nodes = True
+    shader = next(node for node in ground.node_tree.nodes if node.type == "BSDF_PRINCIPLED")
+    shader.inputs["Base Color"].default_value = (0.86, 0.86, 0.88, 1)
+    shader.inputs["Roughness"].default_value = 1
+    bpy.context.object.data.materials.append(ground)
+    bpy.ops.object.light_add(type="SUN", rotation=(0.6, 0.35, 0))
+    bpy.context.object.data.energy, bpy.context.object.data.angle = 2.2, 0.6
+    world = bpy.data.worlds.new("Sky")
+    world.use_nodes = True
+    world.node_tree.nodes["Background"].inputs[0].default_value = (0.55, 0.56, 0.6, 1)
+    scene.world = world
+
+    camera = bpy.data.objects.new("Gallery", bpy.data.cameras.new("Gallery"))
+    camera.data.angle = math.radians(30)
+    scene.collection.objects.link(camera)
+    away, up = math.radians(AZIMUTH_DEG), math.radians(ELEVATION_DEG)
+    towards = Vector((math.cos(away) * math.cos(up), math.sin(away) * math.cos(up), math.sin(up)))
+    camera.location = Vector(middle) + towards * (ROOM * radius / math.sin(camera.data.angle / 2))
+    camera.rotation_euler = towards.to_track_quat("Z", "Y").to_euler()
+    scene.camera = camera
+
+    scene.render.engine = "CYCLES"
+    scene.cycles.samples, scene.cycles.use_denoising = SAMPLES, True
+    scene.render.film_transparent = False
+    scene.render.resolution_x = scene.render.resolution_y = SIZE_PX
+    scene.render.resolution_percentage = 100
+    scene.render.filepath = str(path)
+    bpy.ops.render.render(write_still=True)
+    return _resized(path, SIZE_PX)
+
+
+def _points(body: bpy.types.Object) -> np.ndarray:  # [N, 3] in the world
+    points = np.empty((len(body.data.vertices), 3), np.float32)
+    body.data.vertices.foreach_get("co", points.ravel())
+    matrix = np.array(body.matrix_world)
+    return points @ matrix[:3, :3].T + matrix[:3, 3]
+
+
+def _resized(path: Path, side: int) -> np.ndarray:  # [H, W, 4] sRGB, over white
+    image = bpy.data.images.load(str(path))
+    image.scale(side, side)
+    pixels = np.array(image.pixels, np.float32).reshape(side, side, 4)
+    bpy.data.images.remove(image)
+    return np.concatenate(
+        [pixels[..., :3] * pixels[..., 3:] + 1 - pixels[..., 3:], np.ones_like(pixels[..., 3:])], -1
+    )
+
+
+def _write(path: Path, tiles: list[np.ndarray]) -> None:
+    empty = np.ones_like(tiles[0])
+    rows = [tiles[i : i + COLUMNS] for i in range(0, len(tiles), COLUMNS)]
+    rows = [np.concatenate(row + [empty] * (min(COLUMNS, len(tiles)) - len(row)), axis=1) for row in rows]
+    pixels = np.concatenate(rows[::-1])  # upwards
+    sheet = bpy.data.images.new("Gallery", pixels.shape[1], pixels.shape[0])
+    sheet.pixels.foreach_set(pixels.ravel())
+    settings = bpy.context.scene.render.image_settings
+    settings.file_format, settings.quality = "JPEG" if path.suffix == ".jpg" else "PNG", 88
+    sheet.file_format = settings.file_format
+    sheet.save(filepath=str(path.resolve()), quality=88)
+
+
+if __name__ == "__main__":
+    main()
