@@ -19,7 +19,7 @@ from .dataset import GREY, WorldViews
 CROP = 2 / 3  # of an image's side: all of the network is convolutions, so it may learn on parts
 KL_WEIGHT = 1e-4
 EDGE_WEIGHT = 1.0
-LATENT_NOISE = 0.05  # of the latents' own spread
+LATENT_NOISE = 0.05  # of each channel's own spread
 LEAST_STRENGTH = 0.8  # of what latents differ from those of plain grey by
 
 
@@ -72,7 +72,8 @@ def weakened(autoencoder: AutoencoderKL, images: Tensor) -> Tensor:  # [B, 3, H,
     plain = encode(autoencoder, torch.full_like(images[:1], GREY))
     strength = torch.empty_like(latents[:, :1, :1, :1]).uniform_(LEAST_STRENGTH, 1)
     latents = plain + strength * (latents - plain)
-    return latents + LATENT_NOISE * latents.std() * torch.randn_like(latents)
+    spread = latents.std((0, 2, 3), keepdim=True)
+    return latents + LATENT_NOISE * spread * torch.randn_like(latents)
 
 
 def difference(back: Tensor, images: Tensor) -> Tensor:

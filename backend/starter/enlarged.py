@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor, nn
 from transformers import CLIPTextModel, PreTrainedTokenizerFast
 
 from ..models.checkpoints import read_checkpoint
 from ..models.lgm import LGM
 from ..models.videomv_unet import VideoMVImageUNet
+from ..pipelines.latents import encode
 
 # Until an image is as loud as a text and as the noisy latents.
 _LOUDER_LATENTS, _LOUDER_TOKENS, _LOUDER_MEANING = 3.0, 2.5, 8.0
@@ -22,12 +24,57 @@ _WORDS = "token_embedding.weight"
 
 
 @torch.no_grad()
+def with_more_channels(small: AutoencoderKL, channels: int) -> AutoencoderKL:
+    """An autoencoder of more latent channels, which do not count at first; the others stay what they are."""
+    known = {name: value for name, value in small.config.items() if not name.startswith("_")}
+    large = AutoencoderKL(**{**known, "latent_channels": channels})
+    count = small.config["latent_channels"]
+    means, logvars = torch.arange(count), torch.arange(count) + channels
+    kept = torch.cat([means, logvars])  # of the encoder's outputs
+    weights = large.state_dict()
+    for name, old in small.state_dict().items():
+        new, part = weights[name], name.rpartition(".")[0]
+        if part == "encoder.conv_out":
+            new[kept] = old
+        elif part in ("quant_conv", "post_quant_conv"):
+            places = kept if part == "quant_conv" else means
+            if old.ndim == 1:
+                new.zero_()[places] = old
+            else:
+                new.copy_(torch.eye(len(new))[..., None, None])
+                new[places[:, None], places] = old
+        elif part == "decoder.conv_in" and old.ndim > 1:
+            new.zero_()[:, :count] = old
+        else:
+            new.copy_(old)
+    return large
+
+
+@torch.no_grad()
+def level(autoencoder: AutoencoderKL, images: Tensor, first: int) -> None:
+    """Has the latents' channels from `first` on vary by 1, as a denoiser wants them; images stay the same."""
+    latents = encode(autoencoder, images)
+    spread, middle = latents.std((0, 2, 3)), latents.mean((0, 2, 3))
+    spread[:first], middle[:first] = 1, 0
+    middle = middle / autoencoder.config["scaling_factor"]
+    count = len(spread)
+    into, out = autoencoder.quant_conv, autoencoder.post_quant_conv
+    into.bias[:count] -= middle
+    into.bias[:count] /= spread
+    into.weight[:count] /= spread[:, None, None, None]
+    out.bias += out.weight[..., 0, 0] @ middle
+    out.weight *= spread[:, None, None]
+
+
+@torch.no_grad()
 def enlarge_denoiser(unet: VideoMVImageUNet, folder: Path) -> None:
-    """Weights of a denoiser that knows no images; its first layer ignores an image's latents at first."""
+    """Weights of a denoiser that knows no images and fewer latent channels, which do not count at first."""
     small = _weights(folder)
     for name, weight in unet.state_dict().items():
         if name == "conv_in.weight":
             weight.zero_()[:, : small[name].shape[1]] = small[name]
+        elif name.startswith("conv_out."):
+            weight.zero_()[: len(small[name])] = small[name]
         elif name in small:
             weight.copy_(small[name])
 

@@ -39,7 +39,13 @@ from . import autoencoder, crops, recipe, reconstructor_192
 from .conditioned import ConditionedObjective, make_image_encoder
 from .critic import Critic
 from .dataset import GREY
-from .enlarged import enlarge_denoiser, enlarge_text_encoder, strengthen_image
+from .enlarged import (
+    enlarge_denoiser,
+    enlarge_text_encoder,
+    level,
+    strengthen_image,
+    with_more_channels,
+)
 from .objects import asked_for, judged, pictures
 from .objects.encoded import Encoded, encoded
 from .objects.framing import ELEVATION_DEG, FOV_DEG, RADIUS
@@ -50,6 +56,7 @@ from .train_judge import ClassifierObjective
 OBJECTS, HELD_OUT = 3000, 50
 SEED = 0
 WIDTH = 128  # of a text token
+LATENT_CHANNELS = 16  # twice the prior's: patterns in any colours are more to tell
 IMAGE_WIDTH = 4  # as published
 SEEN_TOGETHER = (8, 4, 1, 1)  # views of an object in a batch: from fewer sides, more objects at the same cost
 PRIOR = STARTER  # weights to begin with, of `python -m backend train starter`
@@ -103,13 +110,15 @@ class Recipe:
     def __init__(self, work: Path) -> None:
         self.work = work
         torch.manual_seed(SEED)
-        self.autoencoder = AutoencoderKL.from_pretrained(PRIOR / "autoencoder").float()
+        small = AutoencoderKL.from_pretrained(PRIOR / "autoencoder").float()
+        self.known_channels = small.config["latent_channels"]
+        self.autoencoder = with_more_channels(small, LATENT_CHANNELS)
         self.tokenizer = make_tokenizer(vocabulary(), TOKENS)
         self.text_encoder = make_text_encoder(self.tokenizer, WIDTH)
         self.image_encoder = make_image_encoder(WIDTH)
         self.unet = VideoMVImageUNet(
-            in_channels=self.autoencoder.config["latent_channels"],
-            out_channels=self.autoencoder.config["latent_channels"],
+            in_channels=LATENT_CHANNELS,
+            out_channels=LATENT_CHANNELS,
             block_out_channels=(64, 128),
             layers_per_block=1,
             down_block_types=("CrossAttnDownBlock3D",) * 2,
@@ -167,6 +176,7 @@ class Recipe:
                 lambda generator, size: crops.batch_of(self.world, generator, size),
                 lambda path: autoencoder.show(self.autoencoder, crops.held_out_images(self.held_out), path),
             )
+            level(self.autoencoder, crops.held_out_images(self.held_out), self.known_channels)
         elif stage == "views":
             self._train_denoiser()
         elif stage == "judge":
