@@ -110,6 +110,7 @@ class Recipe:
             num_views=clips.NUM_VIEWS,
             num_frames=clips.FRAMES,
             shared_noise=motion_data.SHARED_NOISE,
+            three_d_aware=(0.4, 0.6, 0.8),
             words=tuple(sorted({*self.starter.settings.words, *motion_vocabulary()})),
         )
 

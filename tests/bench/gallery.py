@@ -21,6 +21,7 @@ COLUMNS = 4
 SAMPLES = 24
 AZIMUTH_DEG, ELEVATION_DEG = 32.0, 16.0
 ROOM = 1.25  # of the image around the object
+THICK = 0.02  # of the object's radius: what casts the shadow of a splat
 LOWEST = 0.5  # percentile of the splats that stands on the ground: a few float
 
 
@@ -49,6 +50,10 @@ def _render(path: Path) -> np.ndarray:  # [H, W, 4] sRGB
     points = np.concatenate([_points(body) for body in bodies])
     low, high = np.percentile(points, [LOWEST, 100 - LOWEST], axis=0)
     middle, radius = (low + high) / 2, float(np.linalg.norm(high - low)) / 2
+    for body in bodies:
+        for ray in ("shadow", "diffuse", "glossy", "transmission"):  # thousands of transparent layers each
+            setattr(body, f"visible_{ray}", False)
+    _shadow_of(points[((points >= low) & (points <= high)).all(1)], THICK * radius)
 
     bpy.ops.mesh.primitive_plane_add(size=200 * radius, location=(*middle[:2], low[2]))
     ground = bpy.data.materials.new("Ground")
@@ -81,6 +86,20 @@ def _render(path: Path) -> np.ndarray:  # [H, W, 4] sRGB
     scene.render.filepath = str(path)
     bpy.ops.render.render(write_still=True)
     return _resized(path, SIZE_PX)
+
+
+def _shadow_of(points: np.ndarray, thick: float) -> None:
+    """Balls at points [N, 3] that nothing but light sees."""
+    mesh = bpy.data.meshes.new("Shadow")
+    mesh.from_pydata(points, [], [])
+    shadow = bpy.data.objects.new("Shadow", mesh)
+    shadow.instance_type = "VERTS"
+    bpy.context.scene.collection.objects.link(shadow)
+    bpy.ops.mesh.primitive_ico_sphere_add(subdivisions=1, radius=thick)
+    ball = bpy.context.object
+    ball.parent = shadow
+    for seen in ("camera", "diffuse", "glossy", "transmission"):
+        setattr(ball, f"visible_{seen}", False)
 
 
 def _points(body: bpy.types.Object) -> np.ndarray:  # [N, 3] in the world
