@@ -35,7 +35,7 @@ from ..pipelines.noise import video_noise
 from ..shared.model_store import MOTION, STARTER
 from ..training.image_grid import write_image_grid
 from . import clips
-from .dataset import CRISP_PX, FIRST_HELD_OUT_SEED, FOV_DEG
+from .dataset import FIRST_HELD_OUT_SEED, FOV_DEG, SIZE_PX
 from .judges import WorldClassifier, load_judge
 from .motion_judge import MotionClassifier
 from .motions import MOTION_SYNONYMS, STILL, make_clip, moving_prompt_for
@@ -184,7 +184,7 @@ def _generate(
 def _true_clip(i: int, category: str, color: str, motion: str) -> Tensor:  # [V, F, 3, H, W]
     clip = make_clip(FIRST_HELD_OUT_SEED + FIRST_SEED + i, clips.FRAMES, category, color, motion)
     cameras = clips.cameras_of(0)
-    return over(torch.stack([render(s, cameras, FOV_DEG, CRISP_PX) for s in clip.frames], dim=1), GREY)
+    return over(torch.stack([render(s, cameras, FOV_DEG, SIZE_PX) for s in clip.frames], dim=1), GREY)
 
 
 @torch.no_grad()

@@ -4,7 +4,7 @@ Vivid-ZOO in the small, in the papers' order. The starter's layers within a view
 words for motions; this model of images becomes one of four sides that still knows single images (as MVDream
 from Stable Diffusion); with it frozen, motion modules learn from clips of one side (as AnimateDiff); and with
 both frozen, the alignment layers learn from clips of four. Images are encoded and splats made by the
-starter's own networks, which are not trained here.
+starter's networks of 96 px, which are not trained here: the crisp decoder shows every wrong colour.
 """
 
 from __future__ import annotations
@@ -111,6 +111,8 @@ class Recipe:
             num_frames=clips.FRAMES,
             shared_noise=motion_data.SHARED_NOISE,
             three_d_aware=(0.4, 0.6, 0.8),
+            size_px=dataset.SIZE_PX,
+            rendering=dataclasses.replace(self.starter.settings.rendering, size_px=dataset.SIZE_PX),
             words=tuple(sorted({*self.starter.settings.words, *motion_vocabulary()})),
         )
 

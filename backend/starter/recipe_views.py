@@ -33,7 +33,7 @@ from ..pipelines.model import ViewsModel
 from ..pipelines.noise import initial_noise
 from ..pipelines.settings import ModelSettings
 from ..pipelines.three_d_aware import SplatRendering, render
-from ..shared.model_store import STARTER
+from ..shared.model_store import MOTION, STARTER
 from ..training import denoiser, reconstructor
 from ..training.image_grid import write_image_grid
 from ..training.loop import Batch, TrainingPlan
@@ -317,7 +317,7 @@ class Recipe:
         return -10 * (rendered - images).square().mean().log10().item()
 
     def write(self, folder: Path) -> None:
-        """Writes the shipped weights: half precision, and what they were made by."""
+        """Writes the shipped weights, half precision, with the moving starter's of 96 px, and the plans."""
         folder.mkdir(parents=True, exist_ok=True)
         SETTINGS.write(folder)
         self.tokenizer.save_pretrained(folder / "tokenizer")
@@ -329,6 +329,8 @@ class Recipe:
             ("judge", self.judge),
         ):
             copy.deepcopy(network).half().save_pretrained(folder / part)
+        for part, small in (("autoencoder", self.autoencoder), ("reconstructor", self.reconstructor)):
+            copy.deepcopy(small).half().save_pretrained(folder / MOTION / part)
         recipe.write_record(folder, "starter", SEED, PLANS, objects=OBJECTS)
 
 

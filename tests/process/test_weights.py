@@ -78,7 +78,8 @@ def test_weights_of_another_network(starter: Path) -> None:
     assert refusal(starter).code == "E_WEIGHTS_CORRUPT"
 
 
-def test_truncated_weights_that_the_moving_model_shares(starter: Path) -> None:
+def test_truncated_weights_that_are_shared_with_the_model_within(starter: Path) -> None:
+    shutil.rmtree(starter / "motion" / "autoencoder")
     cut_short(starter / "autoencoder" / FILE)
     error = refusal(starter / "motion")
     assert error.code == "E_WEIGHTS_CORRUPT"
