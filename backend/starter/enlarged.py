@@ -58,7 +58,8 @@ def level(autoencoder: AutoencoderKL, images: Tensor, first: int) -> None:
     spread[:first], middle[:first] = 1, 0
     middle = middle / autoencoder.config["scaling_factor"]
     count = len(spread)
-    into, out = autoencoder.quant_conv, autoencoder.post_quant_conv
+    into: Any = autoencoder.quant_conv
+    out: Any = autoencoder.post_quant_conv
     into.bias[:count] -= middle
     into.bias[:count] /= spread
     into.weight[:count] /= spread[:, None, None, None]

@@ -18,7 +18,7 @@ from mathutils import Vector
 
 SIZE_PX, VIEW_PX, VIEWS = 480, 120, 4
 COLUMNS = 4
-SAMPLES = 6
+SAMPLES = 4
 AZIMUTH_DEG, ELEVATION_DEG = 32.0, 16.0
 ROOM = 1.25  # of the image around the object
 THICK = 0.02  # of the object's radius: what casts the shadow of a splat
