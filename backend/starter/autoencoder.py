@@ -9,6 +9,7 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor, nn
 
+from ..evaluation.image_quality import psnr
 from ..gaussians.color import over
 from ..pipelines.latents import decode, decode_unlimited, encode
 from ..training.image_grid import write_image_grid
@@ -120,8 +121,7 @@ def held_out_images(world: WorldViews) -> Tensor:  # [N, 3, H, W]
 
 def quality(made: Tensor, true: Tensor) -> tuple[float, float]:  # [N, 3, H, W] each
     """Mean PSNR in dB, and sharpness."""
-    psnr = -10 * (made - true).square().mean((1, 2, 3)).log10()
-    return psnr.mean().item(), sharpness(made, true)
+    return psnr(made, true), sharpness(made, true)
 
 
 def sharpness(made: Tensor, true: Tensor) -> float:  # [..., H, W] each
@@ -138,6 +138,6 @@ def show(autoencoder: AutoencoderKL, images: Tensor, path: Path) -> float:
     """Writes images [N, 3, H, W] above what comes back; returns their PSNR in dB, prints the sharpness."""
     back = torch.cat([decode(autoencoder, encode(autoencoder, part)) for part in images.split(32)])
     write_image_grid(path, torch.stack([images[:12], back[:12]]))
-    psnr, sharpness = quality(back, images)
-    print(f"held out: {psnr:.2f} dB, sharpness {sharpness:.3f}", flush=True)
-    return psnr
+    decibels, sharp = quality(back, images)
+    print(f"held out: {decibels:.2f} dB, sharpness {sharp:.3f}", flush=True)
+    return decibels

@@ -15,13 +15,12 @@ from tqdm import tqdm
 
 from ..evaluation.image_quality import psnr
 from ..gaussians.color import over
-from ..gaussians.fitting import SplatParameters, fit, render_rgba
-from ..pipelines import orbits, reconstruction
+from ..gaussians.fitting import SplatParameters, render_rgba
+from ..pipelines import orbits
 from ..pipelines.conditioning import Conditioning, condition_on_image, condition_on_text
 from ..pipelines.denoise import Sampling, denoise
 from ..pipelines.model import ViewsModel, load
 from ..pipelines.noise import initial_noise
-from ..pipelines.views import refining_steps
 from ..shared.ply import GaussianCloud
 from ..training.image_grid import write_image_grid
 from . import evaluate_views
@@ -108,7 +107,7 @@ class Evaluation:
             images = self._views(condition_on_text(self.model, [prompt_for(*pair)]), FIRST_SEED + number)
             named += self.judge.name(images[None])
             if number % SPLATS_OF_EVERY == 0:
-                first, refined = self._splats(images)
+                first, refined = evaluate_views.clouds(self.model, images, self.cameras)
                 splats.append(
                     (psnr(self._shown(first), images), psnr(self._shown(refined), images), len(first))
                 )
@@ -151,7 +150,7 @@ class Evaluation:
             (given,) = render(shape, photo.camera[None], photo.fov_deg, pictures.SIZE_PX)
             truth = self._traced(shape).roll(-photo.view, 0)
             images = self._views(condition_on_image(self.model, given), FIRST_SEED + number)
-            _, refined = self._splats(images)
+            _, refined = evaluate_views.clouds(self.model, images, self.cameras)
             shown, wanted = self._shown(refined), over(truth, GREY)
             inside, wanted_inside = self._rgba(refined)[:, 3] > INSIDE, truth[:, 3] > INSIDE
             rows.append(
@@ -194,20 +193,6 @@ class Evaluation:
         noise = initial_noise(self.model, len(self.cameras), seed)
         latents = denoise(self.model, conditioning, noise, self.cameras, self.sampling)
         return self.model.decode_frames(latents[0])[:, 0]
-
-    def _splats(self, images: Tensor) -> tuple[GaussianCloud, GaussianCloud]:
-        """As reconstructed, and as refined."""
-        gaussians = reconstruction.views_to_gaussians(self.model, images[None], self.cameras)
-        cloud = reconstruction.to_cloud(gaussians)
-        rgba = reconstruction.matte(self.model, images, gaussians, self.cameras)
-        with torch.enable_grad():
-            return cloud, fit(
-                cloud,
-                rgba,
-                self.cameras,
-                self.model.settings.fov_deg,
-                steps=refining_steps(len(self.cameras)),
-            )
 
     def _rgba(self, cloud: GaussianCloud) -> Tensor:  # [V, 4, H, W]
         size, fov_deg = self.model.settings.size_px, self.model.settings.fov_deg

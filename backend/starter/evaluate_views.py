@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ..evaluation.image_quality import psnr
 from ..gaussians.color import over
 from ..gaussians.fitting import SplatParameters, fit
 from ..gaussians.fitting import render as render_cloud
@@ -22,6 +23,7 @@ from ..pipelines.model import ViewsModel, load
 from ..pipelines.noise import initial_noise
 from ..pipelines.views import refining_steps
 from ..shared.model_store import STARTER
+from ..shared.ply import GaussianCloud
 from ..training.image_grid import write_image_grid
 from .autoencoder import sharpness
 from .dataset import CRISP_PX, FIRST_HELD_OUT_SEED, FOV_DEG, GREY
@@ -69,7 +71,8 @@ def evaluate(weights: Path, seeds: int, three_d_aware: tuple[float, ...] | None,
         prompts = [prompt_for(*pair) for pair in asked[start : start + AT_ONCE]]
         images = _generate(model, prompts, FIRST_SEED + start, cameras, three_d_aware)
         named += judge.name(images)
-        seen.append(torch.stack([images[0], *_splats(model, images[0], cameras)]))
+        splats = clouds(model, images[0], cameras)
+        seen.append(torch.stack([images[0], *(_shown(model, each, cameras) for each in splats)]))
         write_image_grid(out / f"{start:04d}.png", images)
     views, reconstructed, refined = torch.stack(seen).unbind(1)  # [N, V, 3, H, W] each
     true_images = torch.cat([_true_images(cameras, i, *pair) for i, pair in enumerate(pairs)])
@@ -129,23 +132,24 @@ def _generate(
     return model.decode_frames(latents[:, :, 0])
 
 
-def _splats(model: ViewsModel, images: Tensor, cameras: Tensor) -> tuple[Tensor, Tensor]:
-    """Images [V, 3, H, W] of the splats from all cameras: as reconstructed, and as refined."""
-    settings = model.settings
+def clouds(model: ViewsModel, images: Tensor, cameras: Tensor) -> tuple[GaussianCloud, GaussianCloud]:
+    """The splats of views [V, 3, H, W]: as reconstructed, and as refined."""
     gaussians = reconstruction.views_to_gaussians(model, images[None], cameras)
     cloud = reconstruction.to_cloud(gaussians)
     with torch.enable_grad():
         rgba = reconstruction.matte(model, images, gaussians, cameras)
-        better = fit(cloud, rgba, cameras, settings.fov_deg, steps=refining_steps(len(cameras)))
+        steps = refining_steps(len(cameras))
+        return cloud, fit(cloud, rgba, cameras, model.settings.fov_deg, steps=steps)
+
+
+def _shown(model: ViewsModel, cloud: GaussianCloud, cameras: Tensor) -> Tensor:  # [V, 3, H, W]
+    settings = model.settings
     grey = torch.full((len(cameras), 3), settings.rendering.background)
-    height, width = images.shape[-2:]
-    first, second = (
-        render_cloud(SplatParameters.of(each), cameras, settings.fov_deg, height, width, grey, "linear")
-        for each in (cloud, better)
-    )
-    return first.movedim(-1, 1), second.movedim(-1, 1)
+    size = settings.size_px
+    splats = SplatParameters.of(cloud)
+    return render_cloud(splats, cameras, settings.fov_deg, size, size, grey, "linear").movedim(-1, 1)
 
 
 def _mean_psnr(made: Tensor, true: Tensor) -> float:  # [N, V, 3, H, W] each
-    """In dB; of each object over all views."""
-    return -10 * (made - true).square().flatten(1).mean(1).log10().mean().item()
+    """In dB; of each object over all views, as if they were one image."""
+    return psnr(*(views.transpose(1, 2).flatten(2, 3) for views in (made, true)))

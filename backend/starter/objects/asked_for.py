@@ -16,7 +16,7 @@ MEANING_DROPOUT = 0.1  # of what the image encoder saw, for its guidance; the im
 
 
 def batch_of(
-    world: Encoded,
+    encoded: Encoded,
     tokens: Tensor,  # [N, L] of the captions
     no_tokens: Tensor,  # [L] of no caption
     stage: ViewsStage,
@@ -32,7 +32,8 @@ def batch_of(
     def chance(part: float | Tensor) -> Tensor:  # [B] bool
         return torch.rand(size, generator=generator) < part
 
-    objects = torch.randint(len(world.items), (size,), generator=generator)
+    world = encoded.world
+    objects = torch.randint(len(world), (size,), generator=generator)
     named = (tokens[objects] != no_tokens).any(1)
     by_image = chance(TOLD_BY_IMAGE) | ~named
     by_text = named & ~chance(torch.where(by_image, TEXT_DROPOUT_BESIDE_IMAGE, TEXT_DROPOUT))
@@ -47,13 +48,12 @@ def batch_of(
     turned = begun[:, None] + torch.arange(0, VIEWS, step)  # [B, V]
     around = turned * torch.where(mirrored, -1, 1)[:, None]  # a mirror turns the orbit
     seen = torch.cat([(first[:, None] + around) % VIEWS, VIEWS + photo[:, None]], 1)  # [B, V + 1]
-    latents, photos = world.seen(objects, mirrored, seen, generator)
-    noise = torch.randn(latents[:, :, :-1].shape, generator=generator)
+    latents, photos = encoded.seen(objects, mirrored, seen, generator)
     return {
         "latents": latents[:, :, :-1],
         "tokens": torch.where(by_text[:, None], tokens[objects], no_tokens),
         "cameras": world.cameras[turned],
-        "noise": noise,
+        "noise": torch.randn(latents[:, :, :-1].shape, generator=generator),
         "timesteps": torch.randint(1000, (size,), generator=generator),
         "image_latents": latents[:, :, -1] * by_image[:, None, None, None],
         "photos": photos,

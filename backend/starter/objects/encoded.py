@@ -14,11 +14,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
-from ...cameras import orbit
 from ...pipelines.latents import encode
 from ..dataset import save_whole
-from .framing import ELEVATION_DEG, RADIUS
-from .pictures import EACH, VIEWS, Item, Pictures, on_grey
+from .pictures import EACH, VIEWS, Pictures, on_grey
 
 PHOTO_PX = 64  # of what the image encoder sees
 EXCHANGES = 3  # orders of the three colour channels that an object without a name is seen in
@@ -29,14 +27,10 @@ _ORDERS = list(itertools.permutations(range(3)))
 class Encoded:
     """Images of objects, each in `variants`: every second one is mirrored."""
 
-    items: list[Item]
+    world: Pictures
     latents: Tensor = field(repr=False)  # [sum of variants, V + photos, C, h, w], half precision
     photos: Tensor = field(repr=False)  # [sum of variants, photos, 3, S, S] uint8
     first: Tensor = field(repr=False)  # [N + 1], of an object's variants
-
-    @property
-    def cameras(self) -> Tensor:  # [V, 4, 4] camera-to-world
-        return orbit(VIEWS, ELEVATION_DEG, RADIUS)
 
     def seen(
         self,
@@ -77,4 +71,4 @@ def encoded(world: Pictures, autoencoder: AutoencoderKL, path: Path) -> Encoded:
         first = torch.tensor(counts).cumsum(0)
         save_whole({"latents": torch.cat(latents), "photos": torch.cat(photos), "first": first}, path)
     found = load_file(path)
-    return Encoded(world.items, found["latents"], found["photos"], found["first"])
+    return Encoded(world, found["latents"], found["photos"], found["first"])
