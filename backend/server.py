@@ -208,13 +208,13 @@ class Server:
         progress = Progress(emit)
         self._jobs[identity] = progress
 
-        def work() -> None:
+        def work() -> dict[str, Any]:
             try:
-                self._answer(number, lambda: run(progress))
+                return run(progress)
             finally:
-                del self._jobs[identity]
+                del self._jobs[identity]  # before the answer: whoever has it may use the name again
 
-        self._work.put(work)
+        self._work.put(lambda: self._answer(number, work))
 
     def _answer(self, number: int | None, work: Callable[[], dict[str, Any]]) -> None:
         try:

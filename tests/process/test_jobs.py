@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import json
 import sys
 from pathlib import Path
+from typing import Any
 
-from backend.shared import asset
+import pytest
+
+from backend.server import Server
+from backend.shared import asset, protocol
 
 
 def test_job_tells_its_stages_and_ends_with_an_asset(backend, tmp_path: Path) -> None:
@@ -63,6 +69,28 @@ def test_waiting_job_can_be_cancelled(backend, tmp_path: Path) -> None:
     for number in (first, second):
         assert backend.until(id=number)["error"]["data"]["code"] == "E_CANCELLED"
     assert not (tmp_path / "second").exists()
+
+
+def test_name_of_a_job_is_free_when_its_answer_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host may be quick: its next call is read while the first answer is being written."""
+    monkeypatch.setenv("DIORAMA_MODELS", str(tmp_path))
+    job = {"job": "same", "model": "videomv-t2v"}
+
+    class QuickHost(io.BytesIO):
+        def write(self, line: Any) -> int:
+            if json.loads(line).get("id") == 1:
+                server._dispatch(protocol.call(2, "models.remove", job))
+            return super().write(line)
+
+    host = QuickHost()
+    server = Server(io.BytesIO(), host)
+    server._dispatch(protocol.call(1, "models.remove", job))
+    for _ in range(2):
+        server._work.get_nowait()()
+    messages = [json.loads(line) for line in host.getvalue().splitlines()]
+    answers = [message for message in messages if "id" in message]
+    assert sorted(answer["id"] for answer in answers) == [1, 2]
+    assert all(answer["error"]["data"]["code"] == "E_WEIGHTS_MISSING" for answer in answers)
 
 
 def test_end_of_stdin_ends_a_job_in_the_middle(backend, tmp_path: Path) -> None:
