@@ -71,7 +71,7 @@ class DenoiserObjective(nn.Module):
             timesteps,
             self.text_encoder(tokens).last_hidden_state,
             cameras if self.stage.cameras else None,
-            **({} if self.stage.views > 1 else {"mix_views": False}),
+            mix_views=latents.shape[2] > 1,
             **image,
         )
         return (prediction.float() - wanted).square().mean()

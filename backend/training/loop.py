@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from diffusers.training_utils import EMAModel
 from matplotlib.figure import Figure
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
@@ -77,7 +76,12 @@ def train(
         parts: how many batches make a step, one after the other, where memory does not hold them together.
         workers: processes that draw batches ahead; 0 draws them here. `batch_of` must be of plain data then.
     """
-    accelerator = Accelerator(mixed_precision=_precision(), cpu=not torch.cuda.is_available())
+    accelerator = Accelerator(
+        mixed_precision=_precision(),
+        cpu=not torch.cuda.is_available(),
+        # A batch of single images goes by the layers between views.
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+    )
     device, rank = accelerator.device, accelerator.process_index
     objective.to(device)
     weights = [parameter for parameter in objective.parameters() if parameter.requires_grad]
@@ -140,9 +144,6 @@ def _precision() -> str:
     return "bf16" if quick else "no"
 
 
-_GPU_ATTENTION = (SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH)
-
-
 def _accumulate(
     accelerator: Accelerator, objective: nn.Module, batches: Iterator[Batch], numbers: list[int]
 ) -> Tensor:
@@ -153,11 +154,7 @@ def _accumulate(
         torch.manual_seed(number)  # for dropout and sampled posteriors, which know no other generator
         batch = {key: value.to(device) for key, value in next(batches).items()}
         last = number == numbers[-1]  # only then do processes tell each other their gradients
-        # On a CPU the short sequences of attention over views are quicker by plain matrix products.
-        with (
-            nullcontext() if last else accelerator.no_sync(objective),
-            sdpa_kernel([SDPBackend.MATH] if device.type == "cpu" else list(_GPU_ATTENTION)),
-        ):
+        with nullcontext() if last else accelerator.no_sync(objective):
             with accelerator.autocast():
                 loss = objective(**batch) / len(numbers)
             accelerator.backward(loss)
