@@ -54,7 +54,8 @@ def batch_of(
         "tokens": torch.where(by_text[:, None], tokens[objects], no_tokens),
         "cameras": world.cameras[turned],
         "noise": torch.randn(latents[:, :, :-1].shape, generator=generator),
-        "timesteps": torch.randint(1000, (size,), generator=generator),
+        # More often of much noise: there it is decided what an object is, and little of it is known before.
+        "timesteps": (1000 * torch.rand(size, generator=generator).sqrt()).long(),
         "image_latents": latents[:, :, -1] * by_image[:, None, None, None],
         "photos": photos,
         "has_meaning": (by_image & ~chance(MEANING_DROPOUT)).float(),
