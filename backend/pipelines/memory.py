@@ -11,7 +11,6 @@ import torch
 from huggingface_hub import parse_local_safetensors_file_metadata
 from huggingface_hub.errors import SafetensorsParsingError
 
-from ..shared.model_store import network_folder
 from ..shared.protocol import DioramaError
 from .devices import fastest_dtype
 from .latents import latent_size
@@ -117,7 +116,7 @@ def work_of(
     sizes: dict[str, Size] = {}
     configs: dict[str, Any] = {}
     for part in NETWORKS:
-        path = network_folder(folder, part)
+        path = folder / part
         if not path.is_dir() and part == "image_encoder":
             continue
         sizes[part], configs[part] = network_size(path)

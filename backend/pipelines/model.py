@@ -21,7 +21,6 @@ from ..models.deepcache import DeepFeatures
 from ..models.lgm import LGM
 from ..models.multiview_motion_unet import MultiViewMotionUNet
 from ..models.videomv_unet import VideoMVImageUNet, VideoMVUNet
-from ..shared.model_store import network_folder
 from ..shared.progress import Progress
 from ..shared.protocol import DioramaError
 from . import latents as coding
@@ -159,7 +158,7 @@ def load(folder: Path, plan: Plan = Plan()) -> ViewsModel:
         "autoencoder": AutoencoderKL,
         "reconstructor": LGM,
     }
-    if network_folder(folder, "image_encoder").is_dir():
+    if (folder / "image_encoder").is_dir():
         networks["image_encoder"] = CLIPVisionModelWithProjection
     networks["unet"] = _denoiser_class(folder / "unet")
     try:
@@ -167,7 +166,7 @@ def load(folder: Path, plan: Plan = Plan()) -> ViewsModel:
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         message = f"{folder / 'tokenizer'} cannot be read"
         raise DioramaError("E_WEIGHTS_CORRUPT", message, detail=str(error)) from error
-    loaded = {part: load_network(kind, network_folder(folder, part), plan) for part, kind in networks.items()}
+    loaded = {part: load_network(kind, folder / part, plan) for part, kind in networks.items()}
     offload(loaded, plan)
     return ViewsModel(settings, tokenizer, **loaded, plan=plan)
 

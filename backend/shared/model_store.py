@@ -166,15 +166,6 @@ def folder_of(model: Model, root: Path) -> Path:
     return root / model.name if model.components else STARTER
 
 
-def network_folder(folder: Path, part: str) -> Path:
-    """Where a network of the model in `folder` is; one without a place of its own is shared.
-
-    It is then that of the model whose folder this one is in.
-    """
-    shared = folder.parent / part
-    return shared if shared.is_dir() and not (folder / part).is_dir() else folder / part
-
-
 def unfinished_folder(model: Model, root: Path) -> Path:
     """Where a model is made; what a conversion that was killed leaves there is of no use."""
     return root / f".unfinished-{model.name}"
