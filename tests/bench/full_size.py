@@ -189,11 +189,13 @@ def main() -> None:
     if args.ways:
         evaluation_ways.table(args.models or FULL_SIZE, device, args.compile)
         return
-    rows = []
-    for name in args.models or FULL_SIZE:
-        with tempfile.TemporaryDirectory(prefix="diorama-full-size-") as folder:
-            rows.append(rehearse(MODELS[name], Path(folder), args.host, args.steps, args.guidance))
-    print(f"\n| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}", *rows, sep="\n")
+    rows = [f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}"]
+    try:
+        for name in args.models or FULL_SIZE:
+            with tempfile.TemporaryDirectory(prefix="diorama-full-size-") as folder:
+                rows.append(rehearse(MODELS[name], Path(folder), args.host, args.steps, args.guidance))
+    finally:  # a model that fails, or an end by Ctrl+C, loses no row
+        print("", *rows, sep="\n")
 
 
 if __name__ == "__main__":
