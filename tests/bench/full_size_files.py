@@ -24,22 +24,28 @@ _WORDS = 49_408  # of CLIP's tokenizer
 
 def publish(model: Model, folder: Path) -> None:
     """Writes all files of a model, under their published names, with the names and shapes that they hold."""
-    files: dict[SourceFile, Shapes] = {}
     for component in model.components:
-        for file in component.files:
-            if component.folder == "tokenizer":
-                _write_words(folder, component.pad_token)
-            elif not file.optional:
-                files.setdefault(file, {}).update(_shapes(component, file))
+        if component.folder == "tokenizer":
+            _write_words(folder, component.pad_token)
     pool = torch.randn(_POOL, generator=torch.Generator().manual_seed(0)).half()
-    for file, shapes in files.items():
-        target = folder / file.name
+    for file, shapes in contents(model).items():
+        target = folder / file
         target.parent.mkdir(parents=True, exist_ok=True)
         tensors = {name: _tensor(name, shape, pool) for name, shape in shapes.items()}
         if target.suffix == ".safetensors":
             save_file(tensors, target)
         else:
             torch.save({"state_dict": tensors}, target)
+
+
+def contents(model: Model) -> dict[str, Shapes]:
+    """What each file of weights holds; several networks may be in one."""
+    files: dict[str, Shapes] = {}
+    for component in model.components:
+        for file in component.files:
+            if component.folder != "tokenizer" and not file.optional:
+                files.setdefault(file.name, {}).update(_shapes(component, file))
+    return files
 
 
 def _tensor(name: str, shape: tuple[int, ...], pool: Tensor) -> Tensor:
@@ -84,11 +90,13 @@ def _listed(name: str, prefix: str = "") -> Shapes:
 
 
 def _vivid_zoo(file: str) -> Shapes:
-    return (
-        _listed("animatediff-v2")
-        if "sd-v1.5" not in file
-        else _listed("mvdream-v1", "model.diffusion_model.")
-    )
+    if "sd-v1.5" in file:
+        return _listed("mvdream-v1", "model.diffusion_model.")
+    motion = published("animatediff-v2")  # names alone: the shapes are those of our network
+    own = _own("vivid-zoo-unet")
+    converted = NETWORKS["vivid-zoo-unet"].convert(published("mvdream-v1") | motion)
+    ours = {id(tensor): name for name, tensor in converted.items()}
+    return {name: own[ours[id(tensor)]] for name, tensor in motion.items()}
 
 
 def _animate3d(file: str) -> Shapes:
