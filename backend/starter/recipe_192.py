@@ -76,7 +76,7 @@ PLANS = {  # batch, shared by all processes, and the rest
         8,
         TrainingPlan(1200, 5e-4, betas=(0.5, 0.99), ema_decay=0.995, keep_every=200),
     ),
-    "views": (8, TrainingPlan(6000, 6e-4, ema_decay=0.998, keep_every=150, constant=True)),
+    "views": (8, TrainingPlan(6000, 6e-4, ema_decay=0.998, keep_every=150, constant=True, muon=True)),
     "reconstructor": (2, TrainingPlan(1000, 6e-4, ema_decay=0.995, keep_every=100)),
     "reconstructor on half-denoised views": (2, TrainingPlan(300, 3e-4, ema_decay=0.99, keep_every=100)),
     "judge": (64, TrainingPlan(1500, 2e-3, ema_decay=0.99, keep_every=250)),

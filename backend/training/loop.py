@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from ..pipelines.devices import computes_bfloat16
 from ..shared.protocol import DioramaError, explained
+from .muon import Muon, hidden_matrices
 
 Batch = dict[str, Tensor]
 LOSSES, STATE = "losses.jsonl", "state.safetensors"
@@ -36,6 +37,7 @@ class TrainingPlan:
         learning_rate: after `warmup` steps; falls to nothing along a cosine until `steps`.
         ema_decay: of the averaged weights, which are the result.
         constant: it does not fall.
+        muon: matrices between features learn by Muon, all else by AdamW; at the same rate.
         clip_norm: of the gradients; None for as large as they are.
         keep_every: steps between saved states and sample sheets.
     """
@@ -44,6 +46,7 @@ class TrainingPlan:
     learning_rate: float
     warmup: int = 100
     constant: bool = False
+    muon: bool = False
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.01
     clip_norm: float | None = 1.0
@@ -86,12 +89,10 @@ def train(
     objective.to(device)
     weights = [parameter for parameter in objective.parameters() if parameter.requires_grad]
     average = EMAModel(weights, decay=plan.ema_decay, use_ema_warmup=True, power=3 / 4)
-    optimizer = torch.optim.AdamW(
-        weights, plan.learning_rate, betas=plan.betas, weight_decay=plan.weight_decay, fused=True
-    )
+    optimizers = _optimizers(objective, weights, plan)
     folder.mkdir(parents=True, exist_ok=True)
     state = folder / STATE
-    first = _restore(state, weights, average, optimizer) if state.exists() else 0
+    first = _restore(state, weights, average, optimizers) if state.exists() else 0
     prepared: nn.Module = accelerator.prepare(objective)
 
     def note(**row: float) -> None:
@@ -101,7 +102,7 @@ def train(
     def keep(step: int) -> None:
         if not accelerator.is_main_process:
             return
-        _save(state, step, weights, average, optimizer)
+        _save(state, step, weights, average, optimizers)
         if show:
             average.store(weights)
             average.copy_to(weights)
@@ -120,13 +121,14 @@ def train(
     shown = tqdm(steps, name, initial=first, total=plan.steps, disable=not accelerator.is_main_process)
     for step, some in zip(shown, numbers, strict=True):
         objective.train()
-        for group in optimizer.param_groups:
+        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = plan.learning_rate * _rate(step, plan)
         loss = _accumulate(accelerator, prepared, batches, some)
         if plan.clip_norm is not None:
             accelerator.clip_grad_norm_(weights, plan.clip_norm)
-        optimizer.step()
-        optimizer.zero_grad()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
         average.step(weights)
         if accelerator.is_main_process and step % 20 == 0:
             note(step=step, loss=loss.item(), seconds=round(time.monotonic() - began, 1))
@@ -136,6 +138,22 @@ def train(
         keep(plan.steps)
     average.copy_to(weights)
     objective.eval()
+
+
+def _optimizers(
+    objective: nn.Module, weights: list[nn.Parameter], plan: TrainingPlan
+) -> list[torch.optim.Optimizer]:
+    matrices = {id(weight) for weight in hidden_matrices(objective)} if plan.muon else set()
+    others = [weight for weight in weights if id(weight) not in matrices]
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(
+            others, plan.learning_rate, betas=plan.betas, weight_decay=plan.weight_decay, fused=True
+        )
+    ]
+    if matrices:
+        chosen = [weight for weight in weights if id(weight) in matrices]
+        optimizers.append(Muon(chosen, plan.learning_rate, weight_decay=plan.weight_decay))
+    return optimizers
 
 
 def _precision() -> str:
@@ -208,29 +226,46 @@ def _drawn(batch_of: Callable[[torch.Generator], Batch], numbers: list[int], wor
         yield batch
 
 
-def _save(path: Path, step: int, weights: list[Any], average: EMAModel, optimizer: torch.optim.AdamW) -> None:
+def _save(
+    path: Path, step: int, weights: list[Any], average: EMAModel, optimizers: list[torch.optim.Optimizer]
+) -> None:
     """All that a resumed run needs, in one file that is whole or not there."""
     tensors: Batch = {"step": torch.tensor(step)}
     for i, weight in enumerate(weights):
         tensors[f"weight.{i}"] = weight.detach()
         tensors[f"average.{i}"] = average.shadow_params[i]
-        for name, value in optimizer.state[weight].items():
+        for name, value in _optimizer_of(weight, optimizers).state[weight].items():
             tensors[f"optimizer.{i}.{name}"] = value
     partial = path.with_suffix(".partial")
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
     os.replace(partial, path)
 
 
-def _restore(path: Path, weights: list[Any], average: EMAModel, optimizer: torch.optim.AdamW) -> int:
+def _restore(
+    path: Path, weights: list[Any], average: EMAModel, optimizers: list[torch.optim.Optimizer]
+) -> int:
     tensors = load_file(path)
     step = int(tensors["step"])
     average.optimization_step = step
+    kept: dict[str, Batch] = {}
+    for key, tensor in tensors.items():
+        if key.startswith("optimizer."):
+            _, i, name = key.split(".")
+            kept.setdefault(i, {})[name] = tensor
     for i, weight in enumerate(weights):
         weight.data.copy_(tensors[f"weight.{i}"])
         average.shadow_params[i] = tensors[f"average.{i}"].to(weight.device)
-        names = ("step", "exp_avg", "exp_avg_sq")
-        optimizer.state[weight] = {name: tensors[f"optimizer.{i}.{name}"].to(weight.device) for name in names}
+        state = {name: tensor.to(weight.device) for name, tensor in kept.get(str(i), {}).items()}
+        _optimizer_of(weight, optimizers).state[weight] = state
     return step
+
+
+def _optimizer_of(weight: Any, optimizers: list[torch.optim.Optimizer]) -> torch.optim.Optimizer:
+    return next(
+        optimizer
+        for optimizer in optimizers
+        if any(weight is other for group in optimizer.param_groups for other in group["params"])
+    )
 
 
 def _plot(folder: Path) -> None:

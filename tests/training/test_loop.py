@@ -53,8 +53,9 @@ def test_loss_falls_and_is_kept_with_a_plot(tmp_path: Path) -> None:
     assert net.frozen.item() == 1
 
 
-def test_interrupted_run_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
-    plan = TrainingPlan(60, 0.1, warmup=5, keep_every=20)
+@pytest.mark.parametrize("muon", [False, True])
+def test_interrupted_run_ends_as_an_uninterrupted_one(tmp_path: Path, muon: bool) -> None:
+    plan = TrainingPlan(60, 0.1, warmup=5, keep_every=20, muon=muon)
     whole, broken, resumed = Line(), Line(), Line()
     train("line", whole, batch_of, plan, tmp_path / "whole")
     steps = 0
