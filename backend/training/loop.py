@@ -37,21 +37,21 @@ class TrainingPlan:
         learning_rate: after `warmup` steps; falls to nothing along a cosine until `steps`.
         ema_decay: of the averaged weights, which are the result.
         constant: it does not fall.
-        muon: matrices between features learn by Muon, all else by AdamW; at the same rate.
         clip_norm: of the gradients; None for as large as they are.
         keep_every: steps between saved states and sample sheets.
+        muon: matrices between features learn by Muon, all else by AdamW; at the same rate.
     """
 
     steps: int
     learning_rate: float
     warmup: int = 100
     constant: bool = False
-    muon: bool = False
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.01
     clip_norm: float | None = 1.0
     ema_decay: float = 0.999
     keep_every: int = 500
+    muon: bool = False
 
 
 def train(
@@ -250,8 +250,8 @@ def _restore(
     kept: dict[str, Batch] = {}
     for key, tensor in tensors.items():
         if key.startswith("optimizer."):
-            _, i, name = key.split(".")
-            kept.setdefault(i, {})[name] = tensor
+            _, number, name = key.split(".")
+            kept.setdefault(number, {})[name] = tensor
     for i, weight in enumerate(weights):
         weight.data.copy_(tensors[f"weight.{i}"])
         average.shadow_params[i] = tensors[f"average.{i}"].to(weight.device)
