@@ -78,12 +78,12 @@ def test_weights_of_another_network(starter: Path) -> None:
     assert refusal(starter).code == "E_WEIGHTS_CORRUPT"
 
 
-def test_truncated_weights_that_are_shared_with_the_model_within(starter: Path) -> None:
-    shutil.rmtree(starter / "motion" / "autoencoder")
-    cut_short(starter / "autoencoder" / FILE)
-    error = refusal(starter / "motion")
+@pytest.mark.parametrize("model", ["", "motion"])
+def test_truncated_weights(starter: Path, model: str) -> None:
+    cut_short(starter / model / "autoencoder" / FILE)
+    error = refusal(starter / model)
     assert error.code == "E_WEIGHTS_CORRUPT"
-    assert error.message == f"{starter / 'autoencoder'} cannot be read"
+    assert error.message == f"{starter / model / 'autoencoder'} cannot be read"
 
 
 def test_settings_that_are_none(starter: Path) -> None:
