@@ -143,15 +143,14 @@ def train(
 def _optimizers(
     objective: nn.Module, weights: list[nn.Parameter], plan: TrainingPlan
 ) -> list[torch.optim.Optimizer]:
-    matrices = {id(weight) for weight in hidden_matrices(objective)} if plan.muon else set()
-    others = [weight for weight in weights if id(weight) not in matrices]
+    matrices = set(hidden_matrices(objective)) if plan.muon else set()
+    chosen, others = ([weight for weight in weights if (weight in matrices) is so] for so in (True, False))
     optimizers: list[torch.optim.Optimizer] = [
         torch.optim.AdamW(
             others, plan.learning_rate, betas=plan.betas, weight_decay=plan.weight_decay, fused=True
         )
     ]
-    if matrices:
-        chosen = [weight for weight in weights if id(weight) in matrices]
+    if chosen:
         optimizers.append(Muon(chosen, plan.learning_rate, weight_decay=plan.weight_decay))
     return optimizers
 
@@ -231,10 +230,11 @@ def _save(
 ) -> None:
     """All that a resumed run needs, in one file that is whole or not there."""
     tensors: Batch = {"step": torch.tensor(step)}
+    learns = _by_weight(optimizers)
     for i, weight in enumerate(weights):
         tensors[f"weight.{i}"] = weight.detach()
         tensors[f"average.{i}"] = average.shadow_params[i]
-        for name, value in _optimizer_of(weight, optimizers).state[weight].items():
+        for name, value in learns[weight].state[weight].items():
             tensors[f"optimizer.{i}.{name}"] = value
     partial = path.with_suffix(".partial")
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
@@ -252,20 +252,23 @@ def _restore(
         if key.startswith("optimizer."):
             _, number, name = key.split(".")
             kept.setdefault(number, {})[name] = tensor
+    learns = _by_weight(optimizers)
     for i, weight in enumerate(weights):
         weight.data.copy_(tensors[f"weight.{i}"])
         average.shadow_params[i] = tensors[f"average.{i}"].to(weight.device)
         state = {name: tensor.to(weight.device) for name, tensor in kept.get(str(i), {}).items()}
-        _optimizer_of(weight, optimizers).state[weight] = state
+        learns[weight].state[weight] = state
     return step
 
 
-def _optimizer_of(weight: Any, optimizers: list[torch.optim.Optimizer]) -> torch.optim.Optimizer:
-    return next(
-        optimizer
+def _by_weight(optimizers: list[torch.optim.Optimizer]) -> dict[Any, torch.optim.Optimizer]:
+    """Which of them each weight learns by."""
+    return {
+        weight: optimizer
         for optimizer in optimizers
-        if any(weight is other for group in optimizer.param_groups for other in group["params"])
-    )
+        for group in optimizer.param_groups
+        for weight in group["params"]
+    }
 
 
 def _plot(folder: Path) -> None:

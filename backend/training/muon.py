@@ -19,7 +19,7 @@ class Muon(torch.optim.Optimizer):
     torch's takes matrices alone, in bfloat16, which takes twenty times as long where a CPU imitates it.
 
     Source: https://kellerjordan.github.io/posts/muon; the rate, which is AdamW's, is scaled as in "Muon is
-    Scalable for LLM Training" (arXiv 2502.16982), equation 4.
+    Scalable for LLM Training" (arXiv 2502.16982), section 2.2.
     """
 
     def __init__(
@@ -59,9 +59,9 @@ def orthogonal(matrix: Tensor) -> Tensor:  # [M, N]
 
 def hidden_matrices(network: nn.Module) -> list[nn.Parameter]:
     """The weights that Muon is for: those between features; neither words, nor images, nor vectors."""
-    words = {id(module.weight) for module in network.modules() if isinstance(module, nn.Embedding)}
+    words = {module.weight for module in network.modules() if isinstance(module, nn.Embedding)}
     return [
         weight
         for name, weight in network.named_parameters()
-        if weight.ndim > 1 and id(weight) not in words and not any(part in name for part in _OUTERMOST)
+        if weight.ndim > 1 and weight not in words and not any(part in name for part in _OUTERMOST)
     ]
