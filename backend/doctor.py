@@ -99,7 +99,7 @@ def _model(model: Model) -> tuple[bool, list[str]]:
     if not state.installed:
         damaged = f"damaged, {len(state.problems)} files" if state.problems else "not installed"
         return False, [f"  {model.name:<12}{damaged}"]
-    image = "image.png" if model.conditioned_on == "image" else None
+    image = "image.png" if model.needs_image else None
     requests = [GenerationRequest("an object", model.name, image=image)]
     if model.moves and not model.components:  # the starter, whose moving objects a model of their own makes
         requests.append(GenerationRequest("an object", model.name, frames=8))

@@ -5,8 +5,9 @@
     blender -b scene.blend --python batch.py -- --camera --model videomv-i2v --out DIR
     blender -c diorama --prompt "a red mushroom" --seed 7 --out DIR
     python batch.py --prompt "a red mushroom" --seed 7 --out DIR
+    python batch.py --blend scene.blend --camera --out DIR
 
-(The last with a Python that has bpy.) With --jobs, each line is a JSON object of settings, for example
+(The last two with a Python that has bpy.) With --jobs, each line is a JSON object of settings, for example
 {"prompt": "a red mushroom", "seed": 7}; every job gets a folder of its own in DIR, called after it or by its
 "name". What is already complete is skipped, and several processes on one DIR share the jobs. A .blend file
 that Blender has open is the scene that each result is imported into.
@@ -74,10 +75,12 @@ def main(argv: list[str]) -> int:
         # absolute, not resolved: the link in an environment's bin/ is what makes it that environment
         host.get().python = str(args.backend_python.absolute())
     forgive_encodings()
-    opened = bpy.data.filepath
     out = args.out.resolve()
     code = 0
     try:
+        if args.blend:
+            _open(args.blend)
+        opened = bpy.data.filepath
         wanted = _requests(args, out)
         place = _capture(args.camera, out) if args.camera is not None else {}
         waiting = deque(wanted)
@@ -108,6 +111,22 @@ def main(argv: list[str]) -> int:
     finally:
         host.get().close()
     return code
+
+
+def _open(path: Path) -> None:
+    """Opens a .blend file.
+
+    Raises:
+        DioramaError: E_REQUEST if it is none.
+    """
+    try:
+        bpy.ops.wm.open_mainfile(filepath=str(path.resolve()))
+    except RuntimeError as error:  # the operator's report
+        raise DioramaError(
+            "E_REQUEST",
+            f"{path} cannot be opened: {str(error).strip()}",
+            hint="Give --blend a .blend file of this Blender or an older one.",
+        ) from error
 
 
 def _capture(name: str, out: Path) -> dict[str, Any]:
@@ -142,6 +161,7 @@ def _parser() -> argparse.ArgumentParser:
         help="what this camera of the open .blend file sees; without a name, the active camera",
     )
     source.add_argument("--jobs", type=Path, help="a file with one JSON object of settings a line")
+    parser.add_argument("--blend", type=Path, help="a .blend file to open first, where none is open yet")
     add_line_arguments(parser)
     add_arguments(parser, without={"prompt", "image"})
     parser.add_argument("--out", type=Path, required=True)
@@ -167,7 +187,7 @@ def _requests(args: argparse.Namespace, out: Path) -> list[BatchJob | BrokenLine
             raise DioramaError(
                 "E_REQUEST",
                 "no .blend file is open that could have a camera",
-                hint="blender -b scene.blend --python …/batch.py -- --camera …",
+                hint="Give it one: --blend scene.blend --camera …",
             )
         camera = capture.active_camera(bpy.context.scene, args.camera)
         settings["image"] = str(out / asset.SOURCE / capture.picture_name(camera))

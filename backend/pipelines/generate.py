@@ -79,8 +79,7 @@ def work_for(request: GenerationRequest) -> tuple[Path, Planned]:
 
 def _source_images(request: GenerationRequest, progress: Progress) -> SourceImages:
     """The objects of the request's images, cut out; for models that need an image, of one that is made."""
-    needs_image = MODELS[request.model].conditioned_on == "image"
-    if not request.images and not needs_image:
+    if not request.images and not MODELS[request.model].needs_image:
         return SourceImages()
     from .background_removal import installed_matte
 

@@ -92,7 +92,7 @@ _VIDEOMV_IMAGE_MODEL = Model(
     "VideoMV: an image to 24 views at 256 px, then splats.",
     "No licence is stated; the model derives from I2VGen-XL, whose authors allow research only",
     commercial=False,
-    conditioned_on="image",
+    conditioned_on=("image",),
     memory_gib=(7.6, 3.9),  # as above, and 632 M image encoder
     components=(
         Component("unet", "videomv-i2v-unet", (_VIDEOMV_I2V,)),
@@ -241,7 +241,7 @@ _TRIPOSPLAT_MODEL = Model(
     "TripoSplat: MIT; FLUX.2's autoencoder: Apache-2.0; DINOv3: DINOv3 License, which allows commercial use "
     "with restrictions that go with its weights (https://ai.meta.com/resources/models-and-libraries/dinov3-license)",
     commercial=True,
-    conditioned_on="image",
+    conditioned_on=("image",),
     memory_gib=(5.0, 2.1),  # 841 M DINOv3, 371 M flow, 288 M decoder, 34 M image encoder parameters
     components=(
         _triposplat(

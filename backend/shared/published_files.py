@@ -72,7 +72,7 @@ class Model:
         licence: in words, with what it follows from.
         commercial: whether results may be used commercially, as far as the licences say.
         components: its networks and tokenizer; none for the starter, which is in the extension.
-        conditioned_on: the input that a request must give.
+        conditioned_on: the inputs, of which a request gives one.
         moves: whether its objects can move.
         memory_gib: of the GPU: as fast as can be, and with idle networks offloaded to the CPU.
             Estimates of `pipelines.memory`; no GPU has been measured yet.
@@ -87,13 +87,23 @@ class Model:
     licence: str
     commercial: bool
     components: tuple[Component, ...] = ()
-    conditioned_on: Literal["text", "image"] = "text"
+    conditioned_on: tuple[Literal["text", "image"], ...] = ("text",)
     moves: bool = False
     memory_gib: tuple[float, float] = (0.0, 0.0)
     warning: str = ""
     pipeline: Literal["views", "triposplat", "background-removal", "text-to-image"] = "views"
     gaussians: tuple[int, ...] = ()
     four_sides: bool = False
+
+    @property
+    def takes_image(self) -> bool:
+        """Whether it can be given an image."""
+        return "image" in self.conditioned_on
+
+    @property
+    def needs_image(self) -> bool:
+        """Whether it makes nothing of a prompt alone."""
+        return "text" not in self.conditioned_on
 
     @property
     def files(self) -> tuple[SourceFile, ...]:

@@ -89,7 +89,7 @@ class GenerationRequest:
             check_integer("views", self.views, 2, 64)
         if self.frames is not None:
             check_integer("frames", self.frames, 2, 64)
-            _check_moves(self.model, self.method, self.frames)
+            _check_moves(self.model, self.method, self.frames, self.images)
         if self.steps is not None:
             check_integer("steps", self.steps, 1, 1000)
         if self.guidance is not None and not (_is_number(self.guidance) and 0 <= self.guidance <= 100):
@@ -202,7 +202,7 @@ def _check_text_to_image(model: Any, images: Mapping[str, Any], folder: Any) -> 
         return
     if not isinstance(folder, str) or not folder:
         raise DioramaError("E_REQUEST", f"text_to_image is {folder!r}; expected the path of a folder")
-    if images or known(model).conditioned_on != "image":
+    if images or not known(model).needs_image:
         raise DioramaError(
             "E_REQUEST",
             "no image has to be made of the prompt: "
@@ -258,7 +258,7 @@ def _check_shift(model: str, shift: float | None) -> None:
         raise DioramaError("E_REQUEST", f"shift is {shift!r}; expected a number from 0.1 to 20")
 
 
-def _check_moves(model: str, method: str, frames: int) -> None:
+def _check_moves(model: str, method: str, frames: int, images: Mapping[str, str]) -> None:
     maker = "distillation" if method == "distill" else model
     if maker == "distillation" or not catalogue.MODELS[model].moves:
         moving = " or ".join(name for name, each in catalogue.MODELS.items() if each.moves)
@@ -266,6 +266,12 @@ def _check_moves(model: str, method: str, frames: int) -> None:
             "E_REQUEST",
             f"{maker} makes objects that stand still; {frames} frames were asked for",
             hint=f"Choose {moving} and the usual method, or leave the number of frames out.",
+        )
+    if images:
+        raise DioramaError(
+            "E_REQUEST",
+            f"{model} makes what moves of a prompt, not of an image; {frames} frames were asked for",
+            hint="Give it a prompt, or leave the number of frames out.",
         )
 
 
@@ -286,9 +292,8 @@ def _check_source(model: str, images: Mapping[str, str]) -> None:
     if set(images) - {"image"}:
         _check_sides(model, images)
         return
-    needs_image = catalogue.MODELS[model].conditioned_on == "image"
-    if images and not needs_image:
-        others = ", ".join(name for name, each in catalogue.MODELS.items() if each.conditioned_on == "image")
+    if images and not catalogue.MODELS[model].takes_image:
+        others = ", ".join(name for name, each in catalogue.MODELS.items() if each.takes_image)
         or_all = " or images of all four sides" if catalogue.MODELS[model].four_sides else ""
         raise DioramaError(
             "E_REQUEST",

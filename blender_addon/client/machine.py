@@ -62,9 +62,10 @@ def recommended(models: Iterable[Model], machine: Machine) -> set[str]:
         # what moves is slower, and its still images are no better
         moving = model.moves and bool(model.components)
         if machine.verdict(model)[0] == "fits" and downloads and model.commercial and not moving:
-            other = best.get(model.conditioned_on)
-            if other is None or model.memory_gib > other.memory_gib:
-                best[model.conditioned_on] = model
+            for condition in model.conditioned_on:
+                other = best.get(condition)
+                if other is None or model.memory_gib > other.memory_gib:
+                    best[condition] = model
     return {model.name for model in best.values()}
 
 

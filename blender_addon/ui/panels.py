@@ -160,8 +160,8 @@ def _draw_settings(layout: bpy.types.UILayout, context: bpy.types.Context) -> No
 
 
 def _draw_images(layout: bpy.types.UILayout, settings: bpy.types.PropertyGroup) -> None:
-    """One image, or those of all four sides if the model takes these."""
-    if not settings.takes_sides:
+    """One image, and those of all other sides if the model takes these."""
+    if not settings.offers_sides:
         layout.prop(settings, "image", text="")
         return
     column = _split(layout)

@@ -46,7 +46,7 @@ METHODS = [
 ]
 # Paths that begin with // are understood; Blender before 4.5 never asks.
 BLEND_RELATIVE = {"PATH_SUPPORTS_BLEND_RELATIVE"} if bpy.app.version >= (4, 5, 0) else set()
-IMAGE_MODELS = [name for name, model in MODELS.items() if model.conditioned_on == "image"]
+IMAGE_MODELS = [name for name, model in MODELS.items() if model.takes_image]
 COUNTS = sorted({count for model in MODELS.values() for count in model.gaussians})
 GAUSSIANS = [(str(count), f"{count:,}", f"{count:,} splats") for count in COUNTS]
 
@@ -232,7 +232,16 @@ class DIORAMA_PG_settings(bpy.types.PropertyGroup):
 
     @property
     def takes_sides(self) -> bool:
-        """Whether images of an object's four sides are asked for: the model makes nothing of one alone."""
+        """Whether images of an object's four sides are reconstructed, and nothing is generated.
+
+        A model that makes nothing of one image asks for them all; another makes the other sides itself.
+        """
+        one_is_enough = MODELS[self.model_name].takes_image and not any(self.sides.values())
+        return self.offers_sides and not one_is_enough
+
+    @property
+    def offers_sides(self) -> bool:
+        """Whether images of an object's four sides can be given."""
         return self.source == "IMAGE" and MODELS[self.model_name].four_sides
 
     @property
@@ -268,18 +277,15 @@ class DIORAMA_PG_settings(bpy.types.PropertyGroup):
             return f"{name} makes objects that stand still: set Frames to 1"
         if self.frames > 1 and self.method == "distill":
             return "Distilled objects stand still: set Frames to 1, or Method to From Views"
-        needs_image = MODELS[self.model_name].conditioned_on == "image"
-        if needs_image and self.source == "PROMPT" and not host.get().known.makes_images:
+        model = MODELS[self.model_name]
+        if model.needs_image and self.source == "PROMPT" and not host.get().known.makes_images:
             return f"{name} needs an image: set Source to Image or Camera, or install Text to Image"
         if self.takes_sides:
             return self._contradiction_of_sides()
-        if not needs_image and self.source != "PROMPT":
-            others = [each for each in host.get().usable_models if MODELS[each].conditioned_on == "image"]
-            if others:
-                return f"{name} works from a prompt: choose {' or '.join(map(titled, others))} for an image"
-            return (
-                f"{name} works from a prompt. For an image, install {' or '.join(map(titled, IMAGE_MODELS))}"
-            )
+        if self.source != "PROMPT" and not model.takes_image:
+            return f"{name} works from a prompt. For an image, {_models_for_images()}"
+        if self.source != "PROMPT" and self.frames > 1:
+            return f"{name} makes what moves of a prompt: set Frames to 1, or Source to Prompt"
         if self.source == "PROMPT" and not self.prompt.strip():
             return "Type what should be made, for example: a red mushroom"
         if self.source == "IMAGE" and not self.image:
@@ -300,11 +306,11 @@ class DIORAMA_PG_settings(bpy.types.PropertyGroup):
         ]
         if not missing:
             return ""
-        usable = [name for name in host.get().usable_models if name in IMAGE_MODELS]
-        others = " or ".join(map(titled, usable or IMAGE_MODELS))
+        if MODELS[self.model_name].takes_image:
+            return f"Choose {', '.join(missing)} too, or the front alone"
         return (
             f"{titled(self.model_name)} works from a prompt, or from images of all four sides: choose "
-            f"{', '.join(missing)}. For one image, {'choose' if usable else 'install'} {others}"
+            f"{', '.join(missing)}. For one image, {_models_for_images()}"
         )
 
     def put_back(self, request: dict[str, Any]) -> None:
@@ -331,6 +337,12 @@ class DIORAMA_PG_settings(bpy.types.PropertyGroup):
         self.use_elevation = elevation_deg is not None
         if elevation_deg is not None:
             self.elevation = math.radians(elevation_deg)
+
+
+def _models_for_images() -> str:
+    """Which other models can be given an image, and what is to be done with them."""
+    usable = [name for name in host.get().usable_models if name in IMAGE_MODELS]
+    return f"{'choose' if usable else 'install'} {' or '.join(map(titled, usable or IMAGE_MODELS))}"
 
 
 def register() -> None:

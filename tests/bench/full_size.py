@@ -106,7 +106,7 @@ def rehearse(model: Model, work: Path, host: str | None, steps: int, guidance: f
     shutil.rmtree(files)
 
     request = {"model": model.name, "prompt": "a red mushroom"}
-    if model.conditioned_on == "image":
+    if model.needs_image:
         request = {"model": model.name, "image": str(_draw_object(work))}
         asked.append(f"--image={request['image']}")
     asked += [] if guidance is None else [f"--guidance={guidance:g}"]

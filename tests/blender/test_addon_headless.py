@@ -179,6 +179,7 @@ def test_wrong_line_and_a_failing_job_are_named_and_stop_no_other(
         (["--image", "chair.png"], 2, "conditioned on text"),
         (["--prompt", "a chair", "--model", "videomv-i2v"], 3, "is not installed"),
         (["--camera"], 2, "no .blend file is open"),
+        (["--camera", "--blend", "nothing.blend"], 2, "nothing.blend cannot be opened"),
         ([], 2, "usage"),
     ],
 )
@@ -206,30 +207,17 @@ def two_cameras(tmp_path: Path) -> Path:
     return path
 
 
-def on_the_open_file(diorama: ModuleType, python: Path, *arguments: str) -> subprocess.CompletedProcess:
-    """The program with a .blend file open, as `blender -b FILE --python batch.py -- …` has it."""
-    script = Path(diorama.__file__).parent / "batch.py"
-    code = (
-        "import runpy, sys, bpy\n"
-        "bpy.ops.wm.open_mainfile(filepath=sys.argv[1])\n"
-        "runpy.run_path(sys.argv[2], run_name='__main__')"
-    )
-    command = [sys.executable, "-c", code, bpy.data.filepath, str(script), "--", *arguments]
-    command += ["--backend-python", str(python), "--model", "videomv-i2v"]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-
-
 @pytest.mark.parametrize(("name", "seen"), [([], True), (["Away"], False)])
 def test_camera_s_picture_is_rendered_and_given_to_the_model(
-    batch, diorama: ModuleType, backend_python: Path, two_cameras: Path, tmp_path: Path, name, seen: bool
+    batch, diorama: ModuleType, two_cameras: Path, tmp_path: Path, name, seen: bool
 ) -> None:
     saved = two_cameras.read_bytes()
     out = tmp_path / "out"
     asked = ("--camera", *name, "--out", str(out))
-    if name:
-        result = batch(*asked, "--model", "videomv-i2v")
-    else:
-        result = on_the_open_file(diorama, backend_python, *asked)
+    opened = [] if name else ["--blend", bpy.data.filepath]
+    if not name:
+        bpy.ops.wm.read_homefile(use_empty=True)
+    result = batch(*asked, *opened, "--model", "videomv-i2v")
     # as far as it goes without the published weights
     assert (result.returncode, "E_WEIGHTS_MISSING" in result.stderr) == (3, True), result.stderr
     pixels = diorama.headless._pixels(out / "source" / f"{(name or ['Front'])[0]}.png")
