@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from diffusers.models.attention_processor import Attention, AttnProcessor
 from diffusers.training_utils import EMAModel
 from matplotlib.figure import Figure
 from safetensors.torch import load_file, save_file
@@ -87,6 +88,8 @@ def train(
     )
     device, rank = accelerator.device, accelerator.process_index
     objective.to(device)
+    if device.type == "cpu" and accelerator.mixed_precision == "bf16":
+        _attend_in_steps(objective)
     weights = [parameter for parameter in objective.parameters() if parameter.requires_grad]
     average = EMAModel(weights, decay=plan.ema_decay, use_ema_warmup=True, power=3 / 4)
     optimizers = _optimizers(objective, weights, plan)
@@ -159,6 +162,13 @@ def _precision() -> str:
     """Half precision where the processor has it; where that is imitated, a step takes ten times as long."""
     quick = torch.cuda.is_available() or computes_bfloat16()
     return "bf16" if quick else "no"
+
+
+def _attend_in_steps(objective: nn.Module) -> None:
+    """Has attention be products and a softmax: torch's own goes backwards slowly on a CPU, in bfloat16."""
+    for module in objective.modules():
+        if isinstance(module, Attention):
+            module.set_processor(AttnProcessor())
 
 
 def _accumulate(
