@@ -12,14 +12,19 @@ GREY = 0.5  # sRGB, behind objects wherever no published model was trained on an
 
 def srgb_to_linear(srgb: Tensor) -> Tensor:
     """Decodes sRGB values; negative ones by the straight part (IEC 61966-2-1). Differentiable everywhere."""
-    curve = ((srgb.clamp_min(0.04045) + 0.055) / 1.055) ** 2.4  # clamped: a power of 0 has no finite gradient
+    curve = _power((srgb.clamp_min(0.04045) + 0.055) / 1.055, 2.4)  # clamped: of 0 it has no finite gradient
     return torch.where(srgb <= 0.04045, srgb / 12.92, curve)
 
 
 def linear_to_srgb(linear: Tensor) -> Tensor:
     """Encodes linear light as sRGB; inverse of `srgb_to_linear`."""
-    curve = 1.055 * linear.clamp_min(0.0031308) ** (1 / 2.4) - 0.055
+    curve = 1.055 * _power(linear.clamp_min(0.0031308), 1 / 2.4) - 0.055
     return torch.where(linear <= 0.0031308, linear * 12.92, curve)
+
+
+def _power(values: Tensor, exponent: float) -> Tensor:
+    """A power of positive numbers; how torch rounds its own is a matter of threads where there is AVX-512."""
+    return (exponent * values.log()).exp()
 
 
 def decode(srgb: Tensor, blending: Blending) -> Tensor:

@@ -23,6 +23,12 @@ from tests.install import published_models
 UNET = tiny.video_unet_sizes(32)
 
 
+@pytest.fixture(autouse=True)
+def plain_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor that computes in float32 alone, so that plans and numbers are the same on every machine."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+
+
 @pytest.fixture(scope="session")
 def tiny_model() -> ViewsModel:
     torch.manual_seed(0)
