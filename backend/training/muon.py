@@ -8,15 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..pipelines.devices import computes_bfloat16
+
 _NEWTON_SCHULZ, _ITERATIONS = (3.4445, -4.7750, 2.0315), 5
 _RMS = 0.2  # of an AdamW update, which these are made as large as
 _OUTERMOST = "conv_in.", "conv_out.", "patch_embedding."  # they see or make images, not features
 
 
 class Muon(torch.optim.Optimizer):
-    """As `torch.optim.Muon`, with convolutions as matrices of one row per output, and in full precision.
+    """As `torch.optim.Muon`, with convolutions as matrices of one row per output, all of a size at once.
 
-    torch's takes matrices alone, in bfloat16, which takes twenty times as long where a CPU imitates it.
+    torch's takes matrices alone, one by one, in bfloat16, which takes twenty times as long where a CPU
+    imitates it.
 
     Source: https://kellerjordan.github.io/posts/muon; the rate, which is AdamW's, is scaled as in "Muon is
     Scalable for LLM Training" (arXiv 2502.16982), section 2.2.
@@ -32,6 +35,7 @@ class Muon(torch.optim.Optimizer):
         """Changes all weights that have a gradient."""
         for group in self.param_groups:
             rate, momentum = group["lr"], group["momentum"]
+            same: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
             for weight in group["params"]:
                 if weight.grad is None:
                     continue
@@ -40,21 +44,28 @@ class Muon(torch.optim.Optimizer):
                     state["momentum"] = torch.zeros_like(weight)
                 state["momentum"].mul_(momentum).add_(weight.grad)
                 ahead = weight.grad.add(state["momentum"], alpha=momentum).flatten(1)  # Nesterov's
-                update = orthogonal(ahead).view_as(weight)
-                weight.mul_(1 - rate * group["weight_decay"])
-                weight.add_(update, alpha=-rate * _RMS * max(ahead.shape) ** 0.5)
+                same.setdefault(ahead.shape, []).append((weight, ahead))
+            for shape, some in same.items():
+                updates = orthogonal(torch.stack([ahead for _, ahead in some]))
+                for (weight, _), update in zip(some, updates, strict=True):
+                    weight.mul_(1 - rate * group["weight_decay"])
+                    weight.add_(update.view_as(weight), alpha=-rate * _RMS * max(shape) ** 0.5)
 
 
-def orthogonal(matrix: Tensor) -> Tensor:  # [M, N]
-    """About U Vᵀ of the matrix's singular value decomposition U S Vᵀ: all singular values near 1."""
+def orthogonal(matrices: Tensor) -> Tensor:  # [K, M, N]
+    """About U Vᵀ of each matrix's singular value decomposition U S Vᵀ: all singular values near 1.
+
+    In bfloat16 where the processor computes in it; what comes back is float32.
+    """
     a, b, c = _NEWTON_SCHULZ
-    tall = len(matrix) > matrix.shape[1]
-    x = matrix.T if tall else matrix
-    x = x / x.norm().clamp(min=1e-7)
+    tall = matrices.shape[1] > matrices.shape[2]
+    x = matrices.mT if tall else matrices
+    x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp(min=1e-7)
+    x = x.to(torch.bfloat16) if x.is_cuda or computes_bfloat16() else x
     for _ in range(_ITERATIONS):
-        gram = x @ x.T
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.T if tall else x
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return (x.mT if tall else x).float()
 
 
 def hidden_matrices(network: nn.Module) -> list[nn.Parameter]:
