@@ -18,8 +18,8 @@ class Known:
 
     Attributes:
         states: of the files, by the model's name.
-        facts: the settings that come with an installed model.
-        words: all that a model of few words knows.
+        facts: the settings that come with an installed model, and those of a model within it for what moves.
+        words: all that such a model of few words knows.
         makes_images: of prompts, for models that need an image.
         there: it is said of the other computer.
     """
@@ -34,14 +34,10 @@ class Known:
 def look(root: Path, text_to_image: Path) -> Known:
     """What is on this computer: in the folder of all models, and in that of the text-to-image pipeline."""
     states = {name: model_store.state(model, root) for name, model in model_store.INSTALLABLE.items()}
-    facts = {name: model_store.settings_of(state.folder) for name, state in states.items() if state.installed}
-    words = {}
-    for name, found in facts.items():
-        if found.get("words"):
-            folder = states[name].folder
-            moving = model_store.settings_of(folder / model_store.MOTION)
-            found["words"] = sorted({*found["words"], *moving.get("words", ())})
-            words[name] = vocabulary(folder)
+    folders = {name: state.folder for name, state in states.items() if state.installed}
+    folders |= {moving(name): folder / model_store.MOTION for name, folder in folders.items()}
+    facts = {name: model_store.settings_of(folder) for name, folder in folders.items()}
+    words = {name: vocabulary(folders[name]) for name, found in facts.items() if found.get("words")}
     return Known(states, facts, words, model_store.is_pipeline(text_to_image))
 
 
@@ -54,12 +50,16 @@ def of_other_computer(answer: Mapping[str, Any], here: Known) -> Known:
         for name, state in states.items()
         if state.installed
     }
+    facts |= {moving(name): here.facts.get(moving(name), {}) for name in facts}
     return Known(states, facts, here.words, bool(answer["makes_images"]), there=True)
 
 
+def moving(model: str) -> str:
+    """What the model within a model is called here."""
+    return f"{model}/{model_store.MOTION}"
+
+
 def vocabulary(folder: Path) -> frozenset[str]:
-    """Every word that the tokenizers of a model of few words know."""
-    words: set[str] = set()
-    for path in folder.glob("**/tokenizer/tokenizer.json"):
-        words |= set(json.loads(path.read_text("utf-8"))["model"]["vocab"])
-    return frozenset(words)
+    """Every word that the tokenizer of a model of few words knows."""
+    found = json.loads((folder / "tokenizer" / "tokenizer.json").read_text("utf-8"))
+    return frozenset(found["model"]["vocab"])

@@ -12,6 +12,7 @@ from .. import host
 from ..backend.shared.catalogue import MODELS
 from ..backend.shared.reconstruction import DEFAULT_SPLATS
 from ..backend.shared.request import MAX_RADIUS, MAX_SEED, SIDES
+from ..client import model_facts
 from ..scene import placement
 
 SOURCES = [
@@ -78,7 +79,7 @@ def _completed_prompts(
     settings: bpy.types.PropertyGroup, _context: bpy.types.Context, typed: str
 ) -> list[str]:
     """The prompt with its last word completed, for models that know few words."""
-    words = host.get().known.facts.get(settings.model_name, {}).get("words") or []
+    words = settings.own("words") or []
     before, space, last = typed.rpartition(" ")
     return [f"{before}{space}{word}" for word in words if word.startswith(last.lower())]
 
@@ -256,12 +257,18 @@ class DIORAMA_PG_settings(bpy.types.PropertyGroup):
 
     def own(self, setting: str) -> Any:
         """The chosen model's own value of a setting; None if it says none."""
-        return host.get().known.facts.get(self.model_name, {}).get(setting)
+        return host.get().known.facts.get(self._maker, {}).get(setting)
+
+    @property
+    def _maker(self) -> str:
+        """The chosen model, or the one within it that makes its objects move."""
+        moving = model_facts.moving(self.model_name)
+        return moving if self.frames > 1 and host.get().known.facts.get(moving) else self.model_name
 
     @property
     def unknown_words(self) -> list[str]:
         """The words of the prompt that the model has never met; none for a model that knows a language."""
-        vocabulary = host.get().known.words.get(self.model_name)
+        vocabulary = host.get().known.words.get(self._maker)
         if not vocabulary:
             return []
         found = (match[0] for match in re.finditer(r"\w+|[^\w\s]+", self.prompt))

@@ -228,10 +228,15 @@ def test_preview_is_cut_into_its_pictures(extension: ModuleType, tmp_path: Path)
 
 def test_words_are_completed_and_unknown_ones_named(diorama: ModuleType) -> None:
     settings = bpy.context.scene.diorama
-    completed = diorama.ui.properties._completed_prompts(settings, bpy.context, "a red mu")
+    completed = diorama.ui.properties._completed_prompts(settings, bpy.context, "a red mush")
     assert completed == ["a red mushroom"]
     settings.prompt = "a red Dragon, of the tower"
     assert settings.unknown_words == ["Dragon"]
+    settings.prompt = "a blue fish swimming"
+    assert settings.unknown_words == ["swimming"]  # of what stands still
+    settings.frames = 8
+    assert settings.unknown_words == []
+    settings.frames, settings.prompt = 1, "a red Dragon"
     assert "Dragon" in " ".join(draw(diorama.ui.panels.DIORAMA_PT_generate))
 
 
