@@ -64,8 +64,8 @@ def condition_on_text(model: ViewsModel, prompts: list[str]) -> Conditioning:
 def condition_on_image(model: ViewsModel, image: Tensor, prompt: str = "") -> Conditioning:
     """An image of the object, [4, H, W] sRGB with straight alpha, on the background of the model's views.
 
-    Its latents are given to both rows of the guidance, its CLIP embedding and the prompt to the conditional
-    row only.
+    Its CLIP embedding and the prompt are given to the conditional row of the guidance, its latents to both
+    rows; for a model that was trained without any condition too, to the conditional row alone.
 
     Raises:
         DioramaError: E_REQUEST for a model that is conditioned on text.
@@ -76,11 +76,12 @@ def condition_on_image(model: ViewsModel, image: Tensor, prompt: str = "") -> Co
         raise DioramaError("E_REQUEST", "this model is conditioned on text, not on an image")
     rgb = over(image, model.settings.rendering.background)[None].to(model.device)
     latents = model.encode(rgb)
+    without = torch.zeros_like(latents) if model.settings.prompt_beside_image else latents
     embedding = model.encode_image(rgb)  # [1, 1, D]
     return Conditioning(
         model.encode_prompts([model.settings.negative_prompt, prompt]),
         {
-            "image_latents": latents.repeat(2, 1, 1, 1),
+            "image_latents": torch.cat([without, latents]),
             "image_embeddings": torch.cat([torch.zeros_like(embedding), embedding]),
         },
     )

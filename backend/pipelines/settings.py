@@ -50,7 +50,8 @@ class ModelSettings:
         fast: DeepCache's configuration, for requests that are to be fast.
         presets: "draft" and "standard"; "full" is DDIM with `steps`, as published.
         rounds: of FreeInit: a video is denoised again from the low frequencies of the one before.
-        prompt_beside_image: whether an image-conditioned model was also told its prompt in training.
+        prompt_beside_image: whether the model was trained on an image, a prompt, both and neither: it is told
+            both then, and guided away from neither.
         first_frame: of models that animate given views (Animate3D): settings to replace while the same
             network makes these views, without its motion modules.
     """

@@ -17,8 +17,9 @@ from ..models.lgm import LGM
 from ..models.videomv_unet import VideoMVImageUNet
 from ..pipelines.latents import encode
 
-# Until an image is as loud as a text and as the noisy latents.
-_LOUDER_LATENTS, _LOUDER_TOKENS, _LOUDER_MEANING = 3.0, 2.5, 8.0
+_LOUDER_TOKENS, _LOUDER_MEANING = 2.5, 8.0  # until an image is as loud as a text
+_LATENTS = 0.5  # of how loud noisy latents are, an image's beside them
+_STRAIGHT = 4.0  # where SiLU is nearly a straight line
 _SCALES = slice(4, 7)  # of the features of a splat, as logarithms nearly
 _WORDS = "token_embedding.weight"
 
@@ -82,13 +83,21 @@ def enlarge_denoiser(unet: VideoMVImageUNet, folder: Path) -> None:
 
 @torch.no_grad()
 def strengthen_image(unet: VideoMVImageUNet, no_latents: Tensor, no_meaning: Tensor) -> None:
-    """Has an image be heard: what the first weights of its layers pass on is a tenth of what a text says.
+    """Has an image be heard: its latents come as they are, and are seen as noisy ones are.
+
+    What the first weights of its layers pass on is a tenth of what a text says, and half of it is lost.
 
     Args:
-        no_latents: of an image, [1, C, h, w], for which about nothing changes.
+        no_latents: of an image, [1, C, h, w], for which the tokens stay about the same.
         no_meaning: the same of an embedding, [1, 1, D].
     """
-    _amplify(unet.image_latents_proj_in, no_latents, _LOUDER_LATENTS)
+    layers: Any = unet.image_latents_proj_in
+    for layer in layers[::2]:
+        _pass_on(layer)
+    layers[0].bias += _STRAIGHT
+    layers[-1].bias -= _STRAIGHT
+    noisy, image = unet.conv_in.weight.chunk(2, 1)
+    image.copy_(_LATENTS * noisy)
     _amplify(unet.image_latents_context_embedding, no_latents, _LOUDER_TOKENS)
     _amplify(unet.context_embedding, no_meaning, _LOUDER_MEANING)
 

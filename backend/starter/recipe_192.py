@@ -2,9 +2,9 @@
 
 Its world (`objects/`) has 64 kinds of objects and random compositions, rendered when needed. All networks
 begin with the shipped starter's weights. The stages are the autoencoder; views with cameras, by a denoiser
-that text, an image or both condition (VideoMV); a reconstructor on true images, then on half-denoised ones,
-with the denoiser frozen; a judge. Each stage is kept in the work folder, and an interrupted recipe goes on
-where it was.
+that text, an image or both condition (VideoMV); the decoder alone, against a critic; a reconstructor on true
+images, then on half-denoised ones, with the denoiser frozen; a judge. Each stage is kept in the work folder,
+and an interrupted recipe goes on where it was.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from ..pipelines.settings import ModelSettings
 from ..pipelines.three_d_aware import SplatRendering
 from ..shared.model_store import STARTER
 from ..training import denoiser, reconstructor
+from ..training.full_size import processes
 from ..training.image_grid import write_image_grid
 from ..training.loop import Batch, TrainingPlan
 from ..training.text import make_text_encoder, make_tokenizer, tokens_of
@@ -58,7 +59,8 @@ SEED = 0
 WIDTH = 128  # of a text token
 LATENT_CHANNELS = 16  # twice the prior's: patterns in any colours are more to tell
 IMAGE_WIDTH = 4  # as published
-SEEN_TOGETHER = (8, 4, 1, 1)  # views of an object in a batch: from fewer sides, more objects at the same cost
+# Views of an object in a batch, in turn: from fewer sides, more objects at the same cost.
+SEEN_TOGETHER = (1, 8, 1, 4)
 PRIOR = STARTER  # weights to begin with, of `python -m backend train starter`
 WEIGHTS = Path("out/training/weights192")  # until they are better than those that are shipped
 SHOWN_STEPS = 12  # of denoising, while it trains
@@ -72,13 +74,17 @@ PROMPTS = (
 )
 
 PLANS = {  # batch, shared by all processes, and the rest
-    "autoencoder": (
+    "autoencoder": (16, TrainingPlan(2000, 6e-4, ema_decay=0.99, keep_every=200, muon=True)),
+    "views": (8, TrainingPlan(9000, 6e-4, ema_decay=0.998, keep_every=200, muon=True)),
+    "decoder": (
         8,
-        TrainingPlan(1200, 5e-4, betas=(0.5, 0.99), ema_decay=0.995, keep_every=200),
+        TrainingPlan(800, 4e-4, betas=(0.5, 0.99), ema_decay=0.99, keep_every=100, constant=True),
     ),
-    "views": (8, TrainingPlan(6000, 6e-4, ema_decay=0.998, keep_every=150, constant=True, muon=True)),
-    "reconstructor": (2, TrainingPlan(1000, 6e-4, ema_decay=0.995, keep_every=100)),
-    "reconstructor on half-denoised views": (2, TrainingPlan(300, 3e-4, ema_decay=0.99, keep_every=100)),
+    "reconstructor": (2, TrainingPlan(600, 6e-4, ema_decay=0.99, keep_every=100, muon=True)),
+    "reconstructor on half-denoised views": (
+        2,
+        TrainingPlan(200, 3e-4, ema_decay=0.98, keep_every=50, muon=True),
+    ),
     "judge": (64, TrainingPlan(1500, 2e-3, ema_decay=0.99, keep_every=250)),
 }
 
@@ -169,14 +175,18 @@ class Recipe:
 
     def run(self, stage: str) -> None:
         """Trains one stage, or loads it if it is done."""
-        if stage == "autoencoder":
+        if stage in ("autoencoder", "decoder"):
+            encodes = stage == "autoencoder"
+            images = crops.held_out_images(self.held_out)
+            critic = None if encodes else Critic()
             self._train(
                 stage,
-                autoencoder.CrispObjective(self.autoencoder, Critic(), encodes=True),
+                autoencoder.CrispObjective(self.autoencoder, critic, encodes=encodes),
                 lambda generator, size: crops.batch_of(self.world, generator, size),
-                lambda path: autoencoder.show(self.autoencoder, crops.held_out_images(self.held_out), path),
+                lambda path: autoencoder.show(self.autoencoder, images, path),
             )
-            level(self.autoencoder, crops.held_out_images(self.held_out), self.known_channels)
+            if encodes:
+                level(self.autoencoder, images, self.known_channels)
         elif stage == "views":
             self._train_denoiser()
         elif stage == "judge":
@@ -200,7 +210,8 @@ class Recipe:
 
     def _denoiser_batch(self, generator: torch.Generator, size: int) -> Batch:
         nothing = tokens_of(self.tokenizer, [""])[0]
-        views = SEEN_TOGETHER[int(torch.randint(len(SEEN_TOGETHER), (), generator=generator))]
+        step = generator.initial_seed() // processes()  # those that train together have equal work
+        views = SEEN_TOGETHER[step % len(SEEN_TOGETHER)]
         kind, size = replace(denoiser.VIEWS, views=views), size * denoiser.VIEWS.views // views
         return asked_for.batch_of(self.encoded, self.tokens, nothing, kind, generator, size)
 

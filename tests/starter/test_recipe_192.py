@@ -65,7 +65,7 @@ def test_objects_are_asked_for_by_text_or_image_or_both_or_neither(small: recipe
     assert 0 < batch["has_meaning"].mean() < 1
 
 
-def test_views_of_a_photographed_object_begin_at_its_azimuth(
+def test_views_begin_at_the_azimuth_of_the_image_that_is_given(
     small: recipe_192.Recipe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(encoded, "_ORDERS", [(0, 1, 2)])
@@ -79,16 +79,20 @@ def test_views_of_a_photographed_object_begin_at_its_azimuth(
     every = over(every.float() / 255, GREY)
     coded = encode(small.autoencoder, torch.cat([every, every.flip(-1)]).flatten(0, 1)).unflatten(0, (-1, 10))
     same = partial(torch.isclose, rtol=1e-3, atol=1e-4)  # they are kept in half precision
-    mirrored = set()
+    mirrored, exact = set(), set()
     for i in batch["image_latents"].flatten(1).any(1).nonzero().squeeze(1).tolist():
-        photos = same(coded[:, pictures.VIEWS :], batch["image_latents"][i])
-        found, photo = photos.all((2, 3, 4)).nonzero()[0].tolist()
+        found, image = same(coded, batch["image_latents"][i]).all((2, 3, 4)).nonzero()[0].tolist()
         number, mirror = found % len(world), found >= len(world)
-        view = world.items[number].photos[photo].view
+        exact.add(image < pictures.VIEWS)
+        if image < pictures.VIEWS:
+            view = image
+            assert batch["has_meaning"][i] == 0  # which only photos are kept for
+        else:
+            view = world.items[number].photos[image - pictures.VIEWS].view
         around = [(view + (-k if mirror else k)) % pictures.VIEWS for k in range(pictures.VIEWS)]
         assert same(batch["latents"][i], coded[found, around].transpose(0, 1)).all()
         mirrored.add(mirror)
-    assert mirrored == {True, False}
+    assert mirrored == exact == {True, False}
 
 
 def test_some_batches_have_more_objects_from_fewer_sides(
@@ -103,9 +107,14 @@ def test_some_batches_have_more_objects_from_fewer_sides(
     assert (azimuths[by_image] == 0).all() and len(set(azimuths[~by_image].tolist())) > 2
     monkeypatch.setattr(recipe_192, "SEEN_TOGETHER", (4,))
     assert batch_of(small, 5)["cameras"].shape[:2] == (10, 4)
+    monkeypatch.setattr(recipe_192, "SEEN_TOGETHER", (1, 8))
+    monkeypatch.setenv("WORLD_SIZE", "2")  # step after step, both processes have equal work
+    for number, views in enumerate((1, 1, 8, 8, 1)):
+        drawn = small._denoiser_batch(torch.Generator().manual_seed(number), 1)
+        assert drawn["latents"].shape[2] == views
 
 
-def test_strengthened_image_changes_more_and_none_changes_nothing(small: recipe_192.Recipe) -> None:
+def test_strengthened_image_passes_as_it_is_and_its_tokens_say_more(small: recipe_192.Recipe) -> None:
     unet = recipe_192.Recipe(small.work).unet.eval()
     generator = torch.Generator().manual_seed(0)
     nothing = (
@@ -113,18 +122,21 @@ def test_strengthened_image_changes_more_and_none_changes_nothing(small: recipe_
         torch.randn(1, 1, 128, generator=generator),
     )
     image = torch.randn(nothing[0].shape, generator=generator), torch.randn(1, 1, 128, generator=generator)
-    layers = unet.image_latents_proj_in, unet.image_latents_context_embedding, unet.context_embedding
+    layers = unet.image_latents_context_embedding, unet.context_embedding
 
     def said() -> list[torch.Tensor]:  # in the middle, where no padding is seen
-        told = (image[0], image[0], image[1]), (nothing[0], nothing[0], nothing[1])
-        return [(layer(a) - layer(b))[..., 3:-3].detach() for layer, a, b in zip(layers, *told, strict=True)]
+        pairs = zip(layers, image, nothing, strict=True)
+        return [(layer(a) - layer(b))[..., 3:-3].detach() for layer, a, b in pairs]
 
     quiet = unet.context_embedding(nothing[1])
     before = said()
     strengthen_image(unet, *nothing)
-    for old, new, factor in zip(before, said(), (3, 2.5, 8), strict=True):
+    for old, new, factor in zip(before, said(), (2.5, 8), strict=True):
         torch.testing.assert_close(new, factor * old, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(unet.context_embedding(nothing[1]), quiet, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(unet.image_latents_proj_in(image[0]), image[0], rtol=0.25, atol=0.3)
+    noisy, beside = unet.conv_in.weight.chunk(2, 1)
+    assert torch.equal(beside, 0.5 * noisy) and noisy.any()
 
 
 def test_crops_hold_a_part_of_the_object(small: recipe_192.Recipe) -> None:

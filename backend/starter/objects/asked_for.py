@@ -10,8 +10,9 @@ from ...training.loop import Batch
 from .encoded import Encoded
 from .pictures import PHOTOS, VIEWS
 
-TOLD_BY_IMAGE = 0.5  # part of the named objects; all of the others are
+TOLD_BY_IMAGE = 0.4  # part of the named objects; all of the others are
 TEXT_DROPOUT, TEXT_DROPOUT_BESIDE_IMAGE = 0.1, 0.5
+EXACT = 0.25  # part of the images that are one of the views: from those it is learnt first what an image says
 MEANING_DROPOUT = 0.1  # of what the image encoder saw, for its guidance; the image's latents stay
 
 
@@ -25,8 +26,9 @@ def batch_of(
 ) -> Batch:
     """Random objects, half of them mirrored, and those without a name in exchanged colours.
 
-    A photo is always taken from the front: the orbit begins at its azimuth. Without one, it begins at the
-    front of the object, or at one of the next sides if only some are seen.
+    An image is always taken from the front: the orbit begins at its azimuth. It is a photo, or the first view
+    itself. Without one, the orbit begins at the front of the object, or at one of the next sides if only some
+    are seen.
     """
 
     def chance(part: float | Tensor) -> Tensor:  # [B] bool
@@ -41,13 +43,16 @@ def batch_of(
     azimuths = torch.tensor(
         [world.items[i].photos[which].view for i, which in zip(objects.tolist(), photo.tolist(), strict=True)]
     )
+    exact = chance(EXACT)
+    azimuths = torch.where(exact, torch.randint(VIEWS, (size,), generator=generator), azimuths)
     first = torch.where(by_image, azimuths, 0)
     mirrored = chance(0.5)
     step = VIEWS // stage.views
     begun = torch.where(by_image, 0, torch.randint(step, (size,), generator=generator))
     turned = begun[:, None] + torch.arange(0, VIEWS, step)  # [B, V]
     around = turned * torch.where(mirrored, -1, 1)[:, None]  # a mirror turns the orbit
-    seen = torch.cat([(first[:, None] + around) % VIEWS, VIEWS + photo[:, None]], 1)  # [B, V + 1]
+    image = torch.where(exact, azimuths, VIEWS + photo)
+    seen = torch.cat([(first[:, None] + around) % VIEWS, image[:, None]], 1)  # [B, V + 1]
     latents, photos = encoded.seen(objects, mirrored, seen, generator)
     return {
         "latents": latents[:, :, :-1],
@@ -58,5 +63,5 @@ def batch_of(
         "timesteps": (1000 * torch.rand(size, generator=generator).sqrt()).long(),
         "image_latents": latents[:, :, -1] * by_image[:, None, None, None],
         "photos": photos,
-        "has_meaning": (by_image & ~chance(MEANING_DROPOUT)).float(),
+        "has_meaning": (by_image & ~exact & ~chance(MEANING_DROPOUT)).float(),
     }

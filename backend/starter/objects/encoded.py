@@ -36,15 +36,15 @@ class Encoded:
         self,
         objects: Tensor,  # [B]
         mirrored: Tensor,  # [B]
-        views: Tensor,  # [B, V + 1], the last one a photo
+        views: Tensor,  # [B, V + 1], the last one of the image
         generator: torch.Generator,
     ) -> tuple[Tensor, Tensor]:  # [B, C, V + 1, h, w], [B, 3, S, S] sRGB 0..1
-        """Latents of images, and the photos small; of a random order of colours, where there are some."""
+        """Latents, and photos small; of a random order of colours, where there are some."""
         variants = (self.first[objects + 1] - self.first[objects]) // 2
         colors = (torch.rand(len(objects), generator=generator) * variants).long()
         which = self.first[objects] + 2 * colors + mirrored
         latents = self.latents[which[:, None], views].float().transpose(1, 2)
-        return latents, self.photos[which, views[:, -1] - VIEWS].float() / 255
+        return latents, self.photos[which, (views[:, -1] - VIEWS).clamp(min=0)].float() / 255
 
 
 @torch.no_grad()
