@@ -215,6 +215,7 @@ def test_stages_run_through_to_weights_that_load_and_are_measured(
         if stage != "reconstructor":  # the same as its second stage, but for the images
             small.run(stage)
     small.write(tmp_path)
+    assert not any(str(STARTER) in path.read_text("utf-8") for path in tmp_path.rglob("*.json"))
     model = models.load(tmp_path)
     assert model.image_encoder is not None
     assert model.unknown_words("a red and blue striped cat with a party hat, 3d asset") == []
