@@ -153,6 +153,11 @@ def test_prompt_beside_an_image_counts_for_models_that_learnt_both(
     red, blue = (condition(model, prompt, photo) for prompt in ("a red car", "a blue car"))
     assert torch.equal(red.context[0], blue.context[0])
     assert torch.equal(red.context[1], blue.context[1]) != told
+    without, with_image = red.image["image_latents"]
+    assert with_image.any()
+    assert torch.equal(
+        without, torch.zeros_like(with_image) if told else with_image
+    )  # guided away from neither
 
 
 def test_words_spelt_nearly_like_known_ones_are_taken_for_them(tiny_model: ViewsModel) -> None:
