@@ -61,5 +61,7 @@ def moving(model: str) -> str:
 
 def vocabulary(folder: Path) -> frozenset[str]:
     """Every word that the tokenizer of a model of few words knows."""
-    found = json.loads((folder / "tokenizer" / "tokenizer.json").read_text("utf-8"))
-    return frozenset(found["model"]["vocab"])
+    words: set[str] = set()
+    for path in folder.glob("tokenizer/tokenizer.json"):  # drawing goes on without one
+        words |= set(json.loads(path.read_text("utf-8"))["model"]["vocab"])
+    return frozenset(words)
