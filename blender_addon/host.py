@@ -342,10 +342,8 @@ class Host:
             self.film.clear()
             return
         request, progress = active.job.request, active.progress
-        views = request.get("views") or self.known.facts.get(request["model"], {}).get("num_views") or 0
-        if views:
-            name = f"{active.job.id} {progress.previews}"
-            self.film.load(name, progress.preview, views, request.get("frames") or 1)
+        name = f"{active.job.id} {progress.previews}"
+        self.film.load(name, progress.preview, progress.preview_views, request.get("frames") or 1)
 
     def _import(self, job: Job) -> None:
         asked = self._asked.pop(job.id)

@@ -71,7 +71,9 @@ def distilled_splats(
         sampling,
         request.seed,
         progress,
-        lambda i, images: show(i, sampling.steps, lambda: images.clamp(0, 1)[:, None]),
+        lambda i, images: show(
+            i, sampling.steps, len(images), lambda views: images[:views].clamp(0, 1)[:, None]
+        ),
     )
     return [cloud], views_of(model, cloud, cameras)[:, None]
 

@@ -33,7 +33,7 @@ def dynamic_splats(
     settings = model.settings
 
     def show_latents(i: int, steps: int, x0: Tensor) -> None:
-        show(i, steps, lambda: model.decode_frames(x0[0]))
+        show(i, steps, len(cameras), lambda views: model.decode_frames(x0[0, :views]))
 
     # 1. Denoise a video of all views.
     if settings.first_frame is None:

@@ -49,7 +49,9 @@ def still_splats(
         cameras,
         sampling,
         progress=progress,
-        on_step=lambda i, x0: show(i, sampling.steps, lambda: model.decode_frames(x0[0])),
+        on_step=lambda i, x0: show(
+            i, sampling.steps, len(cameras), lambda views: model.decode_frames(x0[0, :views])
+        ),
     )
     images = model.decode_frames(latents[0])[:, 0].cpu()  # [V, 3, H, W]
 

@@ -47,9 +47,9 @@ class Progress:
         eta_s = round(elapsed / i * (total - i), 1) if i else None
         self._emit("progress", {"stage": self._stage, "step": i, "total": total, "eta_s": eta_s})
 
-    def preview(self, path: Path | str) -> None:
-        """An image of the unfinished result has been written."""
-        self._emit("preview", {"path": str(path)})
+    def preview(self, path: Path | str, views: int) -> None:
+        """A contact sheet of some views of the unfinished result has been written."""
+        self._emit("preview", {"path": str(path), "views": views})
 
     def log(self, level: str, message: str) -> None:
         """A sentence for the user; `level` is "info" or "warning". Warnings are kept with the result."""

@@ -22,6 +22,7 @@ class JobProgress:
     step_s: float = 0.0  # how long the last step took
     stepped_at: float = dataclasses.field(default_factory=time.monotonic)
     preview: str = ""
+    preview_views: int = 0  # that are on it
     previews: int = 0  # how many there were: the same file may be written again
     warnings: list[str] = dataclasses.field(default_factory=list)
 
@@ -36,7 +37,7 @@ class JobProgress:
                 self.step_s, self.stepped_at = now - self.stepped_at, now
                 self.step, self.total, self.eta_s = fields["step"], fields["total"], fields["eta_s"]
             case "preview":
-                self.preview = fields["path"]
+                self.preview, self.preview_views = fields["path"], fields["views"]
                 self.previews += 1
             case "log" if fields["level"] == "warning":
                 self.warnings.append(fields["message"])

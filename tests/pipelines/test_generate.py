@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from PIL import Image
 from backend.gaussians.tracking import Effort
 from backend.pipelines import dynamic_splats, generate, orbits, views
 from backend.pipelines.model import ViewsModel
+from backend.pipelines.preview import previews
 from backend.shared import asset
 from backend.shared.model_store import STARTER
 from backend.shared.ply import GaussianCloud, read_ply
@@ -108,11 +110,29 @@ def test_previews_come_and_go(use, tiny_model: ViewsModel, out: Path) -> None:
 
     def listen(event: str, fields: dict) -> None:
         if event == "preview":
-            seen.append(Image.open(fields["path"]).size)
+            seen.append((fields["views"], Image.open(fields["path"]).size))
 
     generate.generate(GenerationRequest("a car", steps=6), out, Progress(listen))
-    assert len(seen) >= 4
-    assert seen[0] == (3 * 32, 3 * 32)
+    assert len(seen) == 4
+    assert seen[0] == (1, (32, 32))
+
+
+@pytest.mark.parametrize(("view_s", "shown"), [(0.1, [1, 8, 8, 8]), (5.0, [1, 1, 1, 1])])
+def test_previews_show_all_views_only_where_that_takes_a_small_part_of_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, view_s: float, shown: list[int]
+) -> None:
+    now, seen = [0.0], []
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+
+    def images(views: int) -> torch.Tensor:
+        now[0] += views * view_s
+        return torch.zeros(views, 1, 3, 4, 4)
+
+    with previews(tmp_path, Progress(lambda event, fields: seen.append(fields["views"]))) as show:
+        for step in range(1, 11):
+            now[0] += 8
+            show(step, 10, 8, images)
+    assert seen == shown
 
 
 def test_cancel_leaves_nothing(use, tiny_model: ViewsModel, out: Path) -> None:
