@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 PROMPT ?= a red mushroom
 SEED ?= 7
 OUT ?= out/demo
-export PROMPT SEED OUT
+export PROMPT IMAGE SEED OUT
 
 # Two processes with spinning threads stop each other on a small machine: let waiting threads sleep.
 export OMP_WAIT_POLICY ?= PASSIVE
@@ -32,12 +32,14 @@ INSTALLED := $(RESOURCES)/extensions/user_default/diorama
 HOST := .venv-host/bin/python
 BACKEND := .venv-backend/bin/python
 SOURCES := build_addon.py pyproject.toml $(shell find blender_addon backend kernels -type f -not -path '*/__pycache__/*')
-ARGS = $(if $(ANIMATE),--frames 8) --prompt "$$PROMPT" --seed "$$SEED" --out "$$OUT" --backend-python $(BACKEND)
+# What the camera of a scene of ours sees, an image file, or a prompt.
+SOURCE = $(if $(CAMERA),--blend docs/camera.blend --camera,$(if $(IMAGE),--image "$$IMAGE",--prompt "$$PROMPT"))
+ARGS = $(if $(ANIMATE),--frames 8) $(SOURCE) --seed "$$SEED" --out "$$OUT" --backend-python $(BACKEND)
 
 .PHONY: demo test test-quick test-backend test-networks test-blender bench addon lint
 .PRECIOUS: .venv-host-%/ready
 
-# Prompt to scene.blend, preview.png and asset/ in OUT. ANIMATE=1 makes the object move. BLENDER=/path/to/blender uses that one instead of bpy.
+# Prompt to scene.blend, preview.png and asset/ in OUT. IMAGE=file.png begins with an image, CAMERA=1 with what a camera sees, ANIMATE=1 makes the object move. BLENDER=/path/to/blender uses that one instead of bpy.
 demo: export BLENDER_USER_RESOURCES := $(RESOURCES)
 ifdef BLENDER
 demo: .venv-backend/ready

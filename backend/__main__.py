@@ -157,10 +157,6 @@ def _evaluate(argv: list[str]) -> int:
         from .starter import evaluate_views
 
         return evaluate_views.main(argv[1:])
-    if argv[:1] == ["starter-192"]:
-        from .starter import evaluate_192
-
-        return evaluate_192.main(argv[1:])
     if argv[:1] == ["starter-motion"]:
         from .starter import evaluate_motion
 
@@ -172,14 +168,14 @@ def _evaluate(argv: list[str]) -> int:
 
 def _train(argv: list[str]) -> int:
     what, options = argv[:1], argv[1:]
-    if what == ["starter"]:
+    if what == ["starter-prior"]:
+        from .starter import recipe_prior
+
+        recipe_prior.main(options)
+    elif what == ["starter"]:
         from .starter import recipe_views
 
         recipe_views.main(options)
-    elif what == ["starter-192"]:
-        from .starter import recipe_192
-
-        recipe_192.main(options)
     elif what == ["starter-motion"]:
         from .starter import recipe_motion
 
@@ -193,7 +189,7 @@ def _train(argv: list[str]) -> int:
 
         vivid_zoo.main(options)
     else:
-        trained = "starter, starter-192, starter-motion, videomv or vivid-zoo"
+        trained = "starter-prior, starter, starter-motion, videomv or vivid-zoo"
         raise protocol.DioramaError(
             "E_REQUEST", f"say which model to train: {trained}", hint="python -m backend train videomv --help"
         )

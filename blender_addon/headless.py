@@ -2,7 +2,7 @@
 
     blender -b --python batch.py -- --prompt "a red mushroom" --seed 7 --out DIR
     blender -b scene.blend --python batch.py -- --jobs jobs.jsonl --out DIR
-    blender -b scene.blend --python batch.py -- --camera --model videomv-i2v --out DIR
+    blender -b scene.blend --python batch.py -- --camera --out DIR
     blender -c diorama --prompt "a red mushroom" --seed 7 --out DIR
     python batch.py --prompt "a red mushroom" --seed 7 --out DIR
     python batch.py --blend scene.blend --camera --out DIR

@@ -67,6 +67,7 @@ _STARTER = Model(
     "A small model of a small world; runs on any CPU and knows few words.",
     "GPL-3.0-or-later: our own, trained by this repository",
     commercial=True,
+    conditioned_on=("text", "image"),
     moves=True,
     memory_gib=(0.4, 0.3),
     four_sides=True,

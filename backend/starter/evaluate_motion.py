@@ -126,7 +126,7 @@ def _judges(weights: Path, metrics: Path | None, asked: list[tuple[str, str, str
     ]
     real = dict(zip(videos, map(torch.cat, zip(*seen, strict=True)), strict=True))
     return Judges(
-        load_judge(WorldClassifier, weights.parent / "judge"),
+        load_judge(WorldClassifier, weights / "judge"),
         motions,
         videos,
         real,

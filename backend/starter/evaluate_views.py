@@ -1,23 +1,26 @@
-"""Measures the starter: is what it makes what was asked for, and do its splats look like its views?"""
+"""Measures the starter: is it what was asked for, is it sharp, and is what was not seen right?"""
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
 from ..evaluation.image_quality import psnr
 from ..gaussians.color import over
-from ..gaussians.fitting import SplatParameters, fit
-from ..gaussians.fitting import render as render_cloud
+from ..gaussians.fitting import SplatParameters, fit, render_rgba
 from ..pipelines import orbits, reconstruction
-from ..pipelines.conditioning import condition_on_text
+from ..pipelines.conditioning import Conditioning, condition_on_image, condition_on_text
 from ..pipelines.denoise import Sampling, denoise
 from ..pipelines.model import ViewsModel, load
 from ..pipelines.noise import initial_noise
@@ -26,67 +29,218 @@ from ..shared.model_store import STARTER
 from ..shared.ply import GaussianCloud
 from ..training.image_grid import write_image_grid
 from .autoencoder import sharpness
-from .dataset import CRISP_PX, FIRST_HELD_OUT_SEED, FOV_DEG, GREY
+from .dataset import GREY
 from .judges import WorldClassifier, load_judge
+from .objects import pictures
+from .objects.named import Request, make_object, prompt_for
+from .objects.vocabulary import CATEGORIES, COLORS, is_held_out
+from .sdf import Shape
 from .tracing import render
-from .world import CATEGORIES, COLORS, make_object, prompt_for
 
 FIRST_SEED = 5000  # far from those that were looked at while the recipe was made
-AT_ONCE = 4
+FIRST_OBJECT = 2_000_000  # of the true objects: neither trained on nor held out for looking at
+SPLATS_OF_EVERY = 8  # prompts, to save time
+INSIDE = 0.5  # alpha from which on a pixel is the object's
+DIVERSE_PROMPTS, DIVERSE_SEEDS = 12, 4
 
 
 def main(argv: list[str]) -> int:
     """Prints the table, and writes it with the images it was counted from. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m backend evaluate starter", description=__doc__)
     parser.add_argument("--weights", type=Path, default=STARTER)
-    parser.add_argument("--seeds", type=int, default=2, help="objects for each of the category–colour pairs")
+    parser.add_argument("--prompts", type=int, default=300, help="a third of them pairs never seen together")
+    parser.add_argument(
+        "--images", type=int, default=30, help="photos of compositions, to see from all sides"
+    )
+    parser.add_argument(
+        "--photos",
+        type=Path,
+        help="a folder of folders with views of an object, 0.png to 7.png, from its front",
+    )
     parser.add_argument("--out", type=Path, default=Path("out/evaluation"), help="for the table and sheets")
     parser.add_argument("--plain", action="store_true", help="without the 3D-aware steps")
     args = parser.parse_args(argv)
     args.out.mkdir(parents=True, exist_ok=True)
-    table = evaluate(args.weights, args.seeds, () if args.plain else None, args.out)
+    evaluation = Evaluation(args.weights, args.out, plain=args.plain)
+    table: dict[str, Any] = {
+        "view size, px": evaluation.model.settings.size_px,
+        **evaluation.of_text(args.prompts),
+        **evaluation.of_images(args.images),
+        **evaluation.of_seeds(),
+    }
+    if args.photos:
+        table["from the first of these views"] = evaluation.of_photos(args.photos)
     (args.out / "starter.json").write_text(json.dumps(table, indent=1) + "\n", "utf-8")
     for name, value in table.items():
         if not isinstance(value, dict):
-            print(f"{name:<44}{value:>8}")
+            print(f"{name:<64}{value:>8}")
     return 0
 
 
-@torch.no_grad()
-def evaluate(weights: Path, seeds: int, three_d_aware: tuple[float, ...] | None, out: Path) -> dict[str, Any]:
-    """Generates `seeds` objects for every category and colour, and judges them.
+def prompts_to_judge(count: int) -> list[tuple[str, str]]:
+    """Categories with colours, as evenly as can be; a third are pairs that training never shows together."""
+    pairs = list(itertools.product(CATEGORIES, COLORS))
+    new = [pair for pair in pairs if is_held_out(*pair)]
+    known = [pair for pair in pairs if not is_held_out(*pair)]
+    return _spread(new, count // 3) + _spread(known, count - count // 3)
 
-    Returns:
-        Parts of 1 for the names, dB and sharpness for the images (of the first object in every batch, to save
-        time), and the mistakes by category and colour.
+
+def _spread(pairs: list[tuple[str, str]], count: int) -> list[tuple[str, str]]:
+    return [pairs[i * len(pairs) // count % len(pairs)] for i in range(count)]
+
+
+class Evaluation:
+    """A model and its judge.
+
+    Args:
+        weights: the folder that the recipe wrote.
+        out: for image grids.
+        plain: without the 3D-aware steps.
     """
-    model = load(weights)
-    judge = load_judge(WorldClassifier, weights / "judge")
-    cameras = orbits.view_cameras(model.settings, model.settings.num_views)
-    pairs = [(category, color) for category in CATEGORIES for color in COLORS]
-    asked = pairs * seeds
-    named: list[tuple[str, str]] = []
-    seen: list[Tensor] = []  # of the first object in every batch
-    for start in tqdm(range(0, len(asked), AT_ONCE), "generating", unit="batch"):
-        prompts = [prompt_for(*pair) for pair in asked[start : start + AT_ONCE]]
-        images = _generate(model, prompts, FIRST_SEED + start, cameras, three_d_aware)
-        named += judge.name(images)
-        splats = clouds(model, images[0], cameras)
-        seen.append(torch.stack([images[0], *(_shown(model, each, cameras) for each in splats)]))
-        write_image_grid(out / f"{start:04d}.png", images)
-    views, reconstructed, refined = torch.stack(seen).unbind(1)  # [N, V, 3, H, W] each
-    true_images = torch.cat([_true_images(cameras, i, *pair) for i, pair in enumerate(pairs)])
-    wanted = true_images.repeat(seeds, 1, 1, 1, 1)[::AT_ONCE]  # of the same names as those seen
-    return {
-        "prompts": len(asked),
-        **{f"generated: {key}": value for key, value in right(asked, named).items()},
-        **{f"true pictures: {key}": value for key, value in right(pairs, judge.name(true_images)).items()},
-        "reconstructed splats against views, dB": round(_mean_psnr(reconstructed, views), 2),
-        "refined splats against views, dB": round(_mean_psnr(refined, views), 2),
-        "sharpness of views, of that of true pictures": round(sharpness(views, wanted), 3),
-        "sharpness of refined splats": round(sharpness(refined, wanted), 3),
-        "mistakes": mistakes(asked, named),
-    }
+
+    def __init__(self, weights: Path, out: Path, *, plain: bool = False) -> None:
+        self.model: ViewsModel = load(weights)
+        self.judge = load_judge(WorldClassifier, weights / "judge")
+        self.out = out
+        settings = self.model.settings
+        self.cameras = orbits.view_cameras(settings, settings.num_views)
+        self.sampling = Sampling(
+            settings.steps, settings.guidance, () if plain else tuple(settings.three_d_aware)
+        )
+
+    @torch.no_grad()
+    def of_text(self, count: int) -> dict[str, Any]:
+        """Parts of 1 for the names, dB for splats, and the mistakes."""
+        asked = prompts_to_judge(count)
+        named: list[tuple[str, str]] = []
+        splats: list[tuple[float, float, int]] = []
+        shown: list[Tensor] = []  # views, and the splats from there
+        for number, pair in enumerate(tqdm(asked, "prompts", unit="prompt")):
+            images = self._views(condition_on_text(self.model, [prompt_for(*pair)]), FIRST_SEED + number)
+            named += self.judge.name(images[None])
+            if number % SPLATS_OF_EVERY == 0:
+                first, refined = clouds(self.model, images, self.cameras)
+                shown.append(torch.stack([images, self._shown(refined)]))
+                splats.append((psnr(self._shown(first), images), psnr(shown[-1][1], images), len(refined)))
+                write_image_grid(self.out / f"text-{number:04d}.png", shown[-1])
+        true_objects = [
+            self._true(FIRST_OBJECT + i, pair)
+            for i, pair in enumerate(tqdm(asked[::SPLATS_OF_EVERY], "true objects", unit="object"))
+        ]
+        true = [self.judge.name(views[None])[0] for views in true_objects]
+        views, refined_views = torch.stack(shown).unbind(1)
+        new = [is_held_out(*pair) for pair in asked]
+        table: dict[str, Any] = {"prompts": count}
+        true_asked = asked[::SPLATS_OF_EVERY]
+        judged: dict[str, tuple[list[tuple[str, str]], list[tuple[str, str]]]] = {
+            "all": (asked, named),
+            "pairs never seen together": (_where(new, asked), _where(new, named)),
+            "true images, same judge": (true_asked, true),
+        }
+        for name, pair_of_lists in judged.items():
+            parts = right(*pair_of_lists)
+            table |= {f"{name}: {part}": value for part, value in parts.items()}
+        first_db, refined_db, numbers = torch.tensor(splats).mean(0).tolist()
+        return table | {
+            "reconstructed splats against views, dB": round(first_db, 2),
+            "refined splats against views, dB": round(refined_db, 2),
+            "splats": round(numbers),
+            "sharpness of the views": round(sharpness(views, torch.stack(true_objects)), 3),
+            "sharpness of the splats": round(sharpness(refined_views, torch.stack(true_objects)), 3),
+            "mistakes": mistakes(asked, named),
+        }
+
+    @torch.no_grad()
+    def of_images(self, count: int) -> dict[str, Any]:
+        """Compositions that were never seen, from one photo of each: all views against the truth."""
+        numbers = itertools.islice(
+            (n for n in itertools.count(FIRST_OBJECT) if not pictures.draw(n)[1].caption), count
+        )
+        rows = []
+        for number in tqdm(numbers, "photos", total=count, unit="photo"):
+            shape, _ = pictures.draw(number)
+            photo = pictures.photos_of(number)[1]
+            (given,) = render(shape, photo.camera[None], photo.fov_deg, pictures.SIZE_PX)
+            truth = self._traced(shape).roll(-photo.view, 0)
+            rows.append(self._from_image(given, truth, number))
+        return {
+            f"from one image: {name}": round(sum(row[name] for row in rows) / len(rows), 3)
+            for name in rows[0]
+        }
+
+    @torch.no_grad()
+    def of_photos(self, folder: Path) -> dict[str, dict[str, float]]:
+        """The same of objects in folders of their own, whose first view is the image."""
+        rows = {}
+        for each in tqdm(sorted(path for path in folder.iterdir() if path.is_dir()), "folders"):
+            views = [Image.open(each / f"{i}.png").convert("RGBA") for i in range(len(self.cameras))]
+            truth = torch.from_numpy(np.stack([np.asarray(view) for view in views])).movedim(-1, 1) / 255
+            row = self._from_image(truth[0], truth, each.name)
+            rows[each.name] = {name: round(value, 3) for name, value in row.items()}
+        return rows
+
+    def _from_image(self, image: Tensor, truth: Tensor, name: object) -> dict[str, float]:
+        """One object of which the first side is given, [4, H, W], and all are known, [V, 4, H, W]."""
+        views = self._views(condition_on_image(self.model, image), FIRST_SEED)
+        _, refined = clouds(self.model, views, self.cameras)
+        shown, wanted = self._shown(refined), over(truth, GREY)
+        inside, wanted_inside = self._rgba(refined)[:, 3] > INSIDE, truth[:, 3] > INSIDE
+        write_image_grid(self.out / f"image-{name}.png", torch.stack([wanted, views, shown]))
+        return {
+            "novel views against truth, dB": psnr(views[1:], wanted[1:]),
+            "novel views of the splats against truth, dB": psnr(shown[1:], wanted[1:]),
+            "silhouettes of the splats against truth, IoU": (
+                (inside & wanted_inside).sum() / (inside | wanted_inside).sum()
+            ).item(),
+            "sharpness of the views": sharpness(views, wanted),
+            "sharpness of the splats": sharpness(shown, wanted),
+        }
+
+    @torch.no_grad()
+    def of_seeds(self) -> dict[str, float]:
+        """How different one prompt's objects are from seed to seed, by the judge's features, as a part of how
+        different true objects are."""
+        made, true = [], []
+        for number, pair in enumerate(_spread(list(itertools.product(CATEGORIES, COLORS)), DIVERSE_PROMPTS)):
+            conditioning = condition_on_text(self.model, [prompt_for(*pair)])
+            seeds = range(FIRST_SEED + DIVERSE_SEEDS * number, FIRST_SEED + DIVERSE_SEEDS * (number + 1))
+            made.append(self._distance(self._views(conditioning, seed) for seed in seeds))
+            true.append(self._distance(self._true(FIRST_OBJECT + seed, pair) for seed in seeds))
+        return {"diversity of seeds, of that of true objects": round(sum(made) / sum(true), 3)}
+
+    def _distance(self, objects: Iterable[Tensor]) -> float:  # [V, 3, H, W] each
+        features = torch.stack([self.judge.features(views).mean(0) for views in objects])
+        return torch.pdist(features).mean().item()
+
+    def _views(self, conditioning: Conditioning, seed: int) -> Tensor:  # [V, 3, H, W]
+        noise = initial_noise(self.model, len(self.cameras), seed)
+        latents = denoise(self.model, conditioning, noise, self.cameras, self.sampling)
+        return self.model.decode_frames(latents[0])[:, 0]
+
+    def _rgba(self, cloud: GaussianCloud) -> Tensor:  # [V, 4, H, W]
+        size, fov_deg = self.model.settings.size_px, self.model.settings.fov_deg
+        return render_rgba(SplatParameters.of(cloud), self.cameras, fov_deg, size, size, "linear")
+
+    def _shown(self, cloud: GaussianCloud) -> Tensor:  # [V, 3, H, W]
+        return over(self._rgba(cloud), GREY, "linear")
+
+    def _true(self, number: int, pair: tuple[str, str]) -> Tensor:  # [V, 3, H, W]
+        shape = make_object(number, Request(*pair, trim="", pattern="")).shape
+        return over(self._traced(shape), GREY)
+
+    def _traced(self, shape: Shape) -> Tensor:  # [V, 4, H, W]
+        settings = self.model.settings
+        return render(shape, self.cameras, settings.fov_deg, settings.size_px)
+
+
+def clouds(model: ViewsModel, images: Tensor, cameras: Tensor) -> tuple[GaussianCloud, GaussianCloud]:
+    """The splats of views [V, 3, H, W]: as reconstructed, and as refined."""
+    gaussians = reconstruction.views_to_gaussians(model, images[None], cameras)
+    cloud = reconstruction.to_cloud(gaussians)
+    with torch.enable_grad():
+        rgba = reconstruction.matte(model, images, gaussians, cameras)
+        steps = refining_steps(len(cameras))
+        return cloud, fit(cloud, rgba, cameras, model.settings.fov_deg, steps=steps)
 
 
 def right(asked: list[tuple[str, str]], named: list[tuple[str, str]]) -> dict[str, float]:
@@ -110,46 +264,5 @@ def mistakes(asked: list[tuple[str, str]], named: list[tuple[str, str]]) -> dict
     return dict(wrong.most_common())
 
 
-def _true_images(cameras: Tensor, i: int, category: str, color: str) -> Tensor:  # [1, V, 3, H, W]
-    item = make_object(FIRST_HELD_OUT_SEED + FIRST_SEED + i, category, color)
-    return over(render(item.shape, cameras, FOV_DEG, CRISP_PX), GREY)[None]
-
-
-def _generate(
-    model: ViewsModel,
-    prompts: list[str],
-    first_seed: int,
-    cameras: Tensor,
-    three_d_aware: tuple[float, ...] | None,
-) -> Tensor:  # [B, V, 3, H, W]
-    settings = model.settings
-    noise = torch.cat(
-        [initial_noise(model, len(cameras), seed) for seed in range(first_seed, first_seed + len(prompts))]
-    )
-    aware = settings.three_d_aware if three_d_aware is None else three_d_aware
-    sampling = Sampling(settings.steps, settings.guidance, aware)
-    latents = denoise(model, condition_on_text(model, prompts), noise, cameras, sampling)
-    return model.decode_frames(latents[:, :, 0])
-
-
-def clouds(model: ViewsModel, images: Tensor, cameras: Tensor) -> tuple[GaussianCloud, GaussianCloud]:
-    """The splats of views [V, 3, H, W]: as reconstructed, and as refined."""
-    gaussians = reconstruction.views_to_gaussians(model, images[None], cameras)
-    cloud = reconstruction.to_cloud(gaussians)
-    with torch.enable_grad():
-        rgba = reconstruction.matte(model, images, gaussians, cameras)
-        steps = refining_steps(len(cameras))
-        return cloud, fit(cloud, rgba, cameras, model.settings.fov_deg, steps=steps)
-
-
-def _shown(model: ViewsModel, cloud: GaussianCloud, cameras: Tensor) -> Tensor:  # [V, 3, H, W]
-    settings = model.settings
-    grey = torch.full((len(cameras), 3), settings.rendering.background)
-    size = settings.size_px
-    splats = SplatParameters.of(cloud)
-    return render_cloud(splats, cameras, settings.fov_deg, size, size, grey, "linear").movedim(-1, 1)
-
-
-def _mean_psnr(made: Tensor, true: Tensor) -> float:  # [N, V, 3, H, W] each
-    """In dB; of each object over all views, as if they were one image."""
-    return psnr(*(views.transpose(1, 2).flatten(2, 3) for views in (made, true)))
+def _where(mask: list[bool], pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    return list(itertools.compress(pairs, mask))

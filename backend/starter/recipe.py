@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
+from ..pipelines.model import ViewsModel
 from ..shared.protocol import DioramaError
 from ..training.full_size import processes
 from ..training.loop import Batch, TrainingPlan, train
@@ -63,6 +65,21 @@ def train_stage(
     """Trains one stage as planned, in this process's share of the batch."""
     size, plan = plans[stage]
     train(stage, objective, lambda generator: batch_of(generator, size // processes()), plan, folder, show)
+
+
+def write_model(model: ViewsModel, folder: Path, **networks: Any) -> None:
+    """Writes the settings, the tokenizer and all networks of a model, half precision, as `load` reads them.
+
+    Args:
+        networks: more of them, by the names of their folders.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    model.settings.write(folder)
+    model.tokenizer.save_pretrained(folder / "tokenizer")
+    own = ("text_encoder", "image_encoder", "unet", "autoencoder", "reconstructor")
+    for name, network in ({name: getattr(model, name) for name in own} | networks).items():
+        if network is not None:
+            copy.deepcopy(network).half().save_pretrained(folder / name)
 
 
 def write_record(folder: Path, name: str, seed: int, plans: Plans, **facts: int) -> None:

@@ -9,7 +9,6 @@ starter's networks of 96 px, which are not trained here: the crisp decoder shows
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import json
 from collections.abc import Callable
@@ -17,7 +16,6 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -28,7 +26,7 @@ from ..gaussians.color import over
 from ..models.multiview_motion_unet import MultiViewMotionUNet
 from ..pipelines.conditioning import condition_on_text
 from ..pipelines.denoise import Sampling, denoise
-from ..pipelines.model import load
+from ..pipelines.model import ViewsModel, load
 from ..pipelines.noise import video_noise
 from ..pipelines.orbits import view_cameras
 from ..shared.model_store import MOTION, STARTER
@@ -37,8 +35,11 @@ from ..training.image_grid import write_image_grid
 from ..training.loop import Batch, TrainingPlan
 from ..training.text import make_text_encoder, make_tokenizer, tokens_of
 from . import clips, dataset, motion_data, recipe
+from .judges import WorldClassifier, load_judge
 from .motion_judge import MotionClassifier
 from .motions import MOTION_SYNONYMS, motion_vocabulary
+from .recipe_prior import SMALL
+from .recipe_prior import WEIGHTS as PRIOR
 from .world import vocabulary
 
 NUM_CLIPS, HELD_OUT, UNSEEN = 3200, 60, 240
@@ -78,11 +79,11 @@ class Recipe:
     def __init__(self, work: Path) -> None:
         self.work = work
         torch.manual_seed(SEED)
-        self.starter = load(STARTER)
+        self.prior = load(PRIOR / SMALL)
         still_words = vocabulary()
         self.tokenizer = make_tokenizer([*still_words, *motion_vocabulary()])
-        self.text_encoder = _with_more_words(self.starter.text_encoder, self.tokenizer)
-        config = self.starter.unet.config
+        self.text_encoder = _with_more_words(self.prior.text_encoder, self.tokenizer)
+        config = self.prior.unet.config
         self.network = MultiViewMotionUNet(
             in_channels=config["in_channels"],
             out_channels=config["out_channels"],
@@ -98,7 +99,7 @@ class Recipe:
             motion_heads=4,
             motion_max_frames=16,
         )
-        known = self.starter.unet.state_dict()
+        known = self.prior.unet.state_dict()
         self.network.load_state_dict(
             {name: known.get(name, tensor) for name, tensor in self.network.state_dict().items()}
         )
@@ -106,14 +107,23 @@ class Recipe:
         nn.init.zeros_(self.network.camera_embedding.linear_2.bias)
         self.judge = MotionClassifier(tuple(MOTION_SYNONYMS))
         self.settings = dataclasses.replace(
-            self.starter.settings,
+            self.prior.settings,
             num_views=clips.NUM_VIEWS,
             num_frames=clips.FRAMES,
             shared_noise=motion_data.SHARED_NOISE,
             three_d_aware=(0.4, 0.6, 0.8),
-            size_px=dataset.SIZE_PX,
-            rendering=dataclasses.replace(self.starter.settings.rendering, size_px=dataset.SIZE_PX),
-            words=tuple(sorted({*self.starter.settings.words, *motion_vocabulary()})),
+            words=tuple(sorted({*self.prior.settings.words, *motion_vocabulary()})),
+        )
+
+    @property
+    def model(self) -> ViewsModel:
+        """The networks as a pipeline uses them."""
+        return dataclasses.replace(
+            self.prior,
+            settings=self.settings,
+            tokenizer=self.tokenizer,
+            text_encoder=self.text_encoder,
+            unet=self.network,
         )
 
     def _clips(self, first: int, count: int) -> clips.WorldClips:
@@ -129,8 +139,7 @@ class Recipe:
             with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
                 for rgba in tqdm(world.rgba.flatten(0, 2).split(64), "encoding", unit="batch"):
                     images = over(rgba.float() / 255, dataset.GREY)
-                    large = F.interpolate(images, scale_factor=2)  # which the encoder sees reduced again
-                    parts.append(self.starter.encode(large).half())
+                    parts.append(self.prior.encode(images).half())
             latents = torch.cat(parts).unflatten(0, world.rgba.shape[:3])
             dataset.save_whole(
                 {"latents": latents, "cameras": world.cameras},
@@ -181,13 +190,7 @@ class Recipe:
 
     def _show(self, path: Path, frames: int) -> float:
         """Writes generated clips of some prompts; returns how far their frames are apart, as an RMS."""
-        model = dataclasses.replace(
-            self.starter,
-            settings=self.settings,
-            tokenizer=self.tokenizer,
-            text_encoder=self.text_encoder,
-            unet=self.network,
-        )
+        model = self.model
         cameras = view_cameras(model.settings, self.settings.num_views)
         rows = []
         for seed, prompt in enumerate(PROMPTS):
@@ -201,15 +204,8 @@ class Recipe:
 
     def write(self, folder: Path) -> None:
         """Writes the shipped weights: half precision, and what they were made by."""
-        folder.mkdir(parents=True, exist_ok=True)
-        self.settings.write(folder)
-        self.tokenizer.save_pretrained(folder / "tokenizer")
-        for part, network in (
-            ("text_encoder", self.text_encoder),
-            ("unet", self.network),
-            ("motion_judge", self.judge),
-        ):
-            copy.deepcopy(network).half().save_pretrained(folder / part)
+        objects = load_judge(WorldClassifier, PRIOR / SMALL / "judge")
+        recipe.write_model(self.model, folder, judge=objects, motion_judge=self.judge)
         recipe.write_record(folder, "starter-motion", SEED, PLANS, clips=NUM_CLIPS)
 
 

@@ -1,105 +1,105 @@
-"""The recipe of the starter models: `python -m backend train starter`, from nothing to shipped weights.
+"""The recipe of the starter: `python -m backend train starter`, after its prior (`recipe_prior.py`).
 
-Everything is learnt from the small world of `world.py`, which is drawn while it is needed. The stages are
-those of the papers, in the small: an autoencoder; single images, then videos of an orbit, then views with
-cameras (VideoMV); a reconstructor on true images, then on half-denoised ones, with the denoiser frozen.
-The decoder learns on after the denoiser, since only the encoder must stay as it is, also from what moves:
-first at 96 px, as large as the encoder sees, then at 192 px. Decoder and reconstructor of that size begin
-with the small ones. Each stage is kept in the work folder, and an interrupted recipe goes on where it was.
+Its world (`objects/`) has 40 kinds of objects and random compositions, rendered when needed. All networks
+begin with the prior's weights. The stages are the autoencoder; views with cameras, by a denoiser that text,
+an image or both condition (VideoMV); the decoder alone, against a critic; a reconstructor on true images,
+then on half-denoised ones, with the denoiser frozen; a judge. Each stage is kept in the work folder, and an
+interrupted recipe goes on where it was.
 """
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 from collections.abc import Callable
-from functools import cached_property, partial
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
-from safetensors.torch import load_file
 from torch import Tensor, nn
-from tqdm import tqdm
+from transformers import PreTrainedTokenizerFast
 
-from ..gaussians.color import over
 from ..models.lgm import LGM
-from ..models.videomv_unet import VideoMVUNet
-from ..pipelines import orbits, reconstruction, schedules
-from ..pipelines.conditioning import condition_on_text
+from ..models.videomv_unet import VideoMVImageUNet
+from ..pipelines import schedules
+from ..pipelines.conditioning import condition_on_image, condition_on_text
 from ..pipelines.denoise import Sampling, denoise
 from ..pipelines.model import ViewsModel
 from ..pipelines.noise import initial_noise
 from ..pipelines.settings import ModelSettings
-from ..pipelines.three_d_aware import SplatRendering, render
-from ..shared.model_store import MOTION, STARTER
+from ..pipelines.three_d_aware import SplatRendering
+from ..shared.model_store import STARTER
 from ..training import denoiser, reconstructor
 from ..training.image_grid import write_image_grid
 from ..training.loop import Batch, TrainingPlan
 from ..training.text import make_text_encoder, make_tokenizer, tokens_of
-from . import autoencoder, clips, dataset, recipe, reconstructor_data, train_judge
+from . import autoencoder, recipe
+from .conditioned import ConditionedObjective, make_image_encoder
 from .critic import Critic
-from .enlarged import enlarge_reconstructor, twice_as_large
-from .judges import WorldClassifier
-from .world import CATEGORIES, COLOR_SYNONYMS, COLORS, SYNONYMS, vocabulary, words_of
+from .dataset import GREY
+from .enlarged import (
+    enlarge_denoiser,
+    enlarge_text_encoder,
+    level,
+    strengthen_image,
+    with_more_channels,
+)
+from .objects import asked_for, cropped, judged, pictures, reconstructed
+from .objects.encoded import Encoded, encoded
+from .objects.framing import ELEVATION_DEG, FOV_DEG, RADIUS
+from .objects.reconstructed import INPUT_VIEWS
+from .objects.vocabulary import TOKENS, is_held_out, vocabulary
+from .recipe_prior import LARGE
+from .recipe_prior import WEIGHTS as PRIORS
+from .train_judge import ClassifierObjective
 
-OBJECTS, HELD_OUT, UNSEEN = 3200, 50, 600
-NUM_CLIPS = 600  # of objects that move, for the decoder: they are smaller, and seen off the middle
-CRISP_OBJECTS, CRISP_CLIPS = 400, 60  # at 192 px
+OBJECTS, HELD_OUT, JUDGED = 2500, 50, 6000
 SEED = 0
 WIDTH = 128  # of a text token
-LATENT_CHANNELS = 8  # twice the large models': an eye of a snowman is half a latent pixel
+LATENT_CHANNELS = 16  # twice the prior's: patterns in any colours are more to tell
+IMAGE_WIDTH = 4  # as published
+SEEN_TOGETHER = (8, 4, 1, 1)  # views of an object in a batch: from fewer sides, more objects at the same cost
+PRIOR = PRIORS / LARGE  # weights to begin with, of `python -m backend train starter-prior`
+SHOWN_STEPS = 12  # of denoising, while it trains
 PROMPTS = (
-    "a red mushroom",
-    "a blue snowman",
-    "a yellow duck",
-    "a green car",
-    "a white rocket",
-    "a purple house",
+    "a red and white spotted mushroom",
+    "a blue cat with a yellow scarf",
+    "a striped green and black fish",
+    "an orange castle",
+    "a turquoise rocket",
+    "a pink guitar",
 )
 
 PLANS = {  # batch, shared by all processes, and the rest
-    "autoencoder": (16, TrainingPlan(2600, 1.5e-3, ema_decay=0.995, keep_every=400)),
-    "images": (32, TrainingPlan(4000, 1e-3, ema_decay=0.995, keep_every=500)),
-    "video": (8, TrainingPlan(200, 6e-4, ema_decay=0.99, keep_every=200)),
-    "views": (8, TrainingPlan(1300, 8e-4, ema_decay=0.998, keep_every=300)),
-    "decoder": (16, TrainingPlan(6000, 1e-3, ema_decay=0.997, keep_every=500)),
-    "reconstructor": (4, TrainingPlan(1300, 1e-3, ema_decay=0.995, keep_every=300)),
-    "reconstructor on half-denoised views": (4, TrainingPlan(400, 3e-4, ema_decay=0.99, keep_every=200)),
-    "crisp decoder": (8, TrainingPlan(3000, 1e-3, ema_decay=0.997, keep_every=500)),
-    "crisp decoder with a critic": (
+    "autoencoder": (16, TrainingPlan(2000, 6e-4, ema_decay=0.99, keep_every=200, muon=True)),
+    "views": (8, TrainingPlan(7400, 6e-4, ema_decay=0.998, keep_every=200, muon=True)),
+    "decoder": (
         8,
-        TrainingPlan(1500, 4e-4, betas=(0.5, 0.99), ema_decay=0.995, keep_every=250),
+        TrainingPlan(900, 4e-4, betas=(0.5, 0.99), ema_decay=0.99, keep_every=100, constant=True),
     ),
-    "crisp reconstructor": (2, TrainingPlan(400, 6e-4, ema_decay=0.99, keep_every=100)),
-    "crisp reconstructor on half-denoised views": (
+    "reconstructor": (2, TrainingPlan(420, 6e-4, ema_decay=0.99, keep_every=100, muon=True)),
+    "reconstructor on half-denoised views": (
         2,
-        TrainingPlan(150, 3e-4, ema_decay=0.98, keep_every=50),
+        TrainingPlan(140, 3e-4, ema_decay=0.98, keep_every=50, muon=True),
     ),
-    "judge": (64, TrainingPlan(1000, 2e-3, ema_decay=0.99, keep_every=250)),
+    "judge": (64, TrainingPlan(1800, 2e-3, ema_decay=0.99, keep_every=250)),
 }
 
 SETTINGS = ModelSettings(
     schedule=schedules.STARTER,
-    num_views=8,
-    size_px=dataset.CRISP_PX,
-    elevation_deg=dataset.ELEVATION_DEG,
-    radius=dataset.RADIUS,
-    fov_deg=dataset.FOV_DEG,
+    num_views=pictures.VIEWS,
+    size_px=pictures.SIZE_PX,
+    elevation_deg=ELEVATION_DEG,
+    radius=RADIUS,
+    fov_deg=FOV_DEG,
     steps=25,
-    guidance=3.0,
-    three_d_aware=(0.5, 0.7, 0.9),  # later, splats are still more like the views, and those lose details
-    input_views=len(reconstructor_data.INPUT_VIEWS),
-    rendering=SplatRendering(dataset.FOV_DEG, dataset.CRISP_PX, dataset.GREY, "linear"),
-    words=tuple(sorted(words_of(SYNONYMS) | words_of(COLOR_SYNONYMS))),
-)
-
-
-SMALL_SETTINGS = dataclasses.replace(
-    SETTINGS,
-    size_px=dataset.SIZE_PX,
-    rendering=dataclasses.replace(SETTINGS.rendering, size_px=dataset.SIZE_PX),
+    guidance=4.0,
+    three_d_aware=(0.5, 0.7, 0.9),
+    input_views=len(INPUT_VIEWS),
+    rendering=SplatRendering(FOV_DEG, pictures.SIZE_PX, GREY, "linear"),
+    words=tuple(vocabulary()),
+    prompt_beside_image=True,
 )
 
 
@@ -114,9 +114,13 @@ class Recipe:
     def __init__(self, work: Path) -> None:
         self.work = work
         torch.manual_seed(SEED)
-        self.tokenizer = make_tokenizer(vocabulary())
+        small = AutoencoderKL.from_pretrained(PRIOR / "autoencoder").float()
+        self.known_channels = small.config["latent_channels"]
+        self.autoencoder = with_more_channels(small, LATENT_CHANNELS)
+        self.tokenizer = make_tokenizer(vocabulary(), TOKENS)
         self.text_encoder = make_text_encoder(self.tokenizer, WIDTH)
-        self.unet = VideoMVUNet(
+        self.image_encoder = make_image_encoder(WIDTH)
+        self.unet = VideoMVImageUNet(
             in_channels=LATENT_CHANNELS,
             out_channels=LATENT_CHANNELS,
             block_out_channels=(64, 128),
@@ -127,164 +131,106 @@ class Recipe:
             attention_head_dim=32,
             transformer_in_heads=2,
             norm_num_groups=16,
+            image_embedding_dim=WIDTH,
+            image_width=IMAGE_WIDTH,
         )
-        self.autoencoder, self.crisp_autoencoder = (
-            AutoencoderKL(
-                out_channels=channels,  # 12: blocks of four pixels
-                block_out_channels=(24, 48, 96, 96),
-                down_block_types=("DownEncoderBlock2D",) * 4,
-                up_block_types=("UpDecoderBlock2D",) * 4,
-                norm_num_groups=8,
-                mid_block_add_attention=False,
-                sample_size=dataset.SIZE_PX,
-                latent_channels=LATENT_CHANNELS,
-                scaling_factor=1.0,
-            )
-            for channels in (3, 12)
+        self.reconstructor = LGM.from_pretrained(PRIOR / "reconstructor").float()
+        self.reconstructor.register_to_config(_name_or_path="")  # where it was read from is not written
+        self.judge = judged.make_judge()
+        enlarge_denoiser(self.unet, PRIOR / "unet")
+        words = PreTrainedTokenizerFast.from_pretrained(PRIOR / "tokenizer")
+        enlarge_text_encoder(self.text_encoder, self.tokenizer, PRIOR / "text_encoder", words)
+
+    @cached_property
+    def world(self) -> pictures.Pictures:
+        """All but what evaluation asks for as new: some pairs of a kind and a colour."""
+        every = pictures.load(self.work / "world192", 0, OBJECTS)
+        return every.where(lambda item: not item.caption or not is_held_out(item.category, item.color))
+
+    @cached_property
+    def held_out(self) -> pictures.Pictures:
+        return pictures.load(self.work / "world192", pictures.FIRST_HELD_OUT, HELD_OUT)
+
+    @cached_property
+    def tokens(self) -> Tensor:  # [N, L]
+        return tokens_of(self.tokenizer, [item.caption for item in self.world.items])
+
+    @cached_property
+    def encoded(self) -> Encoded:
+        return encoded(self.world, self.autoencoder, self.work / "192-latents.safetensors")
+
+    @property
+    def model(self) -> ViewsModel:
+        """The networks as a pipeline uses them."""
+        return ViewsModel(
+            SETTINGS,
+            self.tokenizer,
+            self.text_encoder,
+            self.unet,
+            self.autoencoder,
+            self.reconstructor,
+            self.image_encoder,
         )
-        self.reconstructor = LGM(
-            input_size=dataset.SIZE_PX,
-            down_channels=(16, 48, 96, 128),
-            down_attention=(False, False, False, True),
-            up_channels=(128, 96, 48),
-            up_attention=(True, False, False),
-            layers_per_block=1,
-            attention_heads=4,
-            anchor="ray",
-        )
-        self.crisp_reconstructor = twice_as_large(self.reconstructor.config)
-        self.judge = WorldClassifier(tuple(CATEGORIES), tuple(COLORS))
-        with torch.no_grad():
-            self.reconstructor.conv.bias[4:7] = -2.0  # splats begin as small as pixels
-
-    @cached_property
-    def world(self) -> dataset.WorldViews:
-        return dataset.load(self.work / "world", range(OBJECTS))
-
-    @cached_property
-    def held_out(self) -> dataset.WorldViews:
-        first = dataset.FIRST_HELD_OUT_SEED
-        return dataset.load(self.work / "world", range(first, first + HELD_OUT))
-
-    @cached_property
-    def crisp_world(self) -> dataset.WorldViews:
-        return dataset.load(self.work / "world-192", range(CRISP_OBJECTS), dataset.CRISP_PX)
-
-    @cached_property
-    def crisp_held_out(self) -> dataset.WorldViews:
-        first = dataset.FIRST_HELD_OUT_SEED
-        return dataset.load(self.work / "world-192", range(first, first + HELD_OUT), dataset.CRISP_PX)
-
-    @cached_property
-    def unseen(self) -> dataset.WorldViews:
-        """Objects for the judge, which neither the starter nor `held_out` knows."""
-        first = dataset.FIRST_HELD_OUT_SEED + 200
-        return dataset.load(self.work / "world", range(first, first + UNSEEN))
-
-    @cached_property
-    def latents(self) -> Tensor:  # [N, V, C, h, w]
-        """All images of the world, encoded; also sets the autoencoder's scale, so that they vary by 1."""
-        path = self.work / "latents.safetensors"
-        if not path.exists():
-            parts = []
-            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-                for rgba in tqdm(self.world.rgba.flatten(0, 1).split(64), "encoding", unit="batch"):
-                    parts.append(
-                        autoencoder.encode(self.autoencoder, over(rgba.float() / 255, dataset.GREY)).float()
-                    )
-            dataset.save_whole({"latents": torch.cat(parts)}, path)
-        latents = load_file(path)["latents"]
-        self.autoencoder.register_to_config(scaling_factor=1 / latents.std().item())
-        return (latents / latents.std()).unflatten(0, self.world.rgba.shape[:2])
-
-    def model(self, crisp: bool) -> ViewsModel:
-        """The networks as a pipeline uses them, with decoder and reconstructor of 192 px or of 96."""
-        large = (SETTINGS, self.crisp_autoencoder, self.crisp_reconstructor)
-        small = (SMALL_SETTINGS, self.autoencoder, self.reconstructor)
-        settings, autoencoder, reconstructor = large if crisp else small
-        return ViewsModel(settings, self.tokenizer, self.text_encoder, self.unet, autoencoder, reconstructor)
 
     def run(self, stage: str) -> None:
         """Trains one stage, or loads it if it is done."""
-
-        def still() -> Tensor:  # [N, 4, H, W]
-            return self.world.rgba.flatten(0, 1)
-
-        if stage == "autoencoder":
+        if stage in ("autoencoder", "decoder"):
+            encodes = stage == "autoencoder"
+            images = cropped.held_out_images(self.held_out)
+            critic = None if encodes else Critic()
             self._train(
                 stage,
-                autoencoder.AutoencoderObjective(self.autoencoder),
-                lambda generator, size: autoencoder.batch_of([still()], generator, size),
-                lambda path: autoencoder.show(
-                    self.autoencoder, autoencoder.held_out_images(self.held_out), path
-                ),
+                autoencoder.CrispObjective(self.autoencoder, critic, encodes=encodes),
+                lambda generator, size: cropped.batch_of(self.world, generator, size),
+                lambda path: autoencoder.show(self.autoencoder, images, path),
             )
-        elif stage == "decoder":
-            moving = clips.load(self.work / "clips", range(NUM_CLIPS)).rgba.flatten(0, 2)
-            self._train(
-                stage,
-                autoencoder.CrispObjective(self.autoencoder),
-                lambda generator, size: autoencoder.batch_of([still(), moving], generator, size),
-                lambda path: autoencoder.show(
-                    self.autoencoder, autoencoder.held_out_images(self.held_out), path
-                ),
-            )
-        elif stage.startswith("crisp decoder"):
-            if stage == "crisp decoder":
-                _ = self.latents.shape  # the autoencoder's scale
-                autoencoder.begin_crisp(self.crisp_autoencoder, self.autoencoder)
-            critic = Critic() if stage.endswith("critic") else None
-            images = [self.crisp_world.rgba.flatten(0, 1)]
-            moving = clips.load(self.work / "clips-192", range(CRISP_CLIPS), dataset.CRISP_PX).rgba
-            images.append(moving.flatten(0, 2))
-            self._train(
-                stage,
-                autoencoder.CrispObjective(self.crisp_autoencoder, critic),
-                lambda generator, size: autoencoder.batch_of(images, generator, size),
-                lambda path: autoencoder.show(
-                    self.crisp_autoencoder, autoencoder.held_out_images(self.crisp_held_out), path
-                ),
-            )
+            if encodes:
+                level(self.autoencoder, images, self.known_channels)
+        elif stage == "views":
+            self._train_denoiser()
         elif stage == "judge":
-            self._train(
-                stage,
-                train_judge.ClassifierObjective(self.judge),
-                lambda generator, size: train_judge.batch_of(self.unseen, self.judge, generator, size),
-                lambda path: train_judge.show(self.judge, self.held_out, path),
-            )
-        elif stage in ("images", "video", "views"):
-            self._train_denoiser(stage, getattr(denoiser, stage.upper()))
+            self._train_judge(stage)
         else:
             self._train_reconstructor(stage)
 
-    def _train_denoiser(self, stage: str, kind: denoiser.ViewsStage) -> None:
-        tokens = tokens_of(self.tokenizer, self.world.captions)
-        nothing = tokens_of(self.tokenizer, [""])[0]
+    def _train_denoiser(self) -> None:
+        grey = torch.full((1, 3, pictures.SIZE_PX, pictures.SIZE_PX), GREY)
+        with torch.no_grad():
+            meaning, nothing = self.model.encode_image(grey), torch.zeros_like(self.model.encode(grey))
+        strengthen_image(self.unet, nothing, meaning)
         self._train(
-            stage,
-            denoiser.DenoiserObjective(self.unet, self.text_encoder, SETTINGS.schedule, kind),
-            lambda generator, size: denoiser.batch_of(
-                self.world.cameras, self.latents, tokens, nothing, kind, generator, size
+            "views",
+            ConditionedObjective(
+                self.unet, self.text_encoder, self.image_encoder, SETTINGS.schedule, denoiser.VIEWS
             ),
-            self._show_views if kind.cameras else None,
+            self._denoiser_batch,
+            self._show_views,
         )
 
+    def _denoiser_batch(self, generator: torch.Generator, size: int) -> Batch:
+        nothing = tokens_of(self.tokenizer, [""])[0]
+        views = SEEN_TOGETHER[int(torch.randint(len(SEEN_TOGETHER), (), generator=generator))]
+        kind, size = replace(denoiser.VIEWS, views=views), size * denoiser.VIEWS.views // views
+        return asked_for.batch_of(self.encoded, self.tokens, nothing, kind, generator, size)
+
     def _train_reconstructor(self, stage: str) -> None:
-        crisp = stage.startswith("crisp")
-        model = self.model(crisp)
-        world, held_out = (self.crisp_world, self.crisp_held_out) if crisp else (self.world, self.held_out)
-        if stage == "crisp reconstructor":
-            enlarge_reconstructor(self.crisp_reconstructor, self.reconstructor)
-        seen = partial(half_denoised, model, world) if stage.endswith("half-denoised views") else None
-        shown = reconstructor_data.batch_of(held_out, torch.Generator().manual_seed(1), 16)
-        inputs = reconstructor_data.INPUT_VIEWS
+        seen = self._half_denoised if stage.endswith("half-denoised views") else None
+        shown = reconstructed.batch_of(self.held_out, torch.Generator().manual_seed(1), 8)
         self._train(
             stage,
-            reconstructor.ReconstructorObjective(model.reconstructor, dataset.FOV_DEG, "linear", inputs),
-            lambda generator, size: reconstructor_data.batch_of(world, generator, size, seen),
-            lambda path: reconstructor.show(
-                model.reconstructor, shown, path, model.settings.rendering, inputs
-            ),
+            reconstructor.ReconstructorObjective(self.reconstructor, FOV_DEG, "linear", INPUT_VIEWS),
+            lambda generator, size: reconstructed.batch_of(self.world, generator, size, seen),
+            lambda path: reconstructor.show(self.reconstructor, shown, path, SETTINGS.rendering, INPUT_VIEWS),
+        )
+
+    def _train_judge(self, stage: str) -> None:
+        seen = judged.images(self.work / "judged.safetensors", JUDGED)
+        named = self.held_out.where(lambda item: bool(item.caption))
+        self._train(
+            stage,
+            ClassifierObjective(self.judge),
+            lambda generator, size: judged.batch_of(seen, generator, size),
+            lambda path: judged.show(self.judge, named, path),
         )
 
     def _train(
@@ -294,68 +240,56 @@ class Recipe:
         batch_of: Callable[[torch.Generator, int], Batch],
         show: Callable[[Path], float] | None,
     ) -> None:
-        folder = self.work / stage.replace(" ", "-")
-        recipe.train_stage(stage, PLANS, folder, objective, batch_of, show)
+        recipe.train_stage(
+            stage, PLANS, self.work / f"192-{stage.replace(' ', '-')}", objective, batch_of, show
+        )
+
+    @torch.no_grad()
+    def _half_denoised(self, objects: Tensor, inputs: Tensor, generator: torch.Generator) -> Tensor:
+        """What a 3D-aware step would see: input views as the denoiser believes them to be, at any noise."""
+        count = len(objects)
+        every = torch.arange(pictures.VIEWS).expand(count, -1)
+        images = pictures.on_grey(self.world.images(objects, every))
+        latents = self.model.encode(images.flatten(0, 1)).unflatten(0, (count, -1))  # [B, V, C, h, w]
+        noise = torch.randn(latents.shape, generator=generator).transpose(1, 2)
+        captions = [self.world.items[i].caption for i in objects.tolist()]
+        conditioning = condition_on_text(self.model, captions)
+        x0 = reconstructor.half_denoised(
+            self.unet,
+            DDIMScheduler(**SETTINGS.schedule),
+            latents.transpose(1, 2),
+            noise,
+            torch.randint(1000, (count,), generator=generator),
+            conditioning.context[count:],
+            self.world.cameras.expand(count, -1, -1, -1),
+            **{name: value[count:] for name, value in conditioning.image.items()},
+        )
+        chosen = x0.transpose(1, 2)[torch.arange(count)[:, None], inputs]
+        return self.model.decode(chosen.flatten(0, 1)).unflatten(0, inputs.shape)
 
     def _show_views(self, path: Path) -> float:
-        """Writes generated views of some prompts; returns the PSNR of their reconstruction, in dB."""
-        model = self.model(crisp=False)
-        cameras = orbits.view_cameras(model.settings, SETTINGS.num_views)
-        noise = torch.cat([initial_noise(model, len(cameras), seed) for seed in range(len(PROMPTS))])
-        latents = denoise(
-            model,
+        """Writes views of some prompts and of a held-out photo; returns the latter's PSNR, in dB."""
+        model = self.model
+        cameras = self.world.cameras
+        photo = self.held_out.items[0].photos[0]
+        true = torch.stack(
+            [self.held_out.image(0, (photo.view + i) % pictures.VIEWS) for i in range(pictures.VIEWS)]
+        )
+        given = [
             condition_on_text(model, list(PROMPTS)),
-            noise,
-            cameras,
-            Sampling(20, SETTINGS.guidance),
-        )
-        images = model.decode_frames(latents[:, :, 0])
-        write_image_grid(path, images)
-        rendered, _ = render(
-            reconstruction.views_to_gaussians(model, images, cameras), cameras, model.settings.rendering
-        )
-        return -10 * (rendered - images).square().mean().log10().item()
+            condition_on_image(model, self.held_out.image(0, pictures.VIEWS).float() / 255),
+        ]
+        rows = []
+        sampling = Sampling(SHOWN_STEPS, SETTINGS.guidance)
+        for conditioning, seeds in zip(given, (range(len(PROMPTS)), range(1)), strict=True):
+            noise = torch.cat([initial_noise(model, len(cameras), seed) for seed in seeds])
+            latents = denoise(model, conditioning, noise, cameras, sampling)
+            rows.append(model.decode_frames(latents[:, :, 0]))
+        truth = pictures.on_grey(true)
+        write_image_grid(path, torch.cat([*rows, truth[None]]))
+        return -10 * (rows[1][0] - truth).square().mean().log10().item()
 
     def write(self, folder: Path) -> None:
-        """Writes the shipped weights, half precision, with the moving starter's of 96 px, and the plans."""
-        folder.mkdir(parents=True, exist_ok=True)
-        SETTINGS.write(folder)
-        self.tokenizer.save_pretrained(folder / "tokenizer")
-        for part, network in (
-            ("text_encoder", self.text_encoder),
-            ("unet", self.unet),
-            ("autoencoder", self.crisp_autoencoder),
-            ("reconstructor", self.crisp_reconstructor),
-            ("judge", self.judge),
-        ):
-            copy.deepcopy(network).half().save_pretrained(folder / part)
-        for part, small in (("autoencoder", self.autoencoder), ("reconstructor", self.reconstructor)):
-            copy.deepcopy(small).half().save_pretrained(folder / MOTION / part)
+        """Writes the weights: half precision, and what they were made by."""
+        recipe.write_model(self.model, folder, judge=self.judge)
         recipe.write_record(folder, "starter", SEED, PLANS, objects=OBJECTS)
-
-
-@torch.no_grad()
-def half_denoised(
-    model: ViewsModel,
-    world: dataset.WorldViews,
-    objects: Tensor,  # [B]
-    inputs: Tensor,  # [B, 4] views
-    generator: torch.Generator,
-) -> Tensor:  # [B, 4, 3, H, W]
-    """Input views as a 3D-aware step sees them: decoded estimates of the clean latents, at any noise."""
-    views = world.rgba.shape[1]
-    parity = inputs[:, :1] % 2
-    seen = parity + torch.arange(0, views, 2)  # the orbit of 8 that has the input views
-    images = over(world.images(objects, seen), dataset.GREY)
-    latents = model.encode(images.flatten(0, 1)).unflatten(0, seen.shape).transpose(1, 2)
-    x0 = reconstructor.half_denoised(
-        model.unet,
-        DDIMScheduler(**model.settings.schedule),
-        latents,
-        torch.randn(latents.shape, generator=generator),
-        torch.randint(1000, (len(objects),), generator=generator),
-        model.encode_prompts([world.captions[i] for i in objects.tolist()]),
-        world.cameras[seen],
-    )
-    chosen = x0.transpose(1, 2)[torch.arange(len(objects))[:, None], (inputs - parity) // 2]
-    return model.decode(chosen.flatten(0, 1)).unflatten(0, inputs.shape)

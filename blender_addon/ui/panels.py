@@ -17,7 +17,6 @@ from .drawing import draw_error, draw_progress, draw_text, sentence, stage
 from .first_run import draw_environment
 from .history import ICONS, draw_variations
 from .presets import DIORAMA_PT_presets
-from .properties import IMAGE_MODELS
 
 MOST_SHOWN = 4  # of the jobs that wait
 
@@ -146,8 +145,6 @@ def _draw_settings(layout: bpy.types.UILayout, context: bpy.types.Context) -> No
         reason = capture.obstacle(context, settings.only_selected)
     if reason:
         draw_text(layout, sentence(reason), "INFO")
-        if settings.source != "PROMPT" and not set(IMAGE_MODELS) & set(host.get().usable_models):
-            layout.operator("diorama.preferences", text="Install a Model …", icon="PREFERENCES")
     row = layout.row(align=True)
     row.scale_y = 1.6
     row.enabled = not reason

@@ -47,7 +47,6 @@ METHODS = [
 ]
 # Paths that begin with // are understood; Blender before 4.5 never asks.
 BLEND_RELATIVE = {"PATH_SUPPORTS_BLEND_RELATIVE"} if bpy.app.version >= (4, 5, 0) else set()
-IMAGE_MODELS = [name for name, model in MODELS.items() if model.takes_image]
 COUNTS = sorted({count for model in MODELS.values() for count in model.gaussians})
 GAUSSIANS = [(str(count), f"{count:,}", f"{count:,} splats") for count in COUNTS]
 
@@ -290,7 +289,7 @@ class DIORAMA_PG_settings(bpy.types.PropertyGroup):
         if self.takes_sides:
             return self._contradiction_of_sides()
         if self.source != "PROMPT" and not model.takes_image:
-            return f"{name} works from a prompt. For an image, {_models_for_images()}"
+            return f"{name} works from a prompt. For an image, choose {_models_for_images()}"
         if self.source != "PROMPT" and self.frames > 1:
             return f"{name} makes what moves of a prompt: set Frames to 1, or Source to Prompt"
         if self.source == "PROMPT" and not self.prompt.strip():
@@ -317,7 +316,7 @@ class DIORAMA_PG_settings(bpy.types.PropertyGroup):
             return f"Choose {', '.join(missing)} too, or the front alone"
         return (
             f"{titled(self.model_name)} works from a prompt, or from images of all four sides: choose "
-            f"{', '.join(missing)}. For one image, {_models_for_images()}"
+            f"{', '.join(missing)}. For one image, choose {_models_for_images()}"
         )
 
     def put_back(self, request: dict[str, Any]) -> None:
@@ -347,9 +346,9 @@ class DIORAMA_PG_settings(bpy.types.PropertyGroup):
 
 
 def _models_for_images() -> str:
-    """Which other models can be given an image, and what is to be done with them."""
-    usable = [name for name in host.get().usable_models if name in IMAGE_MODELS]
-    return f"{'choose' if usable else 'install'} {' or '.join(map(titled, usable or IMAGE_MODELS))}"
+    """The models that can be given an image, of which there is always one."""
+    usable = [name for name in host.get().usable_models if MODELS[name].takes_image]
+    return " or ".join(map(titled, usable))
 
 
 def register() -> None:

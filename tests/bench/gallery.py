@@ -1,22 +1,27 @@
 """Renders a batch's results on a ground with a soft shadow, side by side: the README's gallery.
 
-    python batch.py --jobs tests/bench/gallery.jsonl --out DIR …   # as docs/batch.md says
-    python -m tests.bench.gallery DIR docs/gallery.jpg             # in a Python that has bpy
+    python batch.py --jobs tests/bench/gallery.jsonl --out DIR …             # as docs/batch.md says
+    python batch.py --blend docs/camera.blend --camera --out DIR/zz-camera …  # one from a camera
+    python -m tests.bench.gallery DIR docs/gallery.jpg                       # in a Python that has bpy
 
-Each is opened from its scene.blend, without the add-on. Below it stand its generated views.
+Each is opened from its scene.blend, without the add-on. Below it stand its generated views, after the image
+that it was made from if there was one. What moves becomes a loop beside the sheet, `NAME.gif`.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 from pathlib import Path
 
 import bpy
 import numpy as np
 from mathutils import Vector
+from PIL import Image
 
 SIZE_PX, VIEW_PX, VIEWS = 480, 120, 4
+LOOP_PX, LOOP_STEP = 240, 2
 COLUMNS = 4
 SAMPLES = 4
 AZIMUTH_DEG, ELEVATION_DEG = 32.0, 16.0
@@ -35,16 +40,26 @@ def main() -> None:
     args = parser.parse_args()
     tiles = []
     for scene_file in sorted(args.results.glob("*/scene.blend")):
+        asset = scene_file.parent / "asset"
+        request = json.loads((asset / "asset.json").read_text("utf-8"))["request"]
         bpy.ops.wm.open_mainfile(filepath=str(scene_file))
-        rendered = _render(scene_file.with_name("gallery.png"))
-        views = sorted((scene_file.parent / "asset" / "views").rglob("*.png"))
+        if request.get("frames"):
+            _prepare(LOOP_PX)
+            _loop(scene_file.with_name("frames"), args.sheet.with_name(f"{scene_file.parent.name}.gif"))
+            continue
+        _prepare(SIZE_PX)
+        rendered = _resized(_render(scene_file.with_name("gallery.png")), SIZE_PX)
+        views = sorted((asset / "views").rglob("*.png"))
         chosen = [views[i * len(views) // VIEWS] for i in range(VIEWS)]
+        if request.get("image"):
+            chosen = [Path(request["image"]), *chosen[:-1]]
         strip = np.concatenate([_resized(path, VIEW_PX) for path in chosen], axis=1)
         tiles.append(np.concatenate([strip, rendered]))  # rows of Blender's images go upwards
     _write(args.sheet, tiles)
 
 
-def _render(path: Path) -> np.ndarray:  # [H, W, 4] sRGB
+def _prepare(side: int) -> None:
+    """Ground, light and a camera around the splats of the scene."""
     scene = bpy.context.scene
     bodies = [item for item in scene.objects if item.type == "MESH" and not item.hide_render]
     points = np.concatenate([_points(body) for body in bodies])
@@ -81,11 +96,25 @@ def _render(path: Path) -> np.ndarray:  # [H, W, 4] sRGB
     scene.render.engine = "CYCLES"
     scene.cycles.samples, scene.cycles.use_denoising = SAMPLES, True
     scene.render.film_transparent = False
-    scene.render.resolution_x = scene.render.resolution_y = SIZE_PX
+    scene.render.resolution_x = scene.render.resolution_y = side
     scene.render.resolution_percentage = 100
-    scene.render.filepath = str(path)
+
+
+def _render(path: Path) -> Path:
+    bpy.context.scene.render.filepath = str(path)
     bpy.ops.render.render(write_still=True)
-    return _resized(path, SIZE_PX)
+    return path
+
+
+def _loop(folder: Path, path: Path) -> None:
+    """Renders the scene's frames, every second one, into an animated GIF."""
+    scene = bpy.context.scene
+    frames = []
+    for frame in range(scene.frame_start, scene.frame_end + 1, LOOP_STEP):
+        scene.frame_set(frame)
+        frames.append(Image.open(_render(folder / f"{frame:04d}.png")).convert("RGB"))
+    duration_ms = 1000 * LOOP_STEP / scene.render.fps
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=duration_ms, loop=0)
 
 
 def _shadow_of(points: np.ndarray, thick: float) -> None:

@@ -176,7 +176,7 @@ def test_wrong_line_and_a_failing_job_are_named_and_stop_no_other(
         (["--prompt", "a red mushroom", "--fast", "--method", "distill"], 2, "no fast way"),
         (["--prompt", "a red mushroom", "--image", "chair.png"], 2, "not allowed with"),
         (["--image"], 2, "expected one argument"),
-        (["--image", "chair.png"], 2, "conditioned on text"),
+        (["--image", "chair.png", "--model", "vivid-zoo"], 2, "conditioned on text"),
         (["--prompt", "a chair", "--model", "videomv-i2v"], 3, "is not installed"),
         (["--camera"], 2, "no .blend file is open"),
         (["--camera", "--blend", "nothing.blend"], 2, "nothing.blend cannot be opened"),

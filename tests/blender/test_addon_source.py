@@ -14,14 +14,15 @@ import pytest
 from tests.blender.layout_helper import draw
 
 PICTURES = "videomv-i2v"
+FOUR_SIDES = "mvdream-lgm"  # of which it needs all
 
 
 @pytest.fixture
 def settings(diorama: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The scene's settings, where the image model seems to be installed and nothing was made before."""
+    """The scene's settings, where two models seem to be installed and nothing was made before."""
     host = diorama.host.get()
-    installed = dataclasses.replace(host.models[PICTURES], installed=True)
-    monkeypatch.setitem(host.models, PICTURES, installed)
+    for name in (PICTURES, FOUR_SIDES):
+        monkeypatch.setitem(host.models, name, dataclasses.replace(host.models[name], installed=True))
     monkeypatch.setattr(host.session, "jobs", [])
     return bpy.context.scene.diorama
 
@@ -74,10 +75,10 @@ def test_views_panel_shows_the_orbit(diorama: ModuleType, settings: Any) -> None
             "not installed",
         ),
         (
-            "starter",
+            FOUR_SIDES,
             "IMAGE",
-            "all four sides: choose Left, Back, Right. For one image, choose VideoMV, from an image",
-            "conditioned on text",
+            "four sides: choose Left, Back, Right. For one image, choose Starter or VideoMV, from an image",
+            "not installed|conditioned on text",
         ),
         (PICTURES, "CAMERA", "The scene has no active camera", "has no active camera"),
     ],
@@ -98,11 +99,19 @@ def test_what_a_script_asks_for_is_judged_and_not_the_panel(diorama: ModuleType,
         bpy.ops.diorama.generate(prompt="a car", frames=1, method="reconstruct", directory="/dev/null/asset")
 
 
-def test_model_that_takes_pictures_must_be_installed_first(diorama: ModuleType) -> None:
-    bpy.context.scene.diorama.source = "IMAGE"
-    drawn = " ".join(draw(diorama.ui.panels.DIORAMA_PT_generate))
-    assert "For one image, install VideoMV, from an image" in drawn
-    assert "diorama.preferences" in drawn
+@pytest.mark.parametrize("source", ["IMAGE", "CAMERA"])
+def test_on_a_fresh_machine_every_source_has_a_model(
+    diorama: ModuleType, camera: bpy.types.Object, source: str
+) -> None:
+    settings = bpy.context.scene.diorama
+    settings.model, settings.source, settings.image, settings.frames = "starter", source, "/chair.png", 1
+    assert settings.contradiction == ""
+    settings.frames = 8
+    assert "Starter makes what moves of a prompt" in settings.contradiction
+    settings.frames = 1
+    if source == "IMAGE":
+        settings.image_back = "/back.png"
+        assert "Choose Left, Right too" in settings.contradiction
 
 
 def test_only_selected_needs_a_selection(
@@ -156,7 +165,7 @@ def test_four_sides_of_the_panel_reach_the_request(diorama: ModuleType, settings
     paths = {name: f"/somewhere/{side}.png" for name, side in diorama.ui.properties.SIDES.items()}
     for name, path in paths.items():
         assert "diorama.generate" in draw(diorama.ui.panels.DIORAMA_PT_generate)
-        assert settings.contradiction
+        assert bool(settings.contradiction) == (name != "image_left")  # the front alone is enough
         setattr(settings, name, path)
     assert set(paths) <= set(draw(diorama.ui.panels.DIORAMA_PT_generate))
     assert settings.contradiction == ""

@@ -122,5 +122,9 @@ def test_arithmetic_is_that_of_the_real_network() -> None:
     counter = FlopCounterMode(display=False, custom_mapping=convolution)
     with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH), counter:  # others are not counted on CPUs
         context = torch.zeros(2, 77, model.unet.config["cross_attention_dim"])
-        model.predict(noisy, 500, context, cameras.orbit(work.views, 15.0, 1.9), {})
+        image = {
+            "image_latents": torch.zeros(2, noisy.shape[3], side, side),
+            "image_embeddings": torch.zeros(2, 1, model.unet.config["image_embedding_dim"]),
+        }
+        model.predict(noisy, 500, context, cameras.orbit(work.views, 15.0, 1.9), image)
     assert arithmetic.evaluation_flop(STARTER, work) == counter.get_total_flops()

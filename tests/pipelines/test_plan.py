@@ -65,7 +65,7 @@ def test_branches_and_images_one_after_the_other_give_the_same_views(
         hook.remove()
     # Two steps; in the second, four views of each branch are decoded, reconstructed and encoded again.
     assert batches == {
-        "VideoMVUNet": [1, 1, 1, 1],
+        "VideoMVImageUNet": [1, 1, 1, 1],
         "LGM": [1, 1],
         "Encoder": [3, 1, 3, 1],
         "Decoder": [3, 1, 3, 1, 3, 1],
@@ -146,11 +146,15 @@ def test_only_the_network_that_works_is_on_the_device(monkeypatch: pytest.Monkey
     for network in model.networks:
         monkeypatch.setattr(network, "to", parking(network))
         assert network.device == CPU
-    noise, context = torch.ones(2, 4, 1, 8, 12, 12, device=there), torch.ones(2, 12, 128, device=there)
+    noise, context = torch.ones(2, 4, 1, 16, 12, 12, device=there), torch.ones(2, 12, 128, device=there)
+    image = {
+        "image_latents": torch.ones(2, 16, 12, 12, device=there),
+        "image_embeddings": torch.ones(2, 1, 128, device=there),
+    }
     cameras = torch.eye(4, device=there).repeat(4, 1, 1)
 
     def predict() -> Tensor:
-        return model.predict(noise, 1, context, cameras, {})
+        return model.predict(noise, 1, context, cameras, image)
 
     steps: tuple[tuple[nn.Module, Callable[[], Tensor]], ...] = (
         (model.text_encoder, lambda: model.encode_prompts(["a red car"] * 2)),
@@ -168,7 +172,7 @@ def test_only_the_network_that_works_is_on_the_device(monkeypatch: pytest.Monkey
 
 @torch.inference_mode()
 def test_a_video_is_decoded_some_images_at_a_time_and_says_how_far_it_is(starter: ViewsModel) -> None:
-    latents, steps = torch.randn(4, 3, 8, 12, 12), []
+    latents, steps = torch.randn(4, 3, 16, 12, 12), []
     progress = Progress(lambda event, fields: steps.append((fields["step"], fields["total"])))
     some = dataclasses.replace(starter, plan=Plan(images_at_once=5)).decode_frames(latents, progress)
     assert steps == [(5, 12), (10, 12), (12, 12)]

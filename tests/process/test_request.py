@@ -26,6 +26,7 @@ def test_every_model_is_conditioned_on_text_or_an_image() -> None:
         if any(part.folder in ("image_encoder", "detail_encoder") for part in model.components)
     }
     assert sees == needs_image | {"animate3d"}
+    assert takes_image - needs_image == {"starter"}  # whose networks are in the extension
 
 
 @pytest.mark.parametrize("gaussians", [0, 100_000, True, "65536"])
@@ -45,7 +46,8 @@ def test_number_of_gaussians_is_one_that_the_model_can_make(gaussians: object) -
     [
         ({"prompt": "a car", "text_to_image": "folder"}, "E_REQUEST", "starter is conditioned on text"),
         ({"prompt": "a car", "model": "background-removal"}, "E_REQUEST", "makes nothing alone"),
-        ({"prompt": "a car", "image": "car.png"}, "E_REQUEST", "on text"),
+        ({"prompt": "a car", "image": "car.png", "model": "mvdream-lgm"}, "E_REQUEST", "on text"),
+        ({"image": "car.png", "frames": 8}, "E_REQUEST", "of a prompt, not of an image; 8 frames"),
         ({"image": "", "model": "videomv-i2v"}, "E_REQUEST", "path of an image"),
         ({"image": "f.png", "image_back": "b.png"}, "E_REQUEST", "missing: left, right"),
         ({"image_left": "l.png", "image_back": "b.png", "image_right": "r.png"}, "E_REQUEST", "front"),
@@ -82,6 +84,7 @@ def test_what_cannot_be_made_is_refused_in_words(settings: dict[str, Any], code:
     [
         {"prompt": "a car", "elevation_deg": -89.5, "radius": 2},
         {"image": "car.png", "model": "videomv-i2v"},
+        {"prompt": "a car", "image": "car.png"},
         {"prompt": "a car", "model": "triposplat", "text_to_image": "/models/sdxl"},
         SIDES,
         {"prompt": "a car", "fast": True},

@@ -18,7 +18,12 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
 @pytest.mark.parametrize(
-    ("kind", "folder"), [(WorldClassifier, "judge"), (MotionClassifier, f"{MOTION}/motion_judge")]
+    ("kind", "folder"),
+    [
+        (WorldClassifier, "judge"),
+        (WorldClassifier, f"{MOTION}/judge"),
+        (MotionClassifier, f"{MOTION}/motion_judge"),
+    ],
 )
 def test_shipped_judges_are_loaded_in_full_precision(kind: type, folder: str) -> None:
     judge = load_judge(kind, STARTER / folder)
@@ -46,7 +51,7 @@ def test_weights_of_another_network_are_refused_by_name(copied: Path) -> None:
     error = refused(copied)
     assert error.code == "E_WEIGHTS_CORRUPT"
     assert (
-        "1 missing: color.bias; 1 of another shape: category.weight [5, 128] instead of [12, 128]"
+        "1 missing: color.bias; 1 of another shape: category.weight [5, 128] instead of [64, 128]"
         in error.message
     )
 

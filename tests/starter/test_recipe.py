@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from backend.shared.protocol import DioramaError
-from backend.starter import dataset, recipe, recipe_views
+from backend.starter import dataset, recipe, recipe_prior
 from backend.starter.dataset import WorldViews
 from backend.training.loop import TrainingPlan
 from tests import tiny
@@ -40,7 +40,7 @@ def test_latents_whose_writing_was_interrupted_are_not_there(
         path.write_bytes(b"half")
         raise KeyboardInterrupt
 
-    made = object.__new__(recipe_views.Recipe)
+    made = object.__new__(recipe_prior.Recipe)
     made.work, made.autoencoder = tmp_path, tiny.autoencoder(1)
     made.world = WorldViews(torch.zeros(1, 2, 4, 16, 16, dtype=torch.uint8), ["a duck"], ["duck"], ["red"])
     monkeypatch.setattr(dataset, "save_file", interrupted)

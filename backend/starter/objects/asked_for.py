@@ -10,9 +10,10 @@ from ...training.loop import Batch
 from .encoded import Encoded
 from .pictures import PHOTOS, VIEWS
 
-TOLD_BY_IMAGE = 0.4  # part of the named objects; all of the others are
+UNNAMED = 0.25  # part of the objects that are seen from several sides
+TOLD_BY_IMAGE = 0.6  # of the named ones among them; all of the others are
 TEXT_DROPOUT, TEXT_DROPOUT_BESIDE_IMAGE = 0.1, 0.5
-EXACT = 0.25  # part of the images that are one of the views: from those it is learnt first what an image says
+EXACT = 0.6  # part of the images that are one of the views: from those it is learnt first what an image says
 MEANING_DROPOUT = 0.1  # of what the image encoder saw, for its guidance; the image's latents stay
 
 
@@ -28,16 +29,18 @@ def batch_of(
 
     An image is always taken from the front: the orbit begins at its azimuth. It is a photo, or the first view
     itself. Without one, the orbit begins at the front of the object, or at one of the next sides if only some
-    are seen.
+    are seen. Of a single side an image would say all, so that what is seen from one is asked for by text.
     """
 
     def chance(part: float | Tensor) -> Tensor:  # [B] bool
         return torch.rand(size, generator=generator) < part
 
     world = encoded.world
-    objects = torch.randint(len(world), (size,), generator=generator)
-    named = (tokens[objects] != no_tokens).any(1)
-    by_image = chance(TOLD_BY_IMAGE) | ~named
+    several = stage.views > 1
+    named = ~chance(UNNAMED * several)
+    has_name = (tokens != no_tokens).any(1)
+    objects = torch.where(named, *(_any_of(which, generator, size) for which in (has_name, ~has_name)))
+    by_image = chance(TOLD_BY_IMAGE * several) | ~named
     by_text = named & ~chance(torch.where(by_image, TEXT_DROPOUT_BESIDE_IMAGE, TEXT_DROPOUT))
     photo = torch.randint(PHOTOS, (size,), generator=generator)
     azimuths = torch.tensor(
@@ -63,5 +66,11 @@ def batch_of(
         "timesteps": (1000 * torch.rand(size, generator=generator).sqrt()).long(),
         "image_latents": latents[:, :, -1] * by_image[:, None, None, None],
         "photos": photos,
-        "has_meaning": (by_image & ~exact & ~chance(MEANING_DROPOUT)).float(),
+        "has_meaning": (by_image & ~chance(MEANING_DROPOUT)).float(),
     }
+
+
+def _any_of(which: Tensor, generator: torch.Generator, size: int) -> Tensor:  # [N] bool -> [B]
+    """The numbers of random ones that are."""
+    numbers = which.nonzero().squeeze(1)
+    return numbers[torch.randint(len(numbers), (size,), generator=generator)]

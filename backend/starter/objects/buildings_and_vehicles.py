@@ -11,7 +11,6 @@ from .parts import (
     CREAM,
     DARK_WOOD,
     GLASS,
-    GOLD,
     RED,
     SILVER,
     STEEL,
@@ -147,26 +146,6 @@ def lighthouse(dice: Dice, paint: Paint) -> Figure:
     return Figure(solids)
 
 
-def igloo(dice: Dice, paint: Paint) -> Figure:
-    """A dome of blocks, a low entrance."""
-    r = dice(0.48, 0.08)
-    seam = shaded(paint.plain, 0.68)
-    solids = [ball((r, r, r * dice(0.85, 0.08)), (0, 0, -0.3), paint.main, floor=0.0)]
-    for i, e in enumerate((0.35, 0.75, 1.12)):
-        solids.append(ring(r * math.cos(e), 0.014, (0, 0, -0.3 + solids[0].size[2] * math.sin(e)), seam))
-        for (x, y, _), _a in around(8 - 2 * i, 1.0, 0.0, i * 0.3):
-            low, high = (e - 0.36, e)
-            a = (x * r * math.cos(low), y * r * math.cos(low), -0.3 + solids[0].size[2] * math.sin(low))
-            b = (x * r * math.cos(high), y * r * math.cos(high), -0.3 + solids[0].size[2] * math.sin(high))
-            solids.append(limb(a, b, 0.013, 0.013, seam))
-    solids += [
-        tube(0.2, 0.2, (r + 0.02, 0, -0.3), paint.main, turn=LIE),
-        tube(0.14, 0.12, (r + 0.12, 0, -0.3), BLACK, turn=LIE),
-        box((r + 0.4, r + 0.4, 0.2), (0.1, 0, -0.5), paint.plain, carve=True),
-    ]
-    return Figure(solids)
-
-
 def car(dice: Dice, paint: Paint) -> Figure:
     """A cabin with windows, four wheels, lamps."""
     long, wide, cabin = dice(0.58, 0.1), dice(0.28), dice(0.3)
@@ -213,30 +192,6 @@ def rocket(dice: Dice, paint: Paint) -> Figure:
     return Figure(solids)
 
 
-def boat(dice: Dice, paint: Paint) -> Figure:
-    """A hull with a mast and two sails."""
-    long, mast = dice(0.48, 0.1), dice(0.78, 0.1)
-    sail = paint.second(WHITE if min(paint.plain) < 0.85 else RED)
-    z = -0.34
-    solids = [
-        ball((long, 0.21, 0.24), (0, 0, z), paint.main, turn=(0, 0, 0)),
-        box((0.8, 0.5, 0.3), (0, 0, z + 0.3), shaded(paint.plain, 1.3), carve=True, rounding=0.0),
-        box((long * 0.82, 0.13, 0.02), (0, 0, z - 0.01), WOOD, rounding=0.005),
-        limb((0.02, 0, z), (0.02, 0, z + mast), 0.025, 0.02, DARK_WOOD),
-        limb((0.02, 0, z + 0.12), (-long * 0.75, 0, z + 0.12), 0.016, 0.016, DARK_WOOD),
-    ]
-    for turn, wide, part in ((math.pi, long * 0.7, 0.42), (0.0, long * 0.56, 0.34)):
-        at = (0.02 + math.cos(turn) * (wide / 2 + 0.04), 0, z + 0.15 + mast * part)
-        solids.append(Solid("wedge", (wide / 2, 0.018, mast * part), at, sail, turn=(0, 0, turn)))
-    if dice.chance(0.5):
-        solids.append(
-            box(
-                (0.09, 0.012, 0.05), (-0.06, 0, z + mast + 0.02), RED if sail != RED else GOLD, rounding=0.005
-            )
-        )
-    return Figure(solids)
-
-
 def plane(dice: Dice, paint: Paint) -> Figure:
     """Wings, a tail, a propeller on the nose, a cockpit."""
     long, span = dice(0.5, 0.1), dice(0.6, 0.1)
@@ -272,32 +227,6 @@ def plane(dice: Dice, paint: Paint) -> Figure:
     return Figure(solids)
 
 
-def train(dice: Dice, paint: Paint) -> Figure:
-    """A steam engine: boiler, funnel, cab, large wheels."""
-    long, r = dice(0.48, 0.1), dice(0.2, 0.1)
-    second = paint.second(shaded(paint.plain, 0.55) if max(paint.plain) > 0.3 else RED)
-    solids = [
-        tube(r, long * 0.62, (long * 0.22, 0, 0.02), paint.main, turn=LIE, rounding=0.01),
-        tube(r * 1.04, 0.03, (long * 0.86, 0, 0.02), second, turn=LIE),
-        tube(r * 0.35, 0.03, (long * 0.92, 0, 0.02), GOLD, turn=LIE),
-        box((0.19, r * 1.2, r * 1.35), (-long * 0.68, 0, 0.12), paint.main, rounding=0.01),
-        box((0.12, r * 1.24, r * 0.4), (-long * 0.68, 0, 0.22), GLASS, rounding=0.01),
-        box((0.24, r * 1.4, 0.035), (-long * 0.68, 0, 0.12 + r * 1.4), second, rounding=0.02),
-        box((long, r * 0.95, 0.06), (0, 0, -0.2), (0.16, 0.16, 0.18), rounding=0.01),
-        cone(0.06, 0.06, 0.12, (long * 0.6, 0, r + 0.1), STEEL),
-        cone(0.07, 0.12, 0.06, (long * 0.6, 0, r + 0.25), STEEL),
-        ball((0.08, 0.08, 0.09), (long * 0.1, 0, r + 0.03), GOLD),
-        cone(0.2, 0.06, 0.1, (long + 0.04, 0, -0.26), second, sides=4, turn=(0, 0, math.pi / 4)),
-    ]
-    wheel = dice(0.135, 0.1)
-    for x in (-0.68, -0.02, 0.62):
-        for side in SIDES:
-            at = (x * long, side * r * 1.05, -0.28)
-            solids.append(tube(wheel, 0.035, at, second, turn=WHEEL, rounding=0.01))
-            solids.append(tube(wheel * 0.35, 0.06, at, GOLD, turn=WHEEL))
-    return Figure(solids)
-
-
 def balloon(dice: Dice, paint: Paint) -> Figure:
     """A hot-air balloon with a basket on ropes."""
     r = dice(0.42, 0.08)
@@ -319,49 +248,14 @@ def balloon(dice: Dice, paint: Paint) -> Figure:
     return Figure(solids)
 
 
-def submarine(dice: Dice, paint: Paint) -> Figure:
-    """A fat hull with portholes, a conning tower with a periscope, a screw."""
-    long, r = dice(0.5, 0.1), dice(0.25)
-    second = paint.second(GOLD)
-    solids = [
-        ball((long, r, r), (0, 0, -0.1), paint.main),
-        box((0.15, 0.1, 0.14), (0.04, 0, r), paint.main, rounding=0.05),
-        limb((0.06, 0, r + 0.1), (0.06, 0, r + 0.34), 0.026, 0.026, STEEL),
-        limb((0.06, 0, r + 0.34), (0.18, 0, r + 0.34), 0.026, 0.036, STEEL),
-        limb((-long * 0.9, 0, -0.1), (-long - 0.1, 0, -0.1), 0.05, 0.04, STEEL),
-        box((0.07, 0.02, 0.2), (-long * 0.86, 0, -0.1), second, rounding=0.015),
-        box((0.07, 0.2, 0.02), (-long * 0.86, 0, -0.1), second, rounding=0.015),
-    ]
-    for i in range(3):
-        a = i * math.tau / 3
-        solids.append(
-            ball(
-                (0.025, 0.11, 0.045),
-                (-long - 0.1, 0.1 * math.cos(a), -0.1 + 0.1 * math.sin(a)),
-                second,
-                turn=(a, 0, 0),
-            )
-        )
-    for side in SIDES:
-        for x in (-0.4, 0.0, 0.4):
-            y = r * math.sqrt(1 - x * x) * 0.97
-            solids.append(ring(0.07, 0.022, (x * long, side * y, -0.06), second, turn=WHEEL))
-            solids.append(ball((0.06, 0.03, 0.06), (x * long, side * y, -0.06), GLASS))
-    return Figure(solids)
-
-
 BUILDINGS_AND_VEHICLES = {
     "house": house,
     "tower": tower,
     "castle": castle,
     "windmill": windmill,
     "lighthouse": lighthouse,
-    "igloo": igloo,
     "car": car,
     "rocket": rocket,
-    "boat": boat,
     "plane": plane,
-    "train": train,
     "balloon": balloon,
-    "submarine": submarine,
 }

@@ -164,25 +164,6 @@ def apple(dice: Dice, paint: Paint) -> Figure:
     return Figure(solids)
 
 
-def pear(dice: Dice, paint: Paint) -> Figure:
-    """Wide below, narrow above, a stalk and a leaf."""
-    r = dice(0.36, 0.1)
-    top = dice(0.4)
-    return Figure(
-        [
-            ball((r, r, r * 0.98), (0, 0, -0.22), paint.main),
-            limb((0, 0, -0.1), (0, 0, top - 0.1), r * 0.86, r * dice(0.46), paint.main, blend=0.08),
-            limb((0, 0, top), (0.05, 0.02, top + 0.26), 0.028, 0.024, DARK_WOOD),
-            ball(
-                (0.17, 0.08, 0.028),
-                (0.2, 0.05, top + 0.16),
-                paint.second(LEAF),
-                turn=(0, -0.3, dice(0.5, 0.9)),
-            ),
-        ]
-    )
-
-
 def carrot(dice: Dice, paint: Paint) -> Figure:
     """A long root with rings, leaves above."""
     r, long = dice(0.2), dice(0.85, 0.1)
@@ -311,7 +292,6 @@ FOOD_AND_PLANTS = {
     "flower": flower,
     "pumpkin": pumpkin,
     "apple": apple,
-    "pear": pear,
     "carrot": carrot,
     "ice cream": ice_cream,
     "cupcake": cupcake,

@@ -8,21 +8,17 @@ from .parts import (
     BLACK,
     CREAM,
     DARK_WOOD,
-    GLASS,
     GOLD,
     RED,
     SILVER,
     STEEL,
-    WOOD,
     Dice,
     Figure,
     Paint,
-    around,
     ball,
     box,
     cone,
     limb,
-    path,
     ring,
     shaded,
     tube,
@@ -45,63 +41,6 @@ def lamp(dice: Dice, paint: Paint) -> Figure:
             ball(0.05, (0, 0, 0.32 + h + 0.04), stand),
         ]
     )
-
-
-def chair(dice: Dice, paint: Paint) -> Figure:
-    """Four legs, a seat with a cushion, a back."""
-    x, back, legs = dice(0.28), dice(0.3), dice(0.24)
-    wood = (
-        paint.second(WOOD if paint.plain[0] > 0.7 or paint.plain[2] > 0.4 else CREAM)
-        if paint.trim
-        else paint.plain
-    )
-    solids = [
-        box((x, x, 0.045), (0, 0, -0.05), wood),
-        box((x * 0.86, x * 0.86, 0.05), (0.01, 0, 0.02), paint.main, rounding=0.045),
-    ]
-    for sx in SIDES:
-        for sy in SIDES:
-            solids.append(
-                limb(
-                    (sx * x * 0.85, sy * x * 0.85, -0.08),
-                    (sx * x * 0.95, sy * x * 0.95, -0.1 - 2 * legs),
-                    0.045,
-                    0.035,
-                    wood,
-                )
-            )
-    if dice.chance(0.5):
-        solids.append(box((0.04, x, back), (-x + 0.03, 0, back), paint.main, rounding=0.035))
-    else:
-        for y in (-0.85, 0, 0.85):
-            solids.append(
-                limb((-x + 0.04, y * x, 0), (-x - 0.02, y * x, 2 * back - 0.06), 0.036, 0.036, wood)
-            )
-        solids.append(box((0.04, x, 0.08), (-x - 0.02, 0, 2 * back - 0.04), paint.main, rounding=0.03))
-    return Figure(solids)
-
-
-def table(dice: Dice, paint: Paint) -> Figure:
-    """A top, round or square, on four legs or one foot."""
-    x, z = dice(0.5, 0.1), 0.2
-    second = paint.second(shaded(paint.plain, 0.75))
-    round_top = dice.chance(0.45)
-    solids = [
-        tube(x, 0.04, (0, 0, z), paint.main, rounding=0.015)
-        if round_top
-        else box((x, dice(0.4), 0.05), (0, 0, z), paint.main)
-    ]
-    if round_top:
-        solids += [
-            limb((0, 0, z - 0.04), (0, 0, -0.4), 0.05, 0.07, second),
-            cone(0.28, 0.1, 0.04, (0, 0, -0.42), second, rounding=0.02),
-        ]
-        return Figure(solids)
-    y = solids[0].size[1]
-    for sx in SIDES:
-        for sy in SIDES:
-            solids.append(box((0.05, 0.05, 0.32), (sx * x * 0.86, sy * y * 0.84, z - 0.32), second))
-    return Figure(solids)
 
 
 def cup(dice: Dice, paint: Paint) -> Figure:
@@ -132,22 +71,6 @@ def teapot(dice: Dice, paint: Paint) -> Figure:
             tube(r * 0.55, 0.03, (0, 0, -r * flat + 0.02), second, rounding=0.01),
         ]
     )
-
-
-def barrel(dice: Dice, paint: Paint) -> Figure:
-    """Staves bulging between hoops of iron."""
-    r, h = dice(0.32), dice(0.44)
-    hoop = paint.second(STEEL)
-    solids = [
-        ball((r * 1.25, r * 1.25, h * 1.7), (0, 0, 0), paint.main),
-        box((0.8, 0.8, 0.4), (0, 0, h + 0.4), shaded(paint.plain, 0.7), carve=True, rounding=0),
-        box((0.8, 0.8, 0.4), (0, 0, -h - 0.4), shaded(paint.plain, 0.7), carve=True, rounding=0),
-    ]
-    for part in (-0.82, -0.35, 0.35, 0.82):
-        solids.append(
-            tube(r * 1.25 * math.sqrt(1 - (part / 1.7) ** 2) + 0.018, 0.035, (0, 0, part * h), hoop)
-        )
-    return Figure(solids)
 
 
 def bell(dice: Dice, paint: Paint) -> Figure:
@@ -186,38 +109,6 @@ def guitar(dice: Dice, paint: Paint) -> Figure:
     return Figure(solids)
 
 
-def hourglass(dice: Dice, paint: Paint) -> Figure:
-    """Two bulbs with sand between two plates held by posts."""
-    r, h = dice(0.3), dice(0.26)
-    sand = paint.second((0.93, 0.76, 0.42))
-    solids = [tube(r * 1.2, 0.045, (0, 0, s * 2 * h), paint.main, rounding=0.015) for s in SIDES]
-    solids += [cone(r, 0.03, h, (0, 0, -h), GLASS), cone(0.03, r, h, (0, 0, h), GLASS)]
-    level = dice(0.45, 0.4)
-    solids += [
-        cone(r * 1.015, r * (1.01 - level), h * level, (0, 0, -2 * h + h * level), sand),
-        cone(0.04, 0.04 + r * 0.95 * level, h * level, (0, 0, h * level), sand),
-    ]
-    solids += [
-        limb((p[0], p[1], -2 * h), (p[0], p[1], 2 * h), 0.032, 0.032, paint.plain)
-        for p, _ in around(3, r * 1.08, 0, math.pi / 3)
-    ]
-    return Figure(solids)
-
-
-def umbrella(dice: Dice, paint: Paint) -> Figure:
-    """Open; ribs, a stick, a hooked handle."""
-    r, high = dice(0.52, 0.08), dice(0.34)
-    handle = paint.second(DARK_WOOD)
-    solids = [
-        ball((r, r, high), (0, 0, 0.15), paint.main, floor=0.0),
-        ball((r * 0.97, r * 0.97, high * 0.9), (0, 0, 0.12), shaded(paint.plain, 0.7), carve=True),
-        limb((0, 0, -0.5), (0, 0, 0.15 + high + 0.1), 0.024, 0.02, handle),
-    ]
-    solids += [ball(0.14, (p[0], p[1], p[2]), paint.plain, carve=True) for p, _ in around(8, r * 0.98, 0.1)]
-    hook = [(0, 0, -0.5), (0.02, 0, -0.58), (0.08, 0, -0.62), (0.14, 0, -0.58), (0.15, 0, -0.5)]
-    return Figure(solids + path(hook, 0.036, handle))
-
-
 def gift(dice: Dice, paint: Paint) -> Figure:
     """A box tied with ribbon, a bow on its lid."""
     x, y, z = dice(0.36, 0.1), dice(0.36, 0.1), dice(0.28)
@@ -236,14 +127,9 @@ def gift(dice: Dice, paint: Paint) -> Figure:
 
 HOUSEHOLD = {
     "lamp": lamp,
-    "chair": chair,
-    "table": table,
     "cup": cup,
     "teapot": teapot,
-    "barrel": barrel,
     "bell": bell,
     "guitar": guitar,
-    "hourglass": hourglass,
-    "umbrella": umbrella,
     "gift": gift,
 }

@@ -1,17 +1,38 @@
-"""Trains the judge of the wider world, on true images of its named objects."""
+"""Trains the judge of the starter, on true images of named objects of its own: many, from few sides each."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from tqdm import tqdm
 
+from ...cameras import orbit
 from ...training.image_grid import write_image_grid
 from ...training.loop import Batch
-from ..judges import WorldClassifier, as_seen
+from ..dataset import save_whole
+from ..judges import SEEN_PX, WorldClassifier
+from ..tracing import render
 from ..train_judge import disturbed
-from .pictures import PHOTOS, VIEWS, Pictures, on_grey
+from .framing import ELEVATION_DEG, FOV_DEG, RADIUS
+from .named import make_object
+from .pictures import VIEWS, Pictures, on_grey
 from .vocabulary import CATEGORIES, COLORS
+
+FIRST = 3_000_000  # the judge's objects are from here on; no denoiser has seen them
+SIDES = 2  # of each, opposite ones
+
+
+@dataclass(frozen=True)
+class Images:
+    """True images, and what they show."""
+
+    rgb: Tensor = field(repr=False)  # [N, S, 3, h, w] uint8
+    category: Tensor  # [N]
+    color: Tensor  # [N]
 
 
 def make_judge() -> WorldClassifier:
@@ -19,18 +40,33 @@ def make_judge() -> WorldClassifier:
     return WorldClassifier(tuple(CATEGORIES), tuple(COLORS))
 
 
-def batch_of(world: Pictures, judge: WorldClassifier, generator: torch.Generator, size: int) -> Batch:
-    """Random images of named objects; half of them blurred, all of them noisy, so that details alone decide
-    nothing."""
-    objects = torch.randint(len(world), (size,), generator=generator).tolist()
-    views = torch.randint(VIEWS + PHOTOS, (size,), generator=generator).tolist()
-    rgba = torch.stack([world.image(*which) for which in zip(objects, views, strict=True)])
-    images = on_grey(rgba)
-    named = [world.items[i] for i in objects]
+def images(path: Path, count: int) -> Images:
+    """Images of `count` objects; rendered once, then read from the file."""
+    if not path.exists():
+        categories, colors = list(CATEGORIES), list(COLORS)
+        cameras = orbit(VIEWS, ELEVATION_DEG, RADIUS)
+        rgb, category, color = [], [], []
+        for number in tqdm(range(count), "images for the judge", unit="object"):
+            made = make_object(FIRST + number)
+            some = cameras.roll(number, 0)[:: VIEWS // SIDES]
+            rgb.append(
+                (255 * on_grey(255 * render(made.shape, some, FOV_DEG, SEEN_PX))).round().to(torch.uint8)
+            )
+            category.append(categories.index(made.category))
+            color.append(colors.index(made.color))
+        names = {"category": torch.tensor(category), "color": torch.tensor(color)}
+        save_whole({"rgb": torch.stack(rgb), **names}, path)
+    return Images(**load_file(path))
+
+
+def batch_of(world: Images, generator: torch.Generator, size: int) -> Batch:
+    """Random images; half of them blurred, all of them noisy, so that details alone decide nothing."""
+    objects = torch.randint(len(world.rgb), (size,), generator=generator)
+    seen = world.rgb[objects, torch.randint(SIDES, (size,), generator=generator)].float() / 255
     return {
-        "images": disturbed(as_seen(images), generator),
-        "category": torch.tensor([judge.config.categories.index(item.category) for item in named]),
-        "color": torch.tensor([judge.config.colors.index(item.color) for item in named]),
+        "images": disturbed(seen, generator),
+        "category": world.category[objects],
+        "color": world.color[objects],
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 
 from ..sdf import Solid
@@ -196,43 +195,10 @@ def pig(dice: Dice, paint: Paint) -> Figure:
     return Figure(solids + path(curl, 0.026, paint.plain) + eyes(head, up=0.35), head)
 
 
-def elephant(dice: Dice, paint: Paint) -> Figure:
-    """Stands; a trunk, large ears, two tusks."""
-    long, thick = dice(0.4), dice(0.31)
-    head = Head((long * 0.95, 0, dice(0.18)), dice(0.25, 0.1))
-    (x, _, z), r = head.at, head.radius
-    solids = _standing(dice, paint, long, thick, dice(0.18), 0.115)
-    solids.append(ball(r, head.at, paint.main))
-    up = dice.chance(0.4)
-    trunk = [(x + r * 0.8, 0, z - 0.04), (x + r * 1.5, 0, z - 0.16), (x + r * 1.7, 0, z - 0.38)]
-    trunk.append((x + r * 2.2, 0, z - 0.3) if up else (x + r * 1.55, 0, z - 0.58))
-    for i, (a, b) in enumerate(itertools.pairwise(trunk)):
-        solids.append(limb(a, b, 0.105 - 0.018 * i, 0.09 - 0.018 * i, paint.plain))
-    ear = dice(0.29)
-    for side in SIDES:
-        at = (x - r * 0.35, side * (r * 0.8 + ear * 0.55), z + 0.02)
-        solids.append(
-            ball(
-                (0.045, ear * 0.85, ear),
-                at,
-                paint.second(shaded(paint.plain, 0.75)),
-                turn=(0, 0, side * 0.35),
-            )
-        )
-        solids.append(
-            limb(
-                (x + r * 0.7, side * 0.12, z - 0.12), (x + r * 1.7, side * 0.15, z - 0.2), 0.045, 0.02, WHITE
-            )
-        )
-    solids.append(limb((-long * 0.95, 0, 0.05), (-long - 0.12, 0, -0.2), 0.03, 0.02, paint.plain))
-    return Figure(solids + eyes(head, size=0.17, apart=0.6, up=0.3), head)
-
-
 LAND_ANIMALS = {
     "cat": cat,
     "dog": dog,
     "rabbit": rabbit,
     "bear": bear,
     "pig": pig,
-    "elephant": elephant,
 }

@@ -143,5 +143,5 @@ def mend_article(text: str) -> str:
     words = text.split()
     for i, (word, following) in enumerate(itertools.pairwise(words)):
         if word in ("a", "an"):
-            words[i] = "an" if following[0] in "aeio" or following == "umbrella" else "a"
+            words[i] = "an" if following[0] in "aeio" else "a"
     return " ".join(words)

@@ -1,12 +1,12 @@
-"""What the autoencoder of the 192 px starter learns from: parts of images with the object in them."""
+"""What the starter's autoencoder learns from: parts of images with the object in them."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from ..training.loop import Batch
-from .objects.pictures import PHOTOS, VIEWS, Pictures, on_grey
+from ...training.loop import Batch
+from .pictures import PHOTOS, VIEWS, Pictures, on_grey
 
 CROP_PX = 128  # all of the network is convolutions, so it may learn on parts
 SHOWN = 64  # held-out images that are measured

@@ -1,4 +1,4 @@
-"""Batches of the wider world's images, for the reconstructor of the 192 px starter."""
+"""Batches of the wider world's images, for the starter's reconstructor."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..training.loop import Batch
-from .objects.pictures import VIEWS, Pictures, on_grey
+from ...training.loop import Batch
+from .pictures import VIEWS, Pictures, on_grey
 
 INPUT_VIEWS = (0, 1, 2, 3)  # of the cameras of a batch; after them come those that are compared
 COMPARED_PHOTO = 1  # the one that differs from the views in elevation alone
