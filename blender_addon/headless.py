@@ -301,9 +301,11 @@ def _save(folder: Path, path: Path) -> None:
 def _preview(collection: bpy.types.Collection, sheet: Path, path: Path) -> None:
     """Renders the splats with Cycles, and puts the contact sheet of the generated views beside them.
 
-    They are seen from three quarters, from as high as the views; what moves, at some moments of its motion.
+    They are seen alone, from three quarters, from as high as the views; what moves, at some moments of its motion.
     """
     current = bpy.context.scene
+    others = {*current.objects} - {*collection.all_objects}
+    shown = [item for item in others if not item.hide_render]
     front = scene.view_cameras(collection)[0]
     camera = front.copy()  # under the same root, where the views stand around the object
     collection.objects.link(camera)
@@ -319,6 +321,8 @@ def _preview(collection: bpy.types.Collection, sheet: Path, path: Path) -> None:
     current.timeline_markers.clear()  # cameras bound to them would come back
     moments = []
     try:
+        for item in shown:  # the object that a camera saw stands where its splats do
+            item.hide_render = True
         for frame in _moments(collection):
             current.frame_set(int(frame), subframe=frame % 1)
             bpy.ops.render.render(write_still=True)
@@ -326,6 +330,8 @@ def _preview(collection: bpy.types.Collection, sheet: Path, path: Path) -> None:
             moments.append(_pixels(rendered))
     finally:
         rendered.unlink(missing_ok=True)
+        for item in shown:
+            item.hide_render = False
     right = _pixels(sheet)
     rows = np.arange(PREVIEW_PX) * right.shape[0] // PREVIEW_PX
     columns = np.arange(PREVIEW_PX * right.shape[1] // right.shape[0]) * right.shape[0] // PREVIEW_PX
