@@ -301,7 +301,7 @@ def _save(folder: Path, path: Path) -> None:
 def _preview(collection: bpy.types.Collection, sheet: Path, path: Path) -> None:
     """Renders the splats with Cycles, and puts the contact sheet of the generated views beside them.
 
-    They are seen alone, from three quarters, from as high as the views; what moves, at some moments of its motion.
+    They are seen alone, from three quarters, from as high as the views; what moves, at some moments of it.
     """
     current = bpy.context.scene
     others = {*current.objects} - {*collection.all_objects}

@@ -39,7 +39,8 @@ def batch_of(
     several = stage.views > 1
     named = ~chance(UNNAMED * several)
     has_name = (tokens != no_tokens).any(1)
-    objects = torch.where(named, *(_any_of(which, generator, size) for which in (has_name, ~has_name)))
+    with_name, without = (_any_of(which, generator, size) for which in (has_name, ~has_name))
+    objects = torch.where(named, with_name, without)
     by_image = chance(TOLD_BY_IMAGE * several) | ~named
     by_text = named & ~chance(torch.where(by_image, TEXT_DROPOUT_BESIDE_IMAGE, TEXT_DROPOUT))
     photo = torch.randint(PHOTOS, (size,), generator=generator)
