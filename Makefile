@@ -33,7 +33,10 @@ HOST := .venv-host/bin/python
 BACKEND := .venv-backend/bin/python
 SOURCES := build_addon.py pyproject.toml $(shell find blender_addon backend kernels -type f -not -path '*/__pycache__/*')
 # What the camera of a scene of ours sees, an image file, or a prompt.
-SOURCE = $(if $(CAMERA),--blend docs/camera.blend --camera,$(if $(IMAGE),--image "$$IMAGE",--prompt "$$PROMPT"))
+# With an image, a prompt says what it shows, if one is given.
+GIVEN = $(if $(filter command environment,$(origin PROMPT)),--prompt "$$PROMPT")
+ROCKET = --blend docs/camera.blend --camera --prompt "a white rocket with red parts"
+SOURCE = $(if $(CAMERA),$(ROCKET),$(if $(IMAGE),--image "$$IMAGE" $(GIVEN),--prompt "$$PROMPT"))
 ARGS = $(if $(ANIMATE),--frames 8) $(SOURCE) --seed "$$SEED" --out "$$OUT" --backend-python $(BACKEND)
 
 .PHONY: demo test test-quick test-backend test-networks test-blender bench addon lint

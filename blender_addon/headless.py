@@ -69,7 +69,7 @@ GREY = 0.85
 
 def main(argv: list[str]) -> int:
     """Runs all jobs and returns the exit code, that of the first failure if there was one."""
-    args = _parser().parse_args(argv)
+    args = _arguments(argv)
 
     if args.backend_python:
         # absolute, not resolved: the link in an environment's bin/ is what makes it that environment
@@ -144,12 +144,12 @@ def _capture(name: str, out: Path) -> dict[str, Any]:
     return dataclasses.asdict(seen) if seen else {}
 
 
-def _parser() -> argparse.ArgumentParser:
+def _arguments(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="batch.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--prompt", default=argparse.SUPPRESS, help="what to make")
+    parser.add_argument("--prompt", default=argparse.SUPPRESS, help="what to make, or what the image shows")
+    source = parser.add_mutually_exclusive_group()
     source.add_argument(
         "--image", default=argparse.SUPPRESS, help="an image file of the object, for image-conditioned models"
     )
@@ -166,7 +166,12 @@ def _parser() -> argparse.ArgumentParser:
     add_arguments(parser, without={"prompt", "image"})
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--backend-python", type=Path, help="default: as in the add-on's preferences")
-    return parser
+    args = parser.parse_args(argv)
+    if args.jobs and "prompt" in args:
+        parser.error("argument --prompt: not allowed with argument --jobs")
+    if not args.jobs and args.camera is None and not {"prompt", "image"} & set(vars(args)):
+        parser.error("one of the arguments --prompt --image --camera --jobs is required")
+    return args
 
 
 def _requests(args: argparse.Namespace, out: Path) -> list[BatchJob | BrokenLine]:

@@ -246,10 +246,11 @@ class DIORAMA_OT_generate(bpy.types.Operator):
         elevation = self.elevation if given("elevation") else elevation
         radius = self.radius if given("radius") else settings.radius
         frames = self.frames if given("frames") else settings.frames
-        words = self.prompt if given("prompt") else settings.prompt
+        # To most models an image says everything; words would only be a name.
+        told = host.get().known.facts.get(model, {}).get("prompt_beside_image") and not any(sides.values())
+        words = settings.prompt if source == "PROMPT" else settings.shows if told else ""
         return GenerationRequest(
-            # an image says everything; words would only be a name, and stay behind from another source
-            prompt=words if source == "PROMPT" or given("prompt") else "",
+            prompt=self.prompt if given("prompt") else words,
             image=image,
             seed=self.seed if given("seed") else settings.seed,
             **{name: _absolute(path) for name, path in sides.items() if path},

@@ -131,6 +131,9 @@ def _draw_settings(layout: bpy.types.UILayout, context: bpy.types.Context) -> No
     else:
         layout.prop(context.scene, "camera", text="")
         layout.prop(settings, "only_selected")
+    if settings.takes_words_beside:
+        _split(layout).prop(settings, "shows", placeholder="a red mushroom")
+        _draw_unknown(layout, settings.unknown_words)
     column = _split(layout)
     if len(host.get().usable_models) > 1:
         column.prop(settings, "model")

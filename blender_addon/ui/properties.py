@@ -107,6 +107,12 @@ class DIORAMA_PG_settings(bpy.types.PropertyGroup):
         update=_prepare,
         search_options={"SUGGESTION"},
     )
+    shows: bpy.props.StringProperty(
+        name="Shows",
+        description="What the image shows, for example: a red mushroom. The other sides are drawn by that",
+        search=_completed_prompts,
+        search_options={"SUGGESTION"},
+    )
     image: bpy.props.StringProperty(
         name="Image",
         description="An image of one object, cut out (with transparency) or before a plain background",
@@ -240,6 +246,15 @@ class DIORAMA_PG_settings(bpy.types.PropertyGroup):
         return self.offers_sides and not one_is_enough
 
     @property
+    def takes_words_beside(self) -> bool:
+        """Whether the model is told what an image shows, too."""
+        return (
+            self.source in ("IMAGE", "CAMERA")
+            and not self.takes_sides
+            and bool(self.own("prompt_beside_image"))
+        )
+
+    @property
     def offers_sides(self) -> bool:
         """Whether images of an object's four sides can be given."""
         return self.source == "IMAGE" and MODELS[self.model_name].four_sides
@@ -266,11 +281,12 @@ class DIORAMA_PG_settings(bpy.types.PropertyGroup):
 
     @property
     def unknown_words(self) -> list[str]:
-        """The words of the prompt that the model has never met; none for a model that knows a language."""
+        """What is typed that the model has never met; nothing for a model that knows a language."""
         vocabulary = host.get().known.words.get(self._maker)
         if not vocabulary:
             return []
-        found = (match[0] for match in re.finditer(r"\w+|[^\w\s]+", self.prompt))
+        words = self.prompt if self.source == "PROMPT" else self.shows
+        found = (match[0] for match in re.finditer(r"\w+|[^\w\s]+", words))
         return [word for word in found if word.lower() not in vocabulary]
 
     @property
@@ -327,7 +343,7 @@ class DIORAMA_PG_settings(bpy.types.PropertyGroup):
             return
         image = request.get("image")
         self.source = "IMAGE" if image else "PROMPT"
-        self.prompt = request["prompt"]
+        self.prompt, self.shows = ("", request["prompt"]) if image else (request["prompt"], "")
         for name in SIDES:
             setattr(self, name, request.get(name) or "")
         if request.get("gaussians"):

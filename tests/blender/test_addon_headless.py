@@ -177,7 +177,7 @@ def test_wrong_line_and_a_failing_job_are_named_and_stop_no_other(
         (["--prompt", "a red mushroom", "--elevation", "90"], 2, "elevation_deg is 90"),
         (["--prompt", "a red mushroom", "--radius", "0"], 2, "radius is 0"),
         (["--prompt", "a red mushroom", "--fast", "--method", "distill"], 2, "no fast way"),
-        (["--prompt", "a red mushroom", "--image", "chair.png"], 2, "not allowed with"),
+        (["--prompt", "a red mushroom", "--jobs", "jobs.jsonl"], 2, "not allowed with"),
         (["--image"], 2, "expected one argument"),
         (["--image", "chair.png", "--model", "vivid-zoo"], 2, "conditioned on text"),
         (["--prompt", "a chair", "--model", "videomv-i2v"], 3, "is not installed"),

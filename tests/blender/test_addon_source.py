@@ -124,6 +124,31 @@ def test_only_selected_needs_a_selection(
         bpy.ops.diorama.generate()
 
 
+def test_starter_is_told_what_an_image_shows(
+    diorama: ModuleType, settings: Any, camera: bpy.types.Object, tmp_path: Path
+) -> None:
+    settings.model, settings.source, settings.prompt = "starter", "CAMERA", "left from before"
+    settings.shows = "a red mushrom"
+    drawn = draw(diorama.ui.panels.DIORAMA_PT_generate)
+    assert "shows" in drawn and "does not know: mushrom" in " ".join(drawn)
+    settings.shows = "a red mushroom"
+    settings.source = "PROMPT"
+    assert "shows" not in draw(diorama.ui.panels.DIORAMA_PT_generate)
+    settings.source, settings.image, settings.image_left = "IMAGE", "/chair.png", "/left.png"
+    assert "shows" not in draw(diorama.ui.panels.DIORAMA_PT_generate)  # nothing is generated then
+    settings.image_left = ""
+    with pytest.raises(RuntimeError, match="E_IMAGE"):  # which is not there
+        bpy.ops.diorama.generate(directory=str(tmp_path / "asset"))
+    job = diorama.host.get().session.jobs[-1]
+    assert (job.request["prompt"], job.request["image"]) == (
+        "a red mushroom",
+        str(Path("/chair.png").resolve()),
+    )
+    settings.shows = ""
+    bpy.ops.diorama.job_reuse(job=job.id)
+    assert (settings.source, settings.shows, settings.prompt) == ("IMAGE", "a red mushroom", "")
+
+
 def test_camera_becomes_the_request_s_picture(
     diorama: ModuleType, settings: Any, camera: bpy.types.Object, tmp_path: Path
 ) -> None:
