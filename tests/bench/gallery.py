@@ -61,6 +61,8 @@ def main() -> None:
 def _prepare(side: int) -> None:
     """Ground, light and a camera around the splats of the scene."""
     scene = bpy.context.scene
+    for item in scene.objects:
+        item.hide_render |= item.type == "MESH" and len(item.data.polygons) > 0  # what a camera saw
     bodies = [item for item in scene.objects if item.type == "MESH" and not item.hide_render]
     points = np.concatenate([_points(body) for body in bodies])
     low, high = np.percentile(points, [LOWEST, 100 - LOWEST], axis=0)
