@@ -24,7 +24,12 @@ class VideoMVUNet(UNet3DConditionModel):
     model.
 
     Parameter names are those of diffusers' `UNet3DConditionModel`, plus `camera_embedding.{0,2}`. The
-    arguments are diffusers' too, except `transformer_in_heads` (fixed to 8 there).
+    arguments are diffusers' too, except `transformer_in_heads` (fixed to 8 there) and `joint_attention`.
+
+    Args:
+        joint_attention: what attends within a frame sees all of them, as in MVDream (arXiv 2308.16512,
+            section 3.1). For few views far apart, where a part of the object is elsewhere in every view; the
+            published network has many, and attends over them pixel by pixel.
 
     Source: VideoMV (arXiv 2403.12010), section 3.1.
     """
@@ -46,6 +51,7 @@ class VideoMVUNet(UNet3DConditionModel):
         cross_attention_dim: int = 1024,
         attention_head_dim: int = 64,
         transformer_in_heads: int = 8,
+        joint_attention: bool = False,
     ) -> None:
         # Past its decorator, which would save arguments that are not ours in config.json.
         UNet3DConditionModel.__init__.__wrapped__(  # type: ignore[attr-defined]
@@ -120,7 +126,9 @@ class VideoMVUNet(UNet3DConditionModel):
         if torch.is_grad_enabled() and self.gradient_checkpointing:
             layer = partial(self._gradient_checkpointing_func, _layer)
         frames = sample.shape[2]
-        inputs = (embedding, context.repeat_interleave(frames, dim=0), frames if mix_views else None)
+        joint = mix_views and self.config["joint_attention"]
+        context = context if joint else context.repeat_interleave(frames, dim=0)
+        inputs = (embedding, context, frames if mix_views else None, joint)
 
         hidden = self.conv_in(sample.transpose(1, 2).flatten(0, 1))
         if mix_views:
@@ -159,6 +167,7 @@ class VideoMVImageUNet(VideoMVUNet):
         transformer_in_heads: int = 8,
         image_embedding_dim: int = 1024,
         image_width: int | None = None,
+        joint_attention: bool = False,
     ) -> None:
         VideoMVUNet.__init__.__wrapped__(  # type: ignore[attr-defined]
             self,
@@ -173,6 +182,7 @@ class VideoMVImageUNet(VideoMVUNet):
             cross_attention_dim=cross_attention_dim,
             attention_head_dim=attention_head_dim,
             transformer_in_heads=transformer_in_heads,
+            joint_attention=joint_attention,
         )
         embed_dim = 4 * block_out_channels[0]
         channels = in_channels
@@ -266,15 +276,27 @@ def _layer(
     i: int,
     hidden: Tensor,  # [B * F, C, h, w]
     embedding: Tensor,  # [B * F, E]
-    context: Tensor,  # [B * F, L, D]
+    context: Tensor,  # [B * F, L, D]; [B, L, D] if joint
     frames: int | None,  # None: no layer may see other frames
+    joint: bool,  # attention within a frame sees all frames
 ) -> Tensor:  # [B * F, C', h, w]
     """Layer `i` of a block: residual, over frames, attention within a frame, attention over frames."""
     hidden = block.resnets[i](hidden, embedding)
     if frames:
         hidden = block.temp_convs[i](hidden, num_frames=frames)
     if i < len(getattr(block, "attentions", ())):
-        hidden = block.attentions[i](hidden, encoder_hidden_states=context, return_dict=False)[0]
+        seen = _stacked(hidden, frames) if frames and joint else hidden
+        seen = block.attentions[i](seen, encoder_hidden_states=context, return_dict=False)[0]
+        hidden = _apart(seen, frames) if frames and joint else seen
         if frames:
             hidden = block.temp_attentions[i](hidden, num_frames=frames, return_dict=False)[0]
     return hidden
+
+
+def _stacked(hidden: Tensor, frames: int) -> Tensor:  # [B * F, C, h, w] -> [B, C, F * h, w]
+    """All frames of a sample as one image."""
+    return hidden.unflatten(0, (-1, frames)).transpose(1, 2).flatten(2, 3)
+
+
+def _apart(hidden: Tensor, frames: int) -> Tensor:  # [B, C, F * h, w] -> [B * F, C, h, w]
+    return hidden.unflatten(2, (frames, -1)).transpose(1, 2).flatten(0, 1)

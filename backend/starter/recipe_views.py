@@ -2,7 +2,7 @@
 
 Its world (`objects/`) has 40 kinds of objects and random compositions, rendered when needed. All networks
 begin with the prior's weights. The stages are the autoencoder; views with cameras, by a denoiser that text,
-an image or both condition (VideoMV); the decoder alone, against a critic; a reconstructor on true images,
+an image or both condition (VideoMV); the same while its views attend to each other; the decoder alone, against a critic; a reconstructor on true images,
 then on half-denoised ones, with the denoiser frozen; a judge. Each stage is kept in the work folder, and an
 interrupted recipe goes on where it was.
 """
@@ -59,7 +59,10 @@ SEED = 0
 WIDTH = 128  # of a text token
 LATENT_CHANNELS = 16  # twice the prior's: patterns in any colours are more to tell
 IMAGE_WIDTH = 4  # as published
-SEEN_TOGETHER = (8, 4, 1, 1)  # views of an object in a batch: from fewer sides, more objects at the same cost
+SEEN_TOGETHER = {  # views of an object in a batch: from fewer sides, more objects at the same cost
+    "views": (8, 4, 1, 1),
+    "joint views": (8, 8, 8, 1),
+}
 PRIOR = PRIORS / LARGE  # weights to begin with, of `python -m backend train starter-prior`
 SHOWN_STEPS = 12  # of denoising, while it trains
 PROMPTS = (
@@ -74,6 +77,7 @@ PROMPTS = (
 PLANS = {  # batch, shared by all processes, and the rest
     "autoencoder": (16, TrainingPlan(2000, 6e-4, ema_decay=0.99, keep_every=200, muon=True)),
     "views": (8, TrainingPlan(7400, 6e-4, ema_decay=0.998, keep_every=200, muon=True)),
+    "joint views": (8, TrainingPlan(3000, 4e-4, ema_decay=0.998, keep_every=200, muon=True)),
     "decoder": (
         8,
         TrainingPlan(900, 4e-4, betas=(0.5, 0.99), ema_decay=0.99, keep_every=100, constant=True),
@@ -187,29 +191,37 @@ class Recipe:
             if encodes:
                 level(self.autoencoder, images, self.known_channels)
         elif stage == "views":
-            self._train_denoiser()
+            self._begin_with_images()
+            self._train_denoiser(stage)
+        elif stage == "joint views":
+            self.unet.register_to_config(joint_attention=True)
+            self._train_denoiser(stage)
         elif stage == "judge":
             self._train_judge(stage)
         else:
             self._train_reconstructor(stage)
 
-    def _train_denoiser(self) -> None:
+    def _begin_with_images(self) -> None:
         grey = torch.full((1, 3, pictures.SIZE_PX, pictures.SIZE_PX), GREY)
         with torch.no_grad():
             meaning, nothing = self.model.encode_image(grey), torch.zeros_like(self.model.encode(grey))
         strengthen_image(self.unet, nothing, meaning)
+
+    def _train_denoiser(self, stage: str) -> None:
         self._train(
-            "views",
+            stage,
             ConditionedObjective(
                 self.unet, self.text_encoder, self.image_encoder, SETTINGS.schedule, denoiser.VIEWS
             ),
-            self._denoiser_batch,
+            lambda generator, size: self._denoiser_batch(SEEN_TOGETHER[stage], generator, size),
             self._show_views,
         )
 
-    def _denoiser_batch(self, generator: torch.Generator, size: int) -> Batch:
+    def _denoiser_batch(
+        self, seen_together: tuple[int, ...], generator: torch.Generator, size: int
+    ) -> Batch:
         nothing = tokens_of(self.tokenizer, [""])[0]
-        views = SEEN_TOGETHER[int(torch.randint(len(SEEN_TOGETHER), (), generator=generator))]
+        views = seen_together[int(torch.randint(len(seen_together), (), generator=generator))]
         kind, size = replace(denoiser.VIEWS, views=views), size * denoiser.VIEWS.views // views
         return asked_for.batch_of(self.encoded, self.tokens, nothing, kind, generator, size)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from backend import cameras
 from backend.models.videomv_unet import VideoMVImageUNet, VideoMVUNet
@@ -24,8 +24,8 @@ SIZES = {
 }
 
 
-def network() -> VideoMVUNet:
-    net = VideoMVUNet(**SIZES).eval()
+def network(**more: bool) -> VideoMVUNet:
+    net = VideoMVUNet(**SIZES, **more).eval()
     net.load_state_dict(fill({name: p.shape for name, p in net.state_dict().items()}, salt="starter"))
     return net
 
@@ -44,10 +44,11 @@ def test_new_network_does_not_yet_know_cameras() -> None:
         assert torch.equal(net(sample, t, context, camera), net(sample, t, context))
 
 
-def test_gradient_checkpointing_gives_the_same_gradients() -> None:
+@pytest.mark.parametrize("joint", [False, True])
+def test_gradient_checkpointing_gives_the_same_gradients(joint: bool) -> None:
     gradients = []
     for checkpointing in (False, True):
-        net = network()
+        net = network(joint_attention=joint)
         if checkpointing:
             net.enable_gradient_checkpointing()
         net(*inputs()).square().mean().backward()
@@ -66,6 +67,20 @@ def test_without_mixing_views_each_view_is_denoised_alone() -> None:
             alone = net(sample[:, :, one], t, context, camera[:, one], mix_views=False)
             assert (together[:, :, one] - alone).abs().max() < 1e-5
         assert (together - net(sample, t, context, camera)).abs().max() > 0.01
+
+
+def test_joint_attention_sees_other_views_and_learns_nothing_from_equal_ones() -> None:
+    plain, joint = network(), network(joint_attention=True)
+    for name, weight in [*plain.named_parameters(), *joint.named_parameters()]:
+        if "temp_" in name or "transformer_in" in name:  # the other layers that mix views
+            nn.init.zeros_(weight)
+    sample, t, context, camera = inputs()
+    equal = sample[:, :, :1].expand_as(sample), t, context, camera[:, :1].expand_as(camera)
+    with torch.no_grad():
+        assert (plain(*equal) - joint(*equal)).abs().max() < 1e-5
+        assert (plain(*inputs()) - joint(*inputs())).abs().max() > 0.01
+        alone = [net(*inputs(), mix_views=False) for net in (plain, joint)]
+    assert torch.equal(*alone)
 
 
 @pytest.mark.parametrize("size", [9, 12])

@@ -57,15 +57,12 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[recipe_views.Rec
     patch.undo()
 
 
-def batch_of(small: recipe_views.Recipe, size: int = 400) -> dict[str, torch.Tensor]:
-    return small._denoiser_batch(torch.Generator().manual_seed(0), size)
+def batch_of(small: recipe_views.Recipe, views: int, size: int) -> dict[str, torch.Tensor]:
+    return small._denoiser_batch((views,), torch.Generator().manual_seed(0), size)
 
 
-def test_objects_are_asked_for_by_text_or_image_or_both_or_neither(
-    small: recipe_views.Recipe, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(recipe_views, "SEEN_TOGETHER", (4,))
-    batch = batch_of(small)
+def test_objects_are_asked_for_by_text_or_image_or_both_or_neither(small: recipe_views.Recipe) -> None:
+    batch = batch_of(small, 4, 400)
     by_image = batch["image_latents"].flatten(1).any(1)
     by_text = (batch["tokens"] != tokens_of(small.tokenizer, [""])[0]).any(1)
     ways = set(zip(by_image.tolist(), by_text.tolist(), strict=True))
@@ -79,10 +76,9 @@ def test_views_begin_at_the_azimuth_of_the_image_that_is_given(
 ) -> None:
     monkeypatch.setattr(encoded, "_ORDERS", [(0, 1, 2)])
     monkeypatch.setattr(encoded, "EXCHANGES", 1)
-    monkeypatch.setattr(recipe_views, "SEEN_TOGETHER", (8,))
     small = copy.copy(small)
     small.__dict__["encoded"] = encoded.encoded(small.world, small.autoencoder, tmp_path / "latents")
-    batch, world = batch_of(small, 20), small.world
+    batch, world = batch_of(small, 8, 20), small.world
     assert torch.equal(batch["cameras"][0], world.cameras)
     every = torch.stack([torch.stack([world.image(i, v) for v in range(10)]) for i in range(len(world))])
     every = over(every.float() / 255, GREY)
@@ -103,18 +99,14 @@ def test_views_begin_at_the_azimuth_of_the_image_that_is_given(
     assert mirrored == exact == {True, False}
 
 
-def test_some_batches_have_more_objects_from_fewer_sides(
-    small: recipe_views.Recipe, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(recipe_views, "SEEN_TOGETHER", (1,))
-    batch = batch_of(small, 5)
+def test_some_batches_have_more_objects_from_fewer_sides(small: recipe_views.Recipe) -> None:
+    batch = batch_of(small, 1, 5)
     assert batch["latents"].shape[:3] == (40, recipe_views.LATENT_CHANNELS, 1)
     cameras = small.world.cameras
     azimuths = (batch["cameras"][:, 0, None] == cameras).all((2, 3)).nonzero()[:, 1]
     assert len(set(azimuths.tolist())) > 2
     assert not batch["image_latents"].any() and not batch["has_meaning"].any()
-    monkeypatch.setattr(recipe_views, "SEEN_TOGETHER", (4,))
-    batch = batch_of(small, 5)
+    batch = batch_of(small, 4, 5)
     assert batch["cameras"].shape[:2] == (10, 4)
     azimuths = (batch["cameras"][:, 0, None] == cameras).all((2, 3)).nonzero()[:, 1]
     by_image = batch["image_latents"].flatten(1).any(1)
@@ -226,6 +218,7 @@ def test_stages_run_through_to_weights_that_load_and_are_measured(
     assert not any(str(recipe_views.PRIOR) in path.read_text("utf-8") for path in tmp_path.rglob("*.json"))
     model = models.load(tmp_path)
     assert model.image_encoder is not None
+    assert model.unet.config["joint_attention"]
     assert model.unknown_words("a red and blue striped cat with a party hat, 3d asset") == []
     monkeypatch.setattr(evaluate_views, "DIVERSE_PROMPTS", 1)
     monkeypatch.setattr(evaluate_views, "DIVERSE_SEEDS", 2)
