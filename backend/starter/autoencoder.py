@@ -39,7 +39,7 @@ class AutoencoderObjective(nn.Module):
 
 
 class CrispObjective(nn.Module):
-    """The same, from latents such as come out of a denoiser: a little noisy and weak.
+    """The same, from latents such as come out of a denoiser: its own, or else a little noisy and weak ones.
 
     Args:
         critic: learns beside the decoder, and has it make crisp images.
@@ -55,8 +55,13 @@ class CrispObjective(nn.Module):
         for name, parameter in autoencoder.named_parameters():
             parameter.requires_grad_(encodes or name.startswith(("decoder.", "post_quant_conv.")))
 
-    def forward(self, images: Tensor) -> Tensor:  # [B, 3, H, W] sRGB 0..1
-        back = decode_unlimited(self.autoencoder, weakened(self.autoencoder, images))
+    def forward(
+        self,
+        images: Tensor,  # [B, 3, H, W] sRGB 0..1
+        latents: Tensor | None = None,  # [B, C, h, w]
+    ) -> Tensor:
+        latents = weakened(self.autoencoder, images) if latents is None else latents
+        back = decode_unlimited(self.autoencoder, latents)
         loss = difference(back, images)
         if self.critic:
             loss = loss + self.critic.losses(back, images, loss, self.autoencoder.decoder.conv_out.weight)

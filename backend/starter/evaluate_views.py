@@ -6,7 +6,7 @@ import argparse
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,10 @@ from ..gaussians.fitting import SplatParameters, fit, render_rgba
 from ..pipelines import orbits, reconstruction
 from ..pipelines.conditioning import Conditioning, condition_on_image, condition_on_text
 from ..pipelines.denoise import Sampling, denoise
+from ..pipelines.memory import plans
 from ..pipelines.model import ViewsModel, load
 from ..pipelines.noise import initial_noise
+from ..pipelines.plan import CPU
 from ..pipelines.views import refining_steps
 from ..shared.model_store import STARTER
 from ..shared.ply import GaussianCloud
@@ -99,7 +101,7 @@ class Evaluation:
     """
 
     def __init__(self, weights: Path, out: Path, *, plain: bool = False) -> None:
-        self.model: ViewsModel = load(weights)
+        self.model: ViewsModel = load(weights, plans(CPU)[0])
         self.judge = load_judge(WorldClassifier, weights / "judge")
         self.out = out
         settings = self.model.settings
@@ -115,14 +117,17 @@ class Evaluation:
         named: list[tuple[str, str]] = []
         splats: list[tuple[float, float, int]] = []
         shown: list[Tensor] = []  # views, and the splats from there
-        for number, pair in enumerate(tqdm(asked, "prompts", unit="prompt")):
-            images = self._views(condition_on_text(self.model, [prompt_for(*pair)]), FIRST_SEED + number)
-            named += self.judge.name(images[None])
-            if number % SPLATS_OF_EVERY == 0:
-                first, refined = clouds(self.model, images, self.cameras)
-                shown.append(torch.stack([images, self._shown(refined)]))
-                splats.append((psnr(self._shown(first), images), psnr(shown[-1][1], images), len(refined)))
-                write_image_grid(self.out / f"text-{number:04d}.png", shown[-1])
+        for first in tqdm(range(0, count, SPLATS_OF_EVERY), "prompts", unit=f"{SPLATS_OF_EVERY} prompts"):
+            prompts = [prompt_for(*pair) for pair in asked[first : first + SPLATS_OF_EVERY]]
+            seeds = range(FIRST_SEED + first, FIRST_SEED + first + len(prompts))
+            made = self._views(condition_on_text(self.model, prompts), seeds)
+            named += self.judge.name(made)
+            images = made[0]
+            reconstructed, refined = clouds(self.model, images, self.cameras)
+            shown.append(torch.stack([images, self._shown(refined)]))
+            decibels = psnr(self._shown(reconstructed), images), psnr(shown[-1][1], images)
+            splats.append((*decibels, len(refined)))
+            write_image_grid(self.out / f"text-{first:04d}.png", shown[-1])
         true_objects = [
             self._true(FIRST_OBJECT + i, pair)
             for i, pair in enumerate(tqdm(asked[::SPLATS_OF_EVERY], "true objects", unit="object"))
@@ -181,7 +186,7 @@ class Evaluation:
 
     def _from_image(self, image: Tensor, truth: Tensor, name: object) -> dict[str, float]:
         """One object of which the first side is given, [4, H, W], and all are known, [V, 4, H, W]."""
-        views = self._views(condition_on_image(self.model, image), FIRST_SEED)
+        (views,) = self._views(condition_on_image(self.model, image), [FIRST_SEED])
         _, refined = clouds(self.model, views, self.cameras)
         shown, wanted = self._shown(refined), over(truth, GREY)
         inside, wanted_inside = self._rgba(refined)[:, 3] > INSIDE, truth[:, 3] > INSIDE
@@ -202,9 +207,9 @@ class Evaluation:
         different true objects are."""
         made, true = [], []
         for number, pair in enumerate(_spread(list(itertools.product(CATEGORIES, COLORS)), DIVERSE_PROMPTS)):
-            conditioning = condition_on_text(self.model, [prompt_for(*pair)])
+            conditioning = condition_on_text(self.model, DIVERSE_SEEDS * [prompt_for(*pair)])
             seeds = range(FIRST_SEED + DIVERSE_SEEDS * number, FIRST_SEED + DIVERSE_SEEDS * (number + 1))
-            made.append(self._distance(self._views(conditioning, seed) for seed in seeds))
+            made.append(self._distance(self._views(conditioning, seeds)))
             true.append(self._distance(self._true(FIRST_OBJECT + seed, pair) for seed in seeds))
         return {"diversity of seeds, of that of true objects": round(sum(made) / sum(true), 3)}
 
@@ -212,10 +217,10 @@ class Evaluation:
         features = torch.stack([self.judge.features(views).mean(0) for views in objects])
         return torch.pdist(features).mean().item()
 
-    def _views(self, conditioning: Conditioning, seed: int) -> Tensor:  # [V, 3, H, W]
-        noise = initial_noise(self.model, len(self.cameras), seed)
+    def _views(self, conditioning: Conditioning, seeds: Sequence[int]) -> Tensor:  # [B, V, 3, H, W]
+        noise = torch.cat([initial_noise(self.model, len(self.cameras), seed) for seed in seeds])
         latents = denoise(self.model, conditioning, noise, self.cameras, self.sampling)
-        return self.model.decode_frames(latents[0])[:, 0]
+        return self.model.decode_frames(latents[:, :, 0]).float()
 
     def _rgba(self, cloud: GaussianCloud) -> Tensor:  # [V, 4, H, W]
         size, fov_deg = self.model.settings.size_px, self.model.settings.fov_deg

@@ -2,9 +2,10 @@
 
 Its world (`objects/`) has 40 kinds of objects and random compositions, rendered when needed. All networks
 begin with the prior's weights. The stages are the autoencoder; views with cameras, by a denoiser that text,
-an image or both condition (VideoMV); the same while its views attend to each other; the decoder alone, against a critic; a reconstructor on true images,
-then on half-denoised ones, with the denoiser frozen; a judge. Each stage is kept in the work folder, and an
-interrupted recipe goes on where it was.
+an image or both condition (VideoMV); the same while its views attend to each other; the decoder alone,
+against a critic; a reconstructor on true images; decoder and reconstructor on half-denoised ones, with the
+denoiser frozen; a judge. Each stage is kept in the work folder, and an interrupted recipe goes on where it
+was.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ SEEN_TOGETHER = {  # views of an object in a batch: from fewer sides, more objec
     "joint views": (8, 8, 8, 1),
 }
 PRIOR = PRIORS / LARGE  # weights to begin with, of `python -m backend train starter-prior`
+DECODED_VIEWS, DECODED_NOISE = 4, 0.3  # of an object, half-denoised for the decoder; the most noise
 SHOWN_STEPS = 12  # of denoising, while it trains
 PROMPTS = (
     "a red and white spotted mushroom",
@@ -80,9 +82,13 @@ PLANS = {  # batch, shared by all processes, and the rest
     "joint views": (8, TrainingPlan(3000, 4e-4, ema_decay=0.998, keep_every=200, muon=True)),
     "decoder": (
         8,
-        TrainingPlan(900, 4e-4, betas=(0.5, 0.99), ema_decay=0.99, keep_every=100, constant=True),
+        TrainingPlan(1750, 4e-4, betas=(0.5, 0.99), ema_decay=0.99, keep_every=100, constant=True),
     ),
     "reconstructor": (2, TrainingPlan(420, 6e-4, ema_decay=0.99, keep_every=100, muon=True)),
+    "decoder on half-denoised views": (
+        8,
+        TrainingPlan(1500, 4e-4, betas=(0.5, 0.99), ema_decay=0.99, keep_every=100, constant=True),
+    ),
     "reconstructor on half-denoised views": (
         2,
         TrainingPlan(140, 3e-4, ema_decay=0.98, keep_every=50, muon=True),
@@ -121,6 +127,7 @@ class Recipe:
         small = AutoencoderKL.from_pretrained(PRIOR / "autoencoder").float()
         self.known_channels = small.config["latent_channels"]
         self.autoencoder = with_more_channels(small, LATENT_CHANNELS)
+        self.critic = Critic()
         self.tokenizer = make_tokenizer(vocabulary(), TOKENS)
         self.text_encoder = make_text_encoder(self.tokenizer, WIDTH)
         self.image_encoder = make_image_encoder(WIDTH)
@@ -178,18 +185,8 @@ class Recipe:
 
     def run(self, stage: str) -> None:
         """Trains one stage, or loads it if it is done."""
-        if stage in ("autoencoder", "decoder"):
-            encodes = stage == "autoencoder"
-            images = cropped.held_out_images(self.held_out)
-            critic = None if encodes else Critic()
-            self._train(
-                stage,
-                autoencoder.CrispObjective(self.autoencoder, critic, encodes=encodes),
-                lambda generator, size: cropped.batch_of(self.world, generator, size),
-                lambda path: autoencoder.show(self.autoencoder, images, path),
-            )
-            if encodes:
-                level(self.autoencoder, images, self.known_channels)
+        if stage == "autoencoder" or stage.startswith("decoder"):
+            self._train_autoencoder(stage)
         elif stage == "views":
             self._begin_with_images()
             self._train_denoiser(stage)
@@ -200,6 +197,28 @@ class Recipe:
             self._train_judge(stage)
         else:
             self._train_reconstructor(stage)
+
+    def _train_autoencoder(self, stage: str) -> None:
+        encodes = stage == "autoencoder"
+        images = cropped.held_out_images(self.held_out)
+
+        def batch_of(generator: torch.Generator, size: int) -> Batch:
+            if not stage.endswith("half-denoised views"):
+                return cropped.batch_of(self.world, generator, size)
+            objects = torch.randint(len(self.world), (size // DECODED_VIEWS,), generator=generator)
+            views = torch.arange(0, pictures.VIEWS, pictures.VIEWS // DECODED_VIEWS).expand(len(objects), -1)
+            latents = self._half_denoised(objects, views, DECODED_NOISE, generator)
+            true = pictures.on_grey(self.world.images(objects, views))
+            return cropped.cropped(true.flatten(0, 1), latents.flatten(0, 1), generator)
+
+        self._train(
+            stage,
+            autoencoder.CrispObjective(self.autoencoder, None if encodes else self.critic, encodes=encodes),
+            batch_of,
+            lambda path: autoencoder.show(self.autoencoder, images, path),
+        )
+        if encodes:
+            level(self.autoencoder, images, self.known_channels)
 
     def _begin_with_images(self) -> None:
         grey = torch.full((1, 3, pictures.SIZE_PX, pictures.SIZE_PX), GREY)
@@ -217,21 +236,26 @@ class Recipe:
             self._show_views,
         )
 
-    def _denoiser_batch(
-        self, seen_together: tuple[int, ...], generator: torch.Generator, size: int
-    ) -> Batch:
+    def _denoiser_batch(self, seen_together: tuple[int, ...], generator: torch.Generator, size: int) -> Batch:
         nothing = tokens_of(self.tokenizer, [""])[0]
         views = seen_together[int(torch.randint(len(seen_together), (), generator=generator))]
         kind, size = replace(denoiser.VIEWS, views=views), size * denoiser.VIEWS.views // views
         return asked_for.batch_of(self.encoded, self.tokens, nothing, kind, generator, size)
 
     def _train_reconstructor(self, stage: str) -> None:
-        seen = self._half_denoised if stage.endswith("half-denoised views") else None
+        def seen(objects: Tensor, inputs: Tensor, generator: torch.Generator) -> Tensor:
+            every = torch.arange(pictures.VIEWS).expand(len(objects), -1)
+            latents = self._half_denoised(objects, every, 1.0, generator)
+            chosen = latents[torch.arange(len(objects))[:, None], inputs]
+            return self.model.decode(chosen.flatten(0, 1)).unflatten(0, inputs.shape)
+
         shown = reconstructed.batch_of(self.held_out, torch.Generator().manual_seed(1), 8)
         self._train(
             stage,
             reconstructor.ReconstructorObjective(self.reconstructor, FOV_DEG, "linear", INPUT_VIEWS),
-            lambda generator, size: reconstructed.batch_of(self.world, generator, size, seen),
+            lambda generator, size: reconstructed.batch_of(
+                self.world, generator, size, seen if stage.endswith("half-denoised views") else None
+            ),
             lambda path: reconstructor.show(self.reconstructor, shown, path, SETTINGS.rendering, INPUT_VIEWS),
         )
 
@@ -257,27 +281,31 @@ class Recipe:
         )
 
     @torch.no_grad()
-    def _half_denoised(self, objects: Tensor, inputs: Tensor, generator: torch.Generator) -> Tensor:
-        """What a 3D-aware step would see: input views as the denoiser believes them to be, at any noise."""
+    def _half_denoised(
+        self,
+        objects: Tensor,  # [B]
+        views: Tensor,  # [B, V]
+        noisiest: float,  # part of all timesteps
+        generator: torch.Generator,
+    ) -> Tensor:  # [B, V, C, h, w]
+        """Latents of views as the denoiser believes them to be, at any noise up to some."""
         count = len(objects)
-        every = torch.arange(pictures.VIEWS).expand(count, -1)
-        images = pictures.on_grey(self.world.images(objects, every))
-        latents = self.model.encode(images.flatten(0, 1)).unflatten(0, (count, -1))  # [B, V, C, h, w]
-        noise = torch.randn(latents.shape, generator=generator).transpose(1, 2)
+        images = pictures.on_grey(self.world.images(objects, views))
+        latents = self.model.encode(images.flatten(0, 1)).unflatten(0, (count, -1)).transpose(1, 2)
         captions = [self.world.items[i].caption for i in objects.tolist()]
         conditioning = condition_on_text(self.model, captions)
+        scheduler = DDIMScheduler(**SETTINGS.schedule)
         x0 = reconstructor.half_denoised(
             self.unet,
-            DDIMScheduler(**SETTINGS.schedule),
-            latents.transpose(1, 2),
-            noise,
-            torch.randint(1000, (count,), generator=generator),
+            scheduler,
+            latents,
+            torch.randn(latents.shape, generator=generator),
+            torch.randint(round(noisiest * len(scheduler)), (count,), generator=generator),
             conditioning.context[count:],
-            self.world.cameras.expand(count, -1, -1, -1),
+            self.world.cameras[views],
             **{name: value[count:] for name, value in conditioning.image.items()},
         )
-        chosen = x0.transpose(1, 2)[torch.arange(count)[:, None], inputs]
-        return self.model.decode(chosen.flatten(0, 1)).unflatten(0, inputs.shape)
+        return x0.transpose(1, 2)
 
     def _show_views(self, path: Path) -> float:
         """Writes views of some prompts and of a held-out photo; returns the latter's PSNR, in dB."""

@@ -48,6 +48,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[recipe_views.Rec
     patch.setattr(recipe_views, "PLANS", one_step)
     patch.setattr(pictures, "SIZE_PX", SIZE_PX)
     patch.setattr(cropped, "CROP_PX", 48)
+    patch.setattr(recipe_views, "DECODED_VIEWS", 2)
     rendering = dataclasses.replace(recipe_views.SETTINGS.rendering, size_px=SIZE_PX)
     settings = dataclasses.replace(recipe_views.SETTINGS, steps=2, size_px=SIZE_PX, rendering=rendering)
     patch.setattr(recipe_views, "SETTINGS", settings)
@@ -142,6 +143,18 @@ def test_crops_hold_a_part_of_the_object(small: recipe_views.Recipe) -> None:
     images = cropped.batch_of(small.world, torch.Generator().manual_seed(0), 20)["images"]
     assert images.shape == (20, 3, cropped.CROP_PX, cropped.CROP_PX)
     assert ((images - 0.5).abs().amax((1, 2, 3)) > 0.02).all()
+
+
+def test_crops_of_images_and_of_their_latents_are_of_the_same_place() -> None:
+    latents = torch.rand(2, 5, 12, 12, generator=torch.Generator().manual_seed(0))
+    images = latents[:, :3].repeat_interleave(16, -1).repeat_interleave(16, -2)
+    places = set()
+    for seed in range(9):
+        some = cropped.cropped(images, latents, torch.Generator().manual_seed(seed))
+        assert some["images"].shape[-2:] == (cropped.CROP_PX, cropped.CROP_PX)
+        assert torch.equal(some["images"][..., ::16, ::16], some["latents"][:, :3])
+        places.add(some["latents"][0, 0, 0, 0].item())
+    assert len(places) > 4
 
 
 def test_sharpness_is_one_for_the_same_image_and_less_for_a_blurred_one() -> None:

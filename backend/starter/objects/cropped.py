@@ -26,6 +26,18 @@ def batch_of(pictures: Pictures, generator: torch.Generator, size: int) -> Batch
     return {"images": on_grey(torch.stack(crops))}
 
 
+def cropped(images: Tensor, latents: Tensor, generator: torch.Generator) -> Batch:
+    """The same random part of images, [B, 3, H, W], and of their latents, [B, C, h, w]."""
+    block = images.shape[-1] // latents.shape[-1]
+    side = CROP_PX // block
+    y, x = torch.randint(latents.shape[-1] - side + 1, (2,), generator=generator).tolist()
+    rows, columns = slice(y * block, (y + side) * block), slice(x * block, (x + side) * block)
+    return {
+        "images": images[..., rows, columns],
+        "latents": latents[..., y : y + side, x : x + side],
+    }
+
+
 def held_out_images(pictures: Pictures) -> Tensor:  # [N, 3, H, W]
     """One image of each of some objects, from all sides in turn."""
     some = [pictures.image(i, i % VIEWS) for i in range(min(SHOWN, len(pictures)))]
