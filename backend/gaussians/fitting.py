@@ -124,7 +124,8 @@ def fit(
 ) -> GaussianCloud:
     """Optimises the Gaussians until their renders are the given images.
 
-    Every step draws one view and a random background colour, so that splats cannot imitate a background.
+    Every step draws one view and a random background colour, so that splats cannot imitate a background. Edges
+    count as much as colours do: without them, what is fitted to the same views in the same time is softer.
 
     Args:
         cloud: where to begin; its number of Gaussians and its degree of spherical harmonics stay.
@@ -147,13 +148,14 @@ def fit(
         behind = torch.rand(1, 3, generator=generator)
         camera = cameras[view : view + 1].float()
         image = render(splats, camera, fov_deg, height, width, behind, blending)[0]
-        error = (image - over(targets[view], behind, blending, -1)).abs().mean()
+        error = image - over(targets[view], behind, blending, -1)
+        edges = error.diff(dim=0).abs().mean() + error.diff(dim=1).abs().mean()
         optimizer.zero_grad()
-        error.backward()
+        (error.abs().mean() + edges).backward()
         optimizer.step()
         decay.step()
         if on_step:
-            on_step(step + 1, error.item())
+            on_step(step + 1, error.abs().mean().item())
     return splats.to_cloud()
 
 
