@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import carry, file_operators, operators, panel, result_operators, viewport, whole
+from . import carry, file_operators, operators, panel, result_operators, view_files, viewport, whole
 from .assets import import_asset, orbit_camera, result_root, splat_objects, view_cameras
 from .render import prepare_render
 from .sequences import frame_objects, scene_frame
@@ -30,9 +30,11 @@ def register() -> None:
     panel.register()
     carry.register()
     whole.register()
+    view_files.register()
 
 
 def unregister() -> None:
+    view_files.unregister()
     whole.unregister()
     carry.unregister()
     panel.unregister()

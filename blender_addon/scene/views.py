@@ -13,7 +13,7 @@ from . import sequences
 
 
 def view_image(name: str, files: tuple[Path, ...]) -> bpy.types.Image:
-    """One view as an image, packed into the .blend file, or an image sequence, which cannot be packed."""
+    """One view as an image, packed into the .blend file, or an image sequence, which `view_files` keeps."""
     image = bpy.data.images.load(str(files[0]))
     image.name = name
     if len(files) == 1:

@@ -72,7 +72,7 @@ def _rendered(path: Path) -> np.ndarray:
     return read_image(path)
 
 
-def read_image(path: Path) -> np.ndarray:
+def read_image(path: Path | str) -> np.ndarray:
     """The pixels of a file as they are: [height, width, 3]."""
     image = bpy.data.images.load(str(path), check_existing=False)
     image.colorspace_settings.name = "Non-Color"

@@ -187,58 +187,6 @@ def test_export_replaces_no_file_of_a_frame_unless_told_to(sequence, clouds, tmp
     assert len(read_ply(folder / "out_0001.ply").means) == len(clouds[1])
 
 
-def test_moving_asset_plays_splats_and_views(extension, clouds, tmp_path):
-    views = np.zeros((2, 3, 8, 8, 4), np.float32)
-    views[..., 3] = 1
-    views[:, 1, ..., 0] = 1  # the second frame is red
-    write_asset(
-        tmp_path / "asset",
-        request={"prompt": "a very long prompt, ö " * 20, "seed": 1},
-        model="starter",
-        clouds=clouds,
-        views=views,
-        cameras=orbit(2),
-        fov_deg=40.0,
-        blending="linear",
-        timings={},
-    )
-    collection = extension.scene.import_asset(bpy.context, tmp_path / "asset", report=lambda change: None)
-    scene = prepare(8, 8)
-    (body,) = extension.scene.splat_objects(collection)
-    assert len(extension.scene.sequences.frame_objects(body)) == 3
-    camera = extension.scene.view_cameras(collection)[0]
-    (picture,) = (item for item in camera.children)
-    body.hide_render, picture.hide_render = True, False
-    scene.camera = camera
-    scene.render.fps = 24  # three times those of the asset
-    for frame, red in ((1, 0), (3, 0), (4, 1), (7, 0), (13, 1)):
-        scene.frame_set(frame)
-        assert render(tmp_path)[4, 4, 0] == pytest.approx(red, abs=1e-3)
-
-
-def test_views_on_another_drive_than_the_file_are_found(extension, tmp_path, monkeypatch):
-    write_asset(
-        tmp_path / "asset",
-        request={"prompt": "a walk", "seed": 1},
-        model="starter",
-        clouds=[make_cloud(20), make_cloud(20)],
-        views=np.ones((1, 2, 8, 8, 4), np.float32),
-        cameras=orbit(1),
-        fov_deg=40.0,
-        blending="linear",
-        timings={},
-    )
-    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "scene.blend"))
-
-    def on_windows(path, start=None):
-        raise ValueError(f"path is on mount 'C:', start on mount 'D:': {path}")
-
-    monkeypatch.setattr("os.path.relpath", on_windows)
-    collection = extension.scene.import_asset(bpy.context, tmp_path / "asset", report=lambda change: None)
-    (view,) = extension.scene.view_cameras(collection)
-    assert view.data.background_images[0].image.filepath == str(tmp_path / "asset/views/v00_f0000.png")
-
-
 def test_files_are_frames_in_the_order_of_their_numbers(extension, tmp_path):
     for number in (1, 2, 10):
         write_ply(tmp_path / f"walk_{number}.ply", make_cloud(number))
