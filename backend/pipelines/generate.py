@@ -141,8 +141,8 @@ def _generate(
         progress.log("warning", f"The model does not know all words, and takes near ones: {words}.")
     understood = dataclasses.replace(request, prompt=prompt)
     if unknown := model.unknown_words(prompt):
-        known = ", ".join(settings.words)
-        progress.log("warning", f"The model does not know: {', '.join(unknown)}. It knows: {known}.")
+        progress.log("warning", f"The model does not know: {', '.join(unknown)}.")
+        progress.log("info", f"It knows: {', '.join(word for word in settings.words if word.isalnum())}.")
     cameras = _cameras(request, settings, request.views, progress)
 
     # 2. Splats and views.

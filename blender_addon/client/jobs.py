@@ -9,6 +9,7 @@ import json
 import os
 import secrets
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,6 +22,7 @@ from ..backend.shared.request import SIDES
 QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
 INTERRUPTED = "interrupted"  # by the end of Blender; it can be run again
 MOST_RECORDS = 100
+MOST_LETTERS = 60  # of a prompt, in a title
 _DECIDES_TIME = (
     "model",
     "views",
@@ -59,8 +61,10 @@ class Job:
 
     @property
     def title(self) -> str:
-        """How a person calls it."""
+        """How a person calls it: the prompt, cut where that is long, and the seed."""
         what = self.request["prompt"] or Path(self.request.get("image") or "").name
+        if len(what) > MOST_LETTERS:
+            what = f"{what[:MOST_LETTERS].rsplit(' ', 1)[0].rstrip(' ,.')} …"
         return f"{what} · seed {self.request['seed']}"
 
     @property
@@ -96,20 +100,32 @@ class Store:
         self._folder = folder
         self.owner = secrets.token_hex(8)
         self._held: BinaryIO | None = None
+        self.elsewhere: set[Path] = set()  # records of unfinished jobs of other Blenders
         self._to_do: set[Path] = set()  # records of jobs that are queued, or can be gone on with
 
     def load(self) -> list[Job]:
         """All jobs, oldest first; damaged files are skipped.
 
         A job that its Blender left unfinished was interrupted; what is half-written in its folder is thrown
-        away. One whose Blender still runs is that one's business, and left out.
+        away. One whose Blender still runs is that one's business, and left out: `load_ended` looks again.
         """
+        return self._load(self._folder.glob("*.json"))
+
+    def load_ended(self) -> list[Job]:
+        """Those of the jobs left out that have ended since, or whose Blender has; as `load`.
+
+        One that was killed may hold its lock for some seconds: the system first takes back its memory.
+        """
+        return self._load(self.elsewhere)
+
+    def _load(self, paths: Iterable[Path]) -> list[Job]:
         found = []
-        for path in sorted(self._folder.glob("*.json")):
+        for path in sorted(paths):
             with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
                 found.append(_from_json(path.read_text("utf-8")))
                 self._mark(found[-1])  # all of them before one is saved, which forgets the oldest
         jobs = []
+        self.elsewhere = set()
         living: dict[Path, bool] = {}
         for job in found:
             if not job.finished:
@@ -117,6 +133,7 @@ class Store:
                 if lock not in living:
                     living[lock] = bool(job.owner) and _is_held(lock)
                 if living[lock]:
+                    self.elsewhere.add(self._path(job))
                     continue
                 error = DioramaError(
                     "E_WORKER_DIED", "Blender ended before this job did", hint="Run it again."

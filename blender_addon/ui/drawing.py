@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import blf
@@ -16,13 +17,17 @@ _FONT = 0  # the one of the interface
 # tabs, and of the preferences with their list of sections in a region of its own.
 _MARGIN_PX = {"UI": 54, "WINDOW": 76}
 _BOX_PX, _ICON_PX = 16, 22
+MOST_LINES = 6  # of a warning, which may quote a long prompt
 
 
-def draw_text(layout: bpy.types.UILayout, text: str, icon: str = "NONE", share: float = 1.0) -> None:
+def draw_text(
+    layout: bpy.types.UILayout, text: str, icon: str = "NONE", share: float = 1.0, most: int | None = None
+) -> None:
     """A paragraph: Blender's labels do not wrap.
 
     Args:
         share: of the region's width that the layout has.
+        most: lines that are shown; the rest is left out.
     """
     scale = bpy.context.preferences.system.ui_scale or 1.0  # 0 without a window
     region = bpy.context.region
@@ -32,21 +37,30 @@ def draw_text(layout: bpy.types.UILayout, text: str, icon: str = "NONE", share: 
     width = ((region.width if region else 600) * share - margin * scale) if share else 0
     column = layout.column(align=True)
     column.scale_y = 0.8
-    for i, line in enumerate(wrapped(text, max(width, 80 * scale), scale)):
+    lines = wrapped(text, max(width, 80 * scale), scale)
+    if most and len(lines) > most:
+        lines[most - 1 :] = [f"{lines[most - 1]} …"]
+    for i, line in enumerate(lines):
         column.label(text=line, icon=icon if i == 0 else ("BLANK1" if icon != "NONE" else "NONE"))
 
 
 def wrapped(text: str, width_px: float, scale: float) -> list[str]:
-    """The text in lines that fit, by the width of its letters."""
+    """The text in lines that fit, by the width of its letters; numbers stay with what they count."""
     blf.size(_FONT, 11 * scale)
     lines = [""]
-    for word in text.split():
+    for word in re.split(r"(?<!\d)\s+(?!\d+$)", text.strip()):
         longer = f"{lines[-1]} {word}".lstrip()
         if not lines[-1] or blf.dimensions(_FONT, longer)[0] <= width_px:
             lines[-1] = longer
         else:
             lines.append(word)
     return lines
+
+
+def draw_warnings(layout: bpy.types.UILayout, warnings: Iterable[str]) -> None:
+    """What was not as it was asked for."""
+    for warning in warnings:
+        draw_text(layout, warning, "INFO", most=MOST_LINES)
 
 
 def draw_error(layout: bpy.types.UILayout, error: Mapping[str, str], share: float = 1.0) -> None:

@@ -12,7 +12,7 @@ from .. import host
 from ..client import jobs
 from ..client.jobs import Job
 from ..scene.panel import InTab
-from .drawing import ago, draw_error, draw_text
+from .drawing import ago, draw_error, draw_text, draw_warnings
 from .properties import titled
 
 PAGE = 6
@@ -67,7 +67,7 @@ def draw_job(layout: bpy.types.UILayout, job: Job) -> None:
         empty.scale_y = 3.0
         empty.label(text="", icon=ICONS[job.state])
     column = split.column(align=True)
-    draw_text(column, job.name, share=0.7)
+    draw_text(column, job.name, share=0.7, most=3)
     details = f"seed {job.request['seed']} · {titled(job.request['model'])}"
     if (job.request.get("frames") or 1) > 1:
         details += " · moving"
@@ -75,8 +75,7 @@ def draw_job(layout: bpy.types.UILayout, job: Job) -> None:
     draw_text(column, f"{ago(time.time() - job.asked_at)}{_took(job)}", share=0.7)
     if job.state == jobs.FAILED and job.error:
         draw_error(layout, job.error)
-    for warning in job.warnings:
-        draw_text(layout, warning, "INFO")
+    draw_warnings(layout, job.warnings)
     row = layout.row(align=True)
     if job.state == jobs.DONE:
         row.operator("diorama.job_import", text="Import", icon="IMPORT").job = job.id

@@ -13,7 +13,7 @@ from ..client.jobs import Job
 from ..client.session import Active
 from ..scene.panel import InTab
 from . import object_operators
-from .drawing import draw_error, draw_progress, draw_text, sentence, stage
+from .drawing import draw_error, draw_progress, draw_text, draw_warnings, sentence, stage
 from .first_run import draw_environment
 from .history import ICONS, draw_variations
 from .presets import DIORAMA_PT_presets
@@ -204,15 +204,14 @@ def _draw_active(layout: bpy.types.UILayout, active: Active, icon: int) -> None:
     stop.operator("diorama.cancel", text="", icon="X").job = active.job.id
     stopping = active.cancelled_at is not None
     layout.label(text="Stopping …" if stopping else stage(active.progress, expected))
-    layout.label(text=active.job.title, icon="OUTLINER_OB_POINTCLOUD")
+    draw_text(layout, active.job.title, "OUTLINER_OB_POINTCLOUD")
     if icon:
         layout.template_icon(icon, scale=8)
     if not expected:
         draw_text(
             layout, "The first run with these settings prepares itself: some steps take longer.", "INFO"
         )
-    for warning in active.progress.warnings:
-        draw_text(layout, warning, "INFO")
+    draw_warnings(layout, active.progress.warnings)
     if session.unresponsive and not stopping:
         draw_text(layout, "The backend does not respond. It may be short of memory; Cancel ends it.", "ERROR")
 
@@ -256,8 +255,7 @@ def _draw_outcome(layout: bpy.types.UILayout, job: Job, note: str) -> None:
             if host.get().environment == "chosen":
                 layout.operator("diorama.use_own_backend")
             layout.operator("diorama.preferences", icon="PREFERENCES")
-    for warning in job.warnings:
-        draw_text(layout, warning, "INFO")
+    draw_warnings(layout, job.warnings)
 
 
 CLASSES = (DIORAMA_PT_presets, DIORAMA_PT_generate, DIORAMA_PT_output, DIORAMA_PT_views)

@@ -115,6 +115,33 @@ def test_buttons_of_the_history_say_what_they_do(extension: ModuleType, done: An
     assert "does not know: qwertz" in words
 
 
+def test_long_prompts_and_warnings_leave_room_for_the_rest(extension: ModuleType, done: Any) -> None:
+    host, prompt = extension.host.get(), "a red mushroom on a green meadow " * 30
+    warnings = ("The model does not know: meadow. It knows: " + "many words, " * 200,)
+    job = dataclasses.replace(done, request={**done.request, "prompt": prompt}, warnings=warnings)
+    host.session.jobs, host.outcome = [job], job
+    assert job.title == "a red mushroom on a green meadow a red mushroom on a green … · seed 7"
+    for panel in (extension.ui.history.DIORAMA_PT_history, extension.ui.panels.DIORAMA_PT_generate):
+        shown = draw(panel)
+        assert sum(line.endswith(" …") for line in shown) >= 1
+        assert sum("many words" in line for line in shown) <= extension.ui.drawing.MOST_LINES
+        assert sum("meadow" in line for line in shown) <= 6
+        assert any("seed 7" in line for line in shown)
+
+
+def test_numbers_are_not_torn_from_what_they_count(extension: ModuleType) -> None:
+    for width in range(20, 300, 7):
+        lines = extension.ui.drawing.wrapped("about 4 minutes, 1.7 GB: a duck · seed 5", width, 1.0)
+        assert " ".join(lines) == "about 4 minutes, 1.7 GB: a duck · seed 5"
+        assert {"4 minutes,", "1.7 GB:", "seed 5"} <= {part for line in lines for part in parts(line)}
+
+
+def parts(line: str) -> set[str]:
+    """All pairs of words that stand beside each other."""
+    words = line.split()
+    return {" ".join(words[i : i + 2]) for i in range(len(words))}
+
+
 def test_deleting_takes_the_asset_s_files_and_no_others(extension: ModuleType, done: Any) -> None:
     directory = Path(done.directory)
     (directory / "mine.txt").write_text("mine")

@@ -53,6 +53,8 @@ def test_cancel_in_last_step_leaves_next_job_clean(backend, tmp_path: Path) -> N
     plan, note = (backend.until(method="job.log")["params"] for _ in range(2))
     assert (plan["level"], note["level"]) == ("info", "warning")
     assert "qwertz" in note["message"]  # of the second job; the first knew its words
+    known = backend.until(method="job.log")["params"]
+    assert known["level"] == "info" and "snowman, " in known["message"] and ", ," not in known["message"]
     result = backend.until(id=second)["result"]
     assert result["warnings"] == [note["message"]]
     assert asset.read_asset(result["asset"])
