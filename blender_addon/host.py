@@ -67,6 +67,8 @@ class Host:
         threading.Thread(target=self._look_at_machine, name="diorama-machine", daemon=True).start()
         self.check_environment()
         self.thumbnails.load(self.session.jobs)
+        if self.session.waits_for_others:
+            self.wake()
 
     def _look_at_machine(self) -> None:
         self.machine = machine.look()  # asking a GPU's driver may take a second
@@ -282,6 +284,8 @@ class Host:
             self.capture = None
         for job in self.session.pump():
             self._ended(job)
+        if self.session.waits_for_others and not self.session.busy:
+            self.thumbnails.load(self.session.take_ended())
         # A render reads the scene from its own thread: nothing may appear in it meanwhile.
         if self._to_import and not (isinstance(self.capture, Rendering) or bpy.app.is_job_running("RENDER")):
             self._import(self._to_import.popleft())
@@ -303,7 +307,7 @@ class Host:
         self._redraw(working)
         if self.session.busy or self._to_import or self.capture or working:
             return BUSY_S
-        return IDLE_S if self.session.client.running else None
+        return IDLE_S if self.session.client.running or self.session.waits_for_others else None
 
     def _ended(self, job: Job) -> None:
         self.outcome, self.note = job, ""

@@ -144,6 +144,17 @@ class Session:
             self.client.close()
         return ended
 
+    @property
+    def waits_for_others(self) -> bool:
+        """Whether another Blender has jobs of which `take_ended` may hear."""
+        return bool(self._store.elsewhere)
+
+    def take_ended(self) -> list[Job]:
+        """Takes jobs of other Blenders that have ended meanwhile into the history; returns them."""
+        ended = self._store.load_ended()
+        self.jobs = sorted(self.jobs + ended, key=lambda job: job.id)
+        return ended
+
     def run_to_end(self, identity: str, emit: Emit | None = None) -> Job:
         """Works through the queue until that job has ended, telling `emit` what happens; Ctrl-C cancels."""
         while not self.job(identity).finished:

@@ -248,6 +248,28 @@ def test_crash_of_blender_leaves_a_failed_job_at_once(diorama: ModuleType, tmp_p
     assert not list(tmp_path.glob("*.lock"))
 
 
+def test_jobs_of_another_blender_come_into_the_history_when_it_has_ended(
+    diorama: ModuleType, tmp_path: Path
+) -> None:
+    jobs = diorama.client.jobs
+    other = jobs.Store(tmp_path / "jobs")
+    both = [
+        dataclasses.replace(jobs.new_job(a_request(diorama), tmp_path / name), owner=other.owner)
+        for name in ("first", "second")
+    ]
+    for job in both:
+        other.save(job)
+    mine = diorama.client.session.Session(jobs.Store(tmp_path / "jobs"), lambda: None)
+    assert mine.jobs == [] and mine.waits_for_others
+    assert mine.take_ended() == []
+    other.save(dataclasses.replace(both[0], state="done"))
+    assert [job.id for job in mine.take_ended()] == [both[0].id]
+    other._held.close()  # as the system does, some time after the other was killed
+    assert [job.id for job in mine.take_ended()] == [both[1].id]
+    assert [job.state for job in mine.jobs] == ["done", "interrupted"]
+    assert mine.interrupted == [mine.jobs[1]] and not mine.waits_for_others
+
+
 def test_damaged_record_is_skipped(diorama: ModuleType, tmp_path: Path) -> None:
     store = diorama.client.jobs.Store(tmp_path)
     done = dataclasses.replace(
