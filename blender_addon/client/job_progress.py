@@ -14,6 +14,7 @@ STARTING = "Starting the backend"
 class JobProgress:
     """The last that was heard of a job, whether it generates or changes a model. Times are monotonic."""
 
+    began: float = dataclasses.field(default_factory=time.monotonic)
     stage: str = STARTING
     stage_began: float = dataclasses.field(default_factory=time.monotonic)
     step: int = 0

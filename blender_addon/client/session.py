@@ -60,7 +60,11 @@ class Session:
     @property
     def unresponsive(self) -> bool:
         """Whether the backend has been silent for so long that the user should think of cancelling."""
-        return self.active is not None and time.monotonic() - self.client.heard > SILENT_S
+        if self.active is None:
+            return False
+        # While nothing runs, nobody listens: what it said before the job began counts for nothing.
+        silent_since = max(self.client.heard, self.active.progress.stage_began)
+        return time.monotonic() - silent_since > SILENT_S
 
     def job(self, identity: str) -> Job:
         """The job of that id as it stands now."""

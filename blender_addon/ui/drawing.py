@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -92,9 +93,9 @@ def draw_progress(layout: bpy.types.UILayout, progress: JobProgress, expected: S
 def fraction(progress: JobProgress, expected: Sequence[Mapping[str, Any]] = ()) -> float:
     """How much is done: of the job by time, or of the stage by steps."""
     left_s = progress.left_s(expected)
-    whole_s = sum(stage["seconds"] for stage in expected)
-    if left_s is not None and whole_s:
-        return max(0.0, min(1.0, 1 - left_s / whole_s))
+    if left_s is not None:
+        passed_s = time.monotonic() - progress.began
+        return passed_s / max(passed_s + left_s, 1e-3)
     return progress.step / progress.total if progress.total else 0.0
 
 

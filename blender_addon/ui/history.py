@@ -106,7 +106,7 @@ def draw_variations(layout: bpy.types.UILayout) -> None:
     box = layout.box()
     row = box.row()
     row.label(text=f"Choose: {chosen_from[0].name}")
-    row.operator("diorama.dismiss", text="", icon="X").job = ""
+    row.operator("diorama.dismiss", text="", icon="X", emboss=False).job = ""
     grid = box.grid_flow(row_major=True, columns=2, even_columns=True, even_rows=True, align=True)
     for job in chosen_from:
         cell = grid.column(align=True)

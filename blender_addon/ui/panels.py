@@ -224,14 +224,14 @@ def _draw_notices(layout: bpy.types.UILayout) -> None:
         box = layout.box()
         row = box.row()
         row.label(text=f"{len(interrupted)} jobs were interrupted", icon=ICONS[jobs.INTERRUPTED])
-        row.operator("diorama.dismiss", text="", icon="X").job = "*"
+        row.operator("diorama.dismiss", text="", icon="X", emboss=False).job = "*"
         box.operator("diorama.resume_all", icon="FILE_REFRESH")
         interrupted = []
     for job in interrupted:
         box = layout.box()
         row = box.row()
         draw_text(row.column(), f"Interrupted: {job.title}", ICONS[job.state], share=0.85)
-        row.operator("diorama.dismiss", text="", icon="X").job = job.id
+        row.operator("diorama.dismiss", text="", icon="X", emboss=False).job = job.id
         box.operator("diorama.job_again", icon="FILE_REFRESH").job = job.id
     if current.problem:
         row = layout.box().row()

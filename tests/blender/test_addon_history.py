@@ -223,6 +223,15 @@ def test_time_left_is_of_the_whole_job(extension: ModuleType, done: Any) -> None
     assert progress.left_s(done.stages) is None
 
 
+def test_bar_goes_on_where_a_job_takes_longer_than_the_last(extension: ModuleType, done: Any) -> None:
+    progress = extension.client.job_progress.JobProgress()
+    assert extension.ui.drawing.fraction(progress, done.stages) == pytest.approx(0, abs=0.05)
+    progress.began = time.monotonic() - 60
+    progress.take("stage", {"stage": "Generating views"})
+    progress.take("progress", {"stage": "Generating views", "step": 2, "total": 4, "eta_s": 20.0})
+    assert extension.ui.drawing.fraction(progress, done.stages) == pytest.approx(0.75, abs=0.05)
+
+
 def test_panels_are_not_drawn_again_for_fourteen_times_as_long_as_drawing_took(extension: ModuleType) -> None:
     redraw = extension.redraw
     assert not redraw.is_too_soon()

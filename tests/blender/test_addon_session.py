@@ -55,7 +55,10 @@ def test_pump_drives_a_job_to_its_end_in_a_prepared_backend_and_a_cancelled_one_
     session.prepare()
     prepared = session.client._process
     assert session.client.running and not session.busy
+    session.client.heard -= 45  # it was idle for long
     job = session.submit(a_request(diorama), tmp_path / "asset")
+    session.pump(0)
+    assert session.active and not session.unresponsive
     waiting = session.submit(a_request(diorama), tmp_path / "second")
     session.cancel(waiting.id)
     assert session.job(waiting.id).state == "cancelled"
