@@ -140,9 +140,12 @@ class Painter:
         self, target: Any, far_first: list[tuple[Thing, _Order]], clip_from_world: Matrix, dot_px: float
     ) -> None:
         shader = self._dot_shader
+        writes_depth = gpu.state.depth_mask_get()
         with target.bind():
-            target.clear(color=(2.0, 2.0, 2.0, 2.0))
+            target.clear(color=(2.0, 2.0, 2.0, 2.0), depth=1.0)
             gpu.state.blend_set("NONE")
+            gpu.state.depth_test_set("LESS")  # as Blender: of two dots, that of the nearer one is seen
+            gpu.state.depth_mask_set(True)
             gpu.state.program_point_size_set(True)
             shader.bind()
             shader.uniform_float("dot_px", (dot_px, 0.0, 0.0, 0.0))
@@ -152,6 +155,8 @@ class Painter:
                 shader.uniform_sampler("shapes", thing.splats.shapes)
                 self._point.draw_instanced(shader, instance_count=len(thing.splats.cloud))
             gpu.state.program_point_size_set(False)
+        gpu.state.depth_mask_set(writes_depth)
+        gpu.state.depth_test_set("NONE")
 
     def finish(
         self,
@@ -243,7 +248,9 @@ class Painter:
             marks = gpu.types.GPUTexture(size, format="RGBA8")
             target = gpu.types.GPUFrameBuffer(color_slots=(light, marks))
             dots = gpu.types.GPUTexture(size, format="R32F")
-            self._targets[size] = light, marks, target, (dots, gpu.types.GPUFrameBuffer(color_slots=(dots,)))
+            nearest = gpu.types.GPUTexture(size, format="DEPTH_COMPONENT32F")
+            of_dots = gpu.types.GPUFrameBuffer(depth_slot=nearest, color_slots=(dots,))
+            self._targets[size] = light, marks, target, (dots, of_dots)
             while len(self._targets) > _KEPT_IMAGES:
                 self._targets.popitem(last=False)
         self._targets.move_to_end(size)

@@ -22,10 +22,17 @@ void main()
   bool has_dot = value(shapes, 3 * splat + 2).g > 0.5;
   vec4 place = clip_from_object * vec4(value(shapes, 3 * splat).xyz, 1.0);
   gl_Position = has_dot ? place : vec4(2.0, 2.0, 2.0, 1.0);
-  gl_PointSize = dot_px.x + corner.x;
+  gl_PointSize = dot_px.x - 1.0 + corner.x; /* neighbours count too, and show dots behind */
 }
 """
-_DOT_FRAGMENT = "void main() { dot_depth = vec4(gl_FragCoord.z); }"
+_DOT_FRAGMENT = """
+void main()
+{
+  vec2 from_middle = gl_PointCoord - vec2(0.5); /* Blender's are round */
+  if (dot(from_middle, from_middle) > 0.25) { discard; }
+  dot_depth = vec4(gl_FragCoord.z);
+}
+"""
 _SPLAT_VERTEX = """
 
 void main()

@@ -17,6 +17,7 @@ import traceback
 from pathlib import Path
 
 import bpy
+import gpu
 import numpy as np
 from mathutils import Matrix
 
@@ -34,6 +35,7 @@ def main() -> None:
     print(json.dumps(found, indent=1))
     ZIP.with_name("viewport.json").write_text(json.dumps(found, indent=1))
     assert all(value >= LEAST_DB for value in found.values()), found
+    check_dots(addon)
 
 
 def check(addon) -> dict[str, float]:
@@ -77,6 +79,29 @@ def check(addon) -> dict[str, float]:
         found[name] = round(float(reference.psnr(image, np.clip(exact, 0, 1))), 1)
         painter.close()
     return found
+
+
+def check_dots(addon) -> None:
+    """The nearer of two dots is taken for Blender's, also from behind, before that view is sorted."""
+    painter_module = importlib.import_module(f"{addon.__name__}.scene.viewport_painter")
+    cloud_type = importlib.import_module(f"{addon.__name__}.backend.shared.ply").GaussianCloud
+    cloud = make_cloud(cloud_type, 2, 0)
+    cloud.means[:] = [[0.5, 0, 0], [-0.5, 0, 0]]
+    painter = painter_module.Painter()
+    thing = painter_module.Thing(painter_module.splats_from(cloud, painter_module.Look()), Matrix(), (0,))
+    projection = np.diag([3.0, 3.0, -100.01 / 99.99, 0.0])
+    projection[2, 3], projection[3, 2] = -2 * 100 * 0.01 / 99.99, -1.0
+    depths = gpu.types.GPUTexture(
+        (SIZE, SIZE), format="R32F", data=gpu.types.Buffer("FLOAT", SIZE**2, [1] * SIZE**2)
+    )
+    for side in (2.0, -2.0):
+        camera_from_world = np.linalg.inv(look_from(np.array([side, 0.0, 0.0])))
+        matrices = Matrix(camera_from_world.tolist()), Matrix(projection.tolist())
+        painter.paint([thing], *matrices, (SIZE, SIZE), linear=True, depths=depths)
+        dots = np.asarray(painter._target((SIZE, SIZE))[3][0].read()).reshape(SIZE, SIZE)
+        nearer = projection @ camera_from_world @ [side / 4, 0, 0, 1]
+        assert abs(dots[SIZE // 2, SIZE // 2] - (nearer[2] / nearer[3] + 1) / 2) < 1e-5, side
+    painter.close()
 
 
 def make_cloud(cloud_type, count: int, degree: int):
