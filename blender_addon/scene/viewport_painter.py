@@ -75,7 +75,7 @@ class Painter:
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="diorama-sort")
         self._orders: OrderedDict[tuple[int, ...], _Order] = OrderedDict()
-        self._targets: OrderedDict[tuple[int, int], tuple[Any, Any, Any, tuple[Any, Any]]] = OrderedDict()
+        self._targets: OrderedDict[tuple[int, int], tuple[Any, Any, Any, tuple[Any, ...]]] = OrderedDict()
         self._draw_shader = viewport_shaders.splat_shader()
         self._finish_shader = viewport_shaders.finish_shader()
         self._nothing = viewport_shaders.texture(np.zeros(1, np.float32), "R32F")
@@ -241,8 +241,9 @@ class Painter:
             self._orders.popitem(last=False)
         return order
 
-    def _target(self, size: tuple[int, int]) -> tuple[Any, Any, Any, tuple[Any, Any]]:
-        """Light, marks, the framebuffer of both; depths of dots with their framebuffer."""
+    def _target(self, size: tuple[int, int]) -> tuple[Any, Any, Any, tuple[Any, ...]]:
+        """Light, marks, the framebuffer of both; depths of dots, their framebuffer, which keeps no texture
+        alive by itself, and its own depth."""
         if size not in self._targets:
             light = gpu.types.GPUTexture(size, format="RGBA16F")
             marks = gpu.types.GPUTexture(size, format="RGBA8")
@@ -250,7 +251,7 @@ class Painter:
             dots = gpu.types.GPUTexture(size, format="R32F")
             nearest = gpu.types.GPUTexture(size, format="DEPTH_COMPONENT32F")
             of_dots = gpu.types.GPUFrameBuffer(depth_slot=nearest, color_slots=(dots,))
-            self._targets[size] = light, marks, target, (dots, of_dots)
+            self._targets[size] = light, marks, target, (dots, of_dots, nearest)
             while len(self._targets) > _KEPT_IMAGES:
                 self._targets.popitem(last=False)
         self._targets.move_to_end(size)
