@@ -9,6 +9,7 @@ import bpy
 
 TAB = "Diorama"
 SHARE = 1 / 30  # of Blender's time that a running job's panel may take: without a GPU, drawing it takes 0.1 s
+MOST_S = 4.0  # that they wait all the same, where other programs make drawing slow
 
 
 class _Pace:
@@ -26,7 +27,7 @@ def is_too_soon() -> bool:
 def _measure(begun: float) -> None:
     """Called once Blender has drawn."""
     now = time.monotonic()
-    _pace.ready_at = now + (now - begun) * (1 / SHARE - 1)
+    _pace.ready_at = now + min((now - begun) * (1 / SHARE - 1), MOST_S)
 
 
 def panels(preferences: bool = False) -> None:

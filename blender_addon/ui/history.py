@@ -12,7 +12,7 @@ from .. import host
 from ..client import jobs
 from ..client.jobs import Job
 from ..scene.panel import InTab
-from .drawing import ago, draw_error, draw_text, draw_warnings
+from .drawing import ago, draw_error, draw_text, draw_warnings, duration
 from .properties import titled
 
 PAGE = 6
@@ -92,7 +92,7 @@ def draw_job(layout: bpy.types.UILayout, job: Job) -> None:
 
 def _took(job: Job) -> str:
     if job.state == jobs.DONE:
-        return f" · took {sum(stage['seconds'] for stage in job.stages):.0f} s"
+        return f" · took {duration(sum(stage['seconds'] for stage in job.stages))}"
     return f" · {_WORDS[job.state]}" if job.state in _WORDS else ""
 
 
