@@ -75,17 +75,22 @@ void main()
 }
 """
 _SPLAT_FRAGMENT = """
-/* Whether a depth is that of a dot; the rims of Blender's are not to the pixel where ours are. */
+/* Whether a depth is that of a dot, or between dots: the rims of Blender's are not to the pixel where ours
+ * are, and there another dot is seen. */
 bool is_dot(float depth)
 {
   ivec2 here = ivec2(gl_FragCoord.xy), last = textureSize(dots, 0) - 1;
+  float nearest = 2.0, farthest = 0.0;
   for (int x = -1; x <= 1; x++) {
     for (int y = -1; y <= 1; y++) {
       float own = texelFetch(dots, clamp(here + ivec2(x, y), ivec2(0), last), 0).r;
-      if (abs(depth - own) <= 1e-5) { return true; }
+      if (own < 1.5) { /* else there is none */
+        nearest = min(nearest, own);
+        farthest = max(farthest, own);
+      }
     }
   }
-  return false;
+  return nearest - 1e-5 <= depth && depth <= farthest + 1e-5;
 }
 
 void main()
