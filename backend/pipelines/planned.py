@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from ..shared.progress import Progress
 from ..shared.protocol import DioramaError, explained, is_out_of_memory
+from .attention import attention_of
 from .devices import best_device, free_bytes
 from .memory import Planned, choose
 from .model_cache import forget, kept_bytes
@@ -26,7 +27,8 @@ def planned(work: Planned, make: Callable[[Plan], T], progress: Progress) -> T:
     progress.log("info" if choice.fits else "warning", choice.reason)
     for plan in filter(None, (choice.plan, choice.leaner)):
         try:
-            return make(plan)
+            with attention_of(plan):
+                return make(plan)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
