@@ -8,6 +8,7 @@ from __future__ import annotations
 import platform
 import shutil
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -32,6 +33,13 @@ def main() -> int:
 
 def examine() -> dict[str, Any]:
     """The report: `{text, usable}`, as it crosses the process boundary."""
+    report = _examined()
+    for private, name in ((model_store.models_root(), "(models)"), (Path.home(), "~")):  # errors name files
+        report["text"] = report["text"].replace(str(private), name)
+    return report
+
+
+def _examined() -> dict[str, Any]:
     lines = ["Diorama: this machine", f"protocol    {'.'.join(map(str, protocol.VERSION))}"]
     memory = psutil.virtual_memory()
     lines += [
@@ -84,6 +92,8 @@ def _environment() -> list[str]:
             f"device      {device}: {devices.title(device)}, {_gb(devices.free_bytes(device))} of "
             f"{_gb(devices.total_bytes(device))} free, {_words(devices.fastest_dtype(device))}"
         )
+    if reason := devices.unused():
+        lines.append(f"            {reason}")
     cores = psutil.cpu_count(logical=False)
     bfloat16 = "has" if devices.computes_bfloat16() else "has no"
     lines.append(f"cpu         {cores} cores, {torch.get_num_threads()} threads, {bfloat16} bfloat16")
@@ -120,23 +130,26 @@ def _generation(request: GenerationRequest) -> tuple[bool, list[str]]:
     from .pipelines.generate import work_for
     from .pipelines.memory import Work, choose
     from .pipelines.settings import read_settings
+    from .pipelines.triposplat_model import TripoSplatWork
 
     folder, work = work_for(request)
     device = devices.best_device()
     choice = choose(work, device, devices.free_bytes(device))
-    lines = [choice.reason]
     if isinstance(work, Work):
         settings = read_settings(folder)
-        flop = arithmetic.evaluation_flop(folder, work)
-        speed = arithmetic.matmul_flop_per_s(device, choice.plan.dtype)
-        step_s = flop / speed / EFFICIENCY
-        times = ", ".join(
-            f"{name} {_duration(settings.rounds * settings.preset(name).steps * step_s)}" for name in PRESETS
-        )
-        lines.append(
-            f"denoising takes about: {times} ({flop / 1e12:.3g} TFLOP a step; "
-            f"matrix products here: {speed / 1e12:.3g} TFLOP/s)"
-        )
+        flop = float(arithmetic.evaluation_flop(folder, work))
+        steps = {name: settings.rounds * settings.preset(name).steps for name in PRESETS}
+    else:
+        assert isinstance(work, TripoSplatWork)
+        flop = arithmetic.TRIPOSPLAT_FLOP
+        steps = {name: work.settings.steps_of(name) for name in PRESETS}
+    speed = arithmetic.matmul_flop_per_s(device, choice.plan.dtype)
+    times = ", ".join(f"{name} {_duration(steps[name] * flop / speed / EFFICIENCY)}" for name in PRESETS)
+    lines = [
+        choice.reason,
+        f"denoising takes about: {times} ({flop / 1e12:.3g} TFLOP a step; "
+        f"matrix products here: {speed / 1e12:.3g} TFLOP/s)",
+    ]
     return choice.fits, lines
 
 

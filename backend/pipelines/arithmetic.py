@@ -15,6 +15,10 @@ from .memory import Work
 from .model import DENOISERS
 
 TOKENS = 77  # of CLIP's text encoder
+# One evaluation of TripoSplat's flow for both halves of the guidance, counted on its authors' code; the
+# unconditional half is the smaller one.
+TRIPOSPLAT_CONDITIONAL_FLOP = 23.8e12
+TRIPOSPLAT_FLOP = 1.52 * TRIPOSPLAT_CONDITIONAL_FLOP
 SIDE = 1024  # of the matrices that are multiplied: larger ones are no faster on CPUs
 WITHIN_S = 0.5
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from typing import Any
 
 import psutil
@@ -15,16 +16,46 @@ _BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")  # two of x86, two o
 
 
 def best_device() -> torch.device:
-    """The accelerator that torch would use: CUDA (NVIDIA, or AMD by ROCm), XPU (Intel) or MPS (Apple)."""
+    """What torch finds and was built for, CUDA (AMD's too, by ROCm), XPU or MPS; else the CPU."""
     found = torch.accelerator.current_accelerator(check_available=True)
-    return torch.device(found.type, torch.accelerator.current_device_index()) if found else CPU
+    device = torch.device(found.type, torch.accelerator.current_device_index()) if found else CPU
+    return device if has_kernels(device) else CPU
 
 
 def all_devices() -> list[torch.device]:
-    """The CPU, then every accelerator of the kind that torch would use."""
-    best = best_device()
-    count = torch.accelerator.device_count() if best != CPU else 0
-    return [CPU, *(torch.device(best.type, i) for i in range(count))]
+    """The CPU, then every accelerator of the kind that torch finds, used or not."""
+    found = torch.accelerator.current_accelerator(check_available=True)
+    return (
+        [CPU, *(torch.device(found.type, i) for i in range(torch.accelerator.device_count()))]
+        if found
+        else [CPU]
+    )
+
+
+def has_kernels(device: torch.device) -> bool:
+    """Whether torch was built for GPUs of that generation; on others it fails at its first operator."""
+    built = torch.cuda.get_arch_list() if device.type == "cuda" else []
+    if not built:
+        return True
+    if torch.version.hip:
+        properties: Any = torch.cuda.get_device_properties(device)
+        return properties.gcnArchName.partition(":")[0] in built
+    major, minor = torch.cuda.get_device_capability(device)
+    for kind, made_for in re.findall(r"(sm|compute)_(\d+)", " ".join(built)):
+        made_major, made_minor = divmod(int(made_for), 10)
+        # Machine code runs on later GPUs of its own generation, code to be compiled on all later ones.
+        same, earlier = made_major == major and made_minor <= minor, made_major < major
+        if same or (earlier and kind == "compute"):
+            return True
+    return False
+
+
+def unused() -> str | None:
+    """Why a GPU that is there is not used, in a sentence; None if none is or it is used."""
+    for device in all_devices():
+        if not has_kernels(device):
+            return f"{title(device)} is not used: torch {torch.__version__} was not built for GPUs like it."
+    return None
 
 
 def title(device: torch.device) -> str:
@@ -49,9 +80,9 @@ def fastest_dtype(device: torch.device) -> torch.dtype:
 
 
 def computes_bfloat16() -> bool:
-    """Whether this CPU has instructions for bfloat16: AVX512-BF16, AMX or Arm's."""
+    """Whether this CPU has instructions for bfloat16, AVX512-BF16, AMX or Arm's, and torch can use them."""
     has = torch.cpu.get_capabilities()
-    return any(has.get(name) for name in _BFLOAT16)
+    return torch.backends.mkldnn.is_available() and any(has.get(name) for name in _BFLOAT16)
 
 
 def free_bytes(device: torch.device) -> int:

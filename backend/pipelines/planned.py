@@ -8,7 +8,7 @@ from typing import TypeVar
 from ..shared.progress import Progress
 from ..shared.protocol import DioramaError, explained, is_out_of_memory
 from .attention import attention_of
-from .devices import best_device, free_bytes
+from .devices import best_device, free_bytes, unused
 from .memory import Planned, choose
 from .model_cache import forget, kept_bytes
 from .plan import Plan
@@ -24,6 +24,8 @@ def planned(work: Planned, make: Callable[[Plan], T], progress: Progress) -> T:
     """
     device = best_device()
     choice = choose(work, device, free_bytes(device) + kept_bytes(device))
+    if reason := unused():
+        progress.log("warning", reason)
     progress.log("info" if choice.fits else "warning", choice.reason)
     for plan in filter(None, (choice.plan, choice.leaner)):
         try:

@@ -198,8 +198,7 @@ def image_to_gaussians(
     unconditional = Context(absent.tokens, copies=appearance.shape[1])
 
     progress.stage("Generating the object")
-    brief = request.fast or request.preset == "draft"
-    steps = request.steps or (settings.fast_steps if brief else settings.steps)
+    steps = request.steps or settings.steps_of(request.preset, request.fast)
     guidance = settings.guidance if request.guidance is None else request.guidance
     shift = settings.shift if request.shift is None else request.shift
     latent, camera = denoise(

@@ -16,6 +16,7 @@ from ..models.triposplat_decoder import TripoSplatDecoder
 from ..models.triposplat_flow import TripoSplatFlow
 from ..shared.model_store import SETTINGS
 from ..shared.protocol import DioramaError
+from ..shared.request import Preset
 from .memory import ACTIVATIONS, RENDERING_BYTES, SPARE, WORKSPACE_BYTES, Size, network_size
 from .networks import load_network
 from .offload import offload
@@ -55,6 +56,10 @@ class TripoSplatSettings:
     erosion_px: int = 1
     num_views: int = 8
     view_px: int = 512
+
+    def steps_of(self, preset: Preset, fast: bool = False) -> int:
+        """How many steps a request takes that names none."""
+        return self.fast_steps if fast or preset == "draft" else self.steps
 
     def write(self, folder: Path) -> None:
         """Puts them beside the weights."""

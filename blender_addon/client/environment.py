@@ -94,8 +94,15 @@ def plan(requirements: Path, folder: Path, chosen: str = "", build: str = "") ->
         build: the name of a build of torch; the one for this machine's GPU if empty.
 
     Raises:
-        DioramaError: E_ENVIRONMENT if no usable Python is found, E_DISK_FULL if the disk is too small.
+        DioramaError: E_ENVIRONMENT if no usable Python is found or no torch is published for this machine,
+            E_DISK_FULL if the disk is too small.
     """
+    if not torch_builds.offered():
+        raise DioramaError(
+            "E_ENVIRONMENT",
+            "torch is not published for Macs with Intel's processors",
+            hint="Let another computer do the work: name it in the add-on's preferences.",
+        )
     python = pythons.choose(chosen)
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     free_gb = shutil.disk_usage(existing).free / 1e9

@@ -17,7 +17,9 @@ from ..backend.shared.catalogue import Model
 from . import torch_builds
 
 Verdict = Literal["fits", "slow", "too large"]
-_CPU_FACTOR = 2.2  # a CPU computes in 32 bits, where a GPU takes 16, and needs room for what is computed
+_OTHERS_GIB = (
+    2  # of main memory, for the system and Blender beside a model; on a CPU that runs in 16 bits, too
+)
 _APPLE_PART = 2 / 3  # about what Metal recommends to use of the main memory
 _SMALL_GIB = 0.5  # a model of that size is quick enough on any CPU
 
@@ -41,7 +43,7 @@ class Machine:
             if self.gpu_gib >= least_gib:
                 return "slow", f"{self.gpu} has {self.gpu_gib:.0f} GiB: its networks wait in main memory"
             return "too large", f"{self.gpu} has {self.gpu_gib:.0f} GiB, {least_gib:g} GiB are needed"
-        if self.ram_gib and self.ram_gib < whole_gib * _CPU_FACTOR:
+        if self.ram_gib and self.ram_gib < whole_gib + _OTHERS_GIB:
             return "too large", f"no known GPU, and {self.ram_gib:.0f} GiB of memory are too few for the CPU"
         return "slow", "no known GPU: minutes to hours on the CPU"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes.util
 import dataclasses
 import os
+import platform
 import shutil
 import sys
 from pathlib import Path
@@ -60,7 +61,7 @@ NVIDIA = Build("CUDA", "NVIDIA (CUDA)", "", Size(3200, 8.0, 12))  # pip's usual 
 NVIDIA_WINDOWS = dataclasses.replace(NVIDIA, index=_INDEX + "cu130")
 AMD = Build("ROCM", "AMD (ROCm)", _INDEX + "rocm7.2", Size(5000, 18.0, 18))
 INTEL = Build("XPU", "Intel (XPU)", _INDEX + "xpu", Size(1900, 6.0, 8))
-APPLE = Build("MPS", "Apple (Metal)", "", _SMALL)  # and Macs without a GPU that torch can use
+APPLE = Build("MPS", "Apple (Metal)", "", _SMALL)
 
 _BY_PLATFORM = {
     "linux": (NVIDIA, AMD, INTEL, CPU),
@@ -70,7 +71,9 @@ _BY_PLATFORM = {
 
 
 def offered() -> tuple[Build, ...]:
-    """The builds that are published for this system."""
+    """The builds that are published for this system; none for Macs with Intel's processors."""
+    if sys.platform == "darwin" and platform.machine() == "x86_64":
+        return ()
     return _BY_PLATFORM.get(sys.platform, (CPU,))
 
 

@@ -38,9 +38,6 @@ from tests.bench.full_size_files import publish
 
 FULL_SIZE = [name for name, model in MODELS.items() if model.components]
 DENOISING = "Generating views", "Denoising the video", "Generating the object"
-# Of a step of TripoSplat's flow, counted on its authors' code; of its two branches, one is half the other.
-UNCONDITIONAL = 1.52
-TRIPOSPLAT_FLOP = 23.8e12 * UNCONDITIONAL
 COLUMNS = "model", "precision", "conversion", "a step", "GFLOP/s, of products", "the rest", "GB, of estimate"
 LOOK_EVERY_S = 0.2
 GB = 1e9
@@ -133,9 +130,11 @@ def rehearse(model: Model, work: Path, host: str | None, steps: int, guidance: f
     denoising_s = sum(took for stage, took in timings.items() if stage.startswith(DENOISING))
     rounds = read_settings(folder).rounds if isinstance(sizes, Work) else 1
     step_s = denoising_s / steps / rounds
-    flop = arithmetic.evaluation_flop(folder, sizes) if isinstance(sizes, Work) else TRIPOSPLAT_FLOP
-    if not isinstance(sizes, Work) and guidance is not None and guidance <= 1:
-        flop /= UNCONDITIONAL
+    if isinstance(sizes, Work):
+        flop = float(arithmetic.evaluation_flop(folder, sizes))
+    else:
+        alone = guidance is not None and guidance <= 1
+        flop = arithmetic.TRIPOSPLAT_CONDITIONAL_FLOP if alone else arithmetic.TRIPOSPLAT_FLOP
     peak = peaks.accelerator or (peaks.started if host else peaks.program)
     cells = (
         f"`{model.name}`",

@@ -205,6 +205,7 @@ def test_torch_is_built_for_the_gpu_whose_driver_is_there(
     for each in ("has_nvidia", "has_amd", "has_intel"):
         monkeypatch.setattr(builds, each, lambda found=each == driver: found)
     monkeypatch.setattr(builds.sys, "platform", system)
+    monkeypatch.setattr(builds.platform, "machine", lambda: "arm64")
     build, why = builds.choose()
     assert index in build.index and bool(index) == bool(build.index)
     assert why
@@ -214,6 +215,18 @@ def test_torch_is_built_for_the_gpu_whose_driver_is_there(
     assert (build.index in plan.steps[1].argv) == bool(index)
     assert build.index not in plan.steps[2].argv
     assert plan.torch == f"{build.title}: {why}"
+
+
+def test_mac_without_a_torch_is_refused_before_anything_is_done(
+    extension: ModuleType, requirements: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment, builds = extension.client.environment, extension.client.torch_builds
+    monkeypatch.setattr(builds.sys, "platform", "darwin")
+    monkeypatch.setattr(builds.platform, "machine", lambda: "x86_64")
+    with pytest.raises(environment.DioramaError, match="Intel"):
+        environment.plan(requirements, tmp_path / "env", sys.executable)
+    monkeypatch.setattr(builds.platform, "machine", lambda: "arm64")
+    assert environment.plan(requirements, tmp_path / "env", sys.executable).torch.startswith("Apple")
 
 
 def test_progress_is_counted_in_megabytes_over_all_files(

@@ -58,6 +58,41 @@ def test_any_accelerator_is_taken_and_run_in_half_precision(
     assert ("sequential" in {plan.offload for plan in plans}) == (device.type != "mps")
 
 
+def test_cpu_without_onednn_computes_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"bf16": True})  # as Apple's
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert devices.fastest_dtype(CPU) == torch.float32
+
+
+CARDS = [
+    ((6, 1), ["sm_75", "sm_86", "sm_90", "compute_90"], False),  # a GTX 1080 and a torch for CUDA 13
+    ((8, 9), ["sm_75", "sm_86", "sm_90a"], True),  # by the code of 8.6
+    ((8, 0), ["sm_75", "sm_86"], False),
+    ((12, 0), ["sm_90", "compute_90"], True),  # compiled by the driver
+    ((12, 0), ["sm_90", "sm_100"], False),
+    ("gfx1100", ["gfx942", "gfx1100"], True),
+    ("gfx90c:xnack-", ["gfx90a", "gfx1100"], False),  # a processor's own GPU
+]
+
+
+@pytest.mark.parametrize(("card", "built", "used"), CARDS)
+def test_gpu_that_torch_was_not_built_for_is_left_alone_and_named(
+    monkeypatch: pytest.MonkeyPatch, card: Any, built: list[str], used: bool
+) -> None:
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda **_: torch.device("cuda"))
+    monkeypatch.setattr(torch.accelerator, "current_device_index", lambda: 0)
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: built)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: card)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "The Card")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(gcnArchName=card))
+    monkeypatch.setattr(torch.version, "hip", "7.2" if isinstance(card, str) else None)
+    assert devices.best_device() == (GPUS[0] if used else CPU)
+    assert devices.all_devices() == [CPU, GPUS[0]]
+    reason = devices.unused()
+    assert reason is None if used else "The Card" in str(reason)
+
+
 def test_free_memory_is_asked_of_each_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.accelerator, "get_memory_info", lambda device: (5 << 30, 16 << 30))
     monkeypatch.setattr(torch.accelerator, "memory_reserved", lambda device: 2 << 30)
