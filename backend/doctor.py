@@ -20,8 +20,8 @@ from .shared.request import PRESETS, GenerationRequest
 
 PACKAGES = ("diffusers", "transformers", "accelerate", "numba", "warp-lang", "gsplat")
 # What the denoisers reach of the speed of plain matrix products. Measured on two cores with MVDream's at full
-# size: 74 % in float32, 62 % in bfloat16. Other devices have not been measured.
-EFFICIENCY = 0.6
+# size: 74 % in float32, 79 % in bfloat16. Other devices have not been measured.
+EFFICIENCY = 0.7
 
 
 def main() -> int:

@@ -11,6 +11,8 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from backend.pipelines import devices
+from backend.pipelines.attention import attention_of
+from backend.pipelines.plan import Plan
 from tests.bench.denoising import DENOISERS, published
 
 KERNELS = {
@@ -36,11 +38,12 @@ def ways(name: str, device: torch.device, compiled: bool) -> Iterator[tuple[str,
     def evaluate(network: Any) -> Callable[[], object]:
         return lambda: network(*arguments, **told)
 
-    yield "as it is", _seconds(evaluate(net), device)
+    ours = attention_of(Plan(device, net.dtype))
+    yield "as it is", _seconds(evaluate(net), device, ours)
     for title, kernel in KERNELS.items():
         yield title, _seconds(evaluate(net), device, sdpa_kernel([kernel]))
     net = net.to(memory_format=torch.channels_last)
-    yield "channels last", _seconds(evaluate(net), device)
+    yield "channels last", _seconds(evaluate(net), device, ours)
     if compiled:
         mode = "reduce-overhead" if device.type == "cuda" else "default"
         yield "channels last, compiled", _seconds(evaluate(torch.compile(net, mode=mode)), device)
