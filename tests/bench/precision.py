@@ -21,7 +21,7 @@ from backend.pipelines.plan import CPU, Plan
 from backend.shared.model_store import STARTER
 from backend.shared.request import GenerationRequest
 from backend.starter.judges import WorldClassifier, load_judge
-from backend.starter.world import prompt_for
+from backend.starter.objects.named import prompt_for
 from tests.bench.samplers import some_objects, views
 
 

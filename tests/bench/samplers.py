@@ -30,7 +30,8 @@ from backend.pipelines.samplers import SAMPLERS
 from backend.shared.model_store import STARTER
 from backend.shared.request import PRESETS, GenerationRequest
 from backend.starter.judges import WorldClassifier, load_judge
-from backend.starter.world import CATEGORIES, COLORS, prompt_for
+from backend.starter.objects.named import prompt_for
+from backend.starter.objects.vocabulary import CATEGORIES, COLORS
 
 STEPS = (8, 12, 16, 20, 25)
 REFERENCE_STEPS = 100
