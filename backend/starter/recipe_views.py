@@ -79,7 +79,7 @@ PROMPTS = (
 PLANS = {  # batch, shared by all processes, and the rest
     "autoencoder": (16, TrainingPlan(2000, 6e-4, ema_decay=0.99, keep_every=200, muon=True)),
     "views": (8, TrainingPlan(7400, 6e-4, ema_decay=0.998, keep_every=200, muon=True)),
-    "joint views": (8, TrainingPlan(3000, 4e-4, ema_decay=0.998, keep_every=200, muon=True)),
+    "joint views": (8, TrainingPlan(2200, 4e-4, ema_decay=0.998, keep_every=200, muon=True)),
     "decoder": (
         8,
         TrainingPlan(1750, 4e-4, betas=(0.5, 0.99), ema_decay=0.99, keep_every=100, constant=True),
@@ -87,11 +87,11 @@ PLANS = {  # batch, shared by all processes, and the rest
     "reconstructor": (2, TrainingPlan(420, 6e-4, ema_decay=0.99, keep_every=100, muon=True)),
     "decoder on half-denoised views": (
         8,
-        TrainingPlan(1500, 4e-4, betas=(0.5, 0.99), ema_decay=0.99, keep_every=100, constant=True),
+        TrainingPlan(1600, 4e-4, betas=(0.5, 0.99), ema_decay=0.99, keep_every=100, constant=True),
     ),
     "reconstructor on half-denoised views": (
         2,
-        TrainingPlan(140, 3e-4, ema_decay=0.98, keep_every=50, muon=True),
+        TrainingPlan(590, 3e-4, ema_decay=0.98, keep_every=50, muon=True),
     ),
     "judge": (64, TrainingPlan(1800, 2e-3, ema_decay=0.99, keep_every=250)),
 }
@@ -110,6 +110,7 @@ SETTINGS = ModelSettings(
     rendering=SplatRendering(FOV_DEG, pictures.SIZE_PX, GREY, "linear"),
     words=tuple(vocabulary()),
     prompt_beside_image=True,
+    image_guidance=2.0,
 )
 
 
