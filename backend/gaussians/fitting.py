@@ -124,8 +124,8 @@ def fit(
 ) -> GaussianCloud:
     """Optimises the Gaussians until their renders are the given images.
 
-    Every step draws one view and a random background colour, so that splats cannot imitate a background. Edges
-    count as much as colours do: without them, what is fitted to the same views in the same time is softer.
+    Every step draws one view and a random background colour, so that splats cannot imitate a background.
+    Edges count as much as colours do: without them, what is fitted in the same time is softer.
 
     Args:
         cloud: where to begin; its number of Gaussians and its degree of spherical harmonics stay.

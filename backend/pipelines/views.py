@@ -17,8 +17,8 @@ from .noise import initial_noise
 from .preview import Show
 from .reconstruction import matte, to_cloud, views_to_gaussians
 
-# Of fitting, for each view: from elsewhere than the 8 views of true objects it comes to 33.2 dB, half of it to
-# 31.8; twice as many are sharper, but no nearer.
+# Of fitting, for each view: from elsewhere than the 8 views of true objects it comes to 33.2 dB, half of it
+# to 31.8; half as much again is sharper, but hardly nearer.
 _STEPS_A_VIEW, _MOST_STEPS = 80, 640
 
 
