@@ -91,7 +91,15 @@ class _Viewport:
         before = gpu.state.depth_test_get(), gpu.state.blend_get()
         for linear in (True, False):
             if any(thing.splats.look.linear == linear for thing in things):
-                self.painter.paint(things, *matrices, size, linear=linear, depths=depths, dot_px=dot_px)
+                self.painter.paint(
+                    things,
+                    *matrices,
+                    size,
+                    linear=linear,
+                    depths=depths,
+                    dot_px=dot_px,
+                    view_distance=context.region_data.view_distance,
+                )
                 self.painter.finish(size, linear=linear, outlines=outlines)
         gpu.state.depth_test_set(before[0])
         gpu.state.blend_set(before[1])

@@ -105,6 +105,7 @@ class Painter:
         linear: bool,
         depths: gpu.types.GPUTexture | None = None,  # of the view; nothing behind it is drawn
         dot_px: float = 6.0,  # size of the dots that Blender draws for the points
+        view_distance: float = 1.0,  # of the view, from what it turns about
     ) -> gpu.types.GPUFrameBuffer:
         """Draws the splats of one blending space, of all in the view, into an image of float values.
 
@@ -121,7 +122,8 @@ class Painter:
         ]
         gpu.state.depth_test_set("NONE")
         if depths:
-            self._paint_dots(dots[1], far_first, projection @ camera_from_world, dot_px)
+            dot = dot_px, _nearer(projection, view_distance)
+            self._paint_dots(dots[1], far_first, projection @ camera_from_world, dot)
         shader = self._draw_shader
         with target.bind():
             target.clear(color=(0.0, 0.0, 0.0, 0.0))
@@ -137,7 +139,11 @@ class Painter:
         return target
 
     def _paint_dots(
-        self, target: Any, far_first: list[tuple[Thing, _Order]], clip_from_world: Matrix, dot_px: float
+        self,
+        target: Any,
+        far_first: list[tuple[Thing, _Order]],
+        clip_from_world: Matrix,
+        dot: tuple[float, float],
     ) -> None:
         shader = self._dot_shader
         writes_depth = gpu.state.depth_mask_get()
@@ -148,7 +154,7 @@ class Painter:
             gpu.state.depth_mask_set(True)
             gpu.state.program_point_size_set(True)
             shader.bind()
-            shader.uniform_float("dot_px", (dot_px, 0.0, 0.0, 0.0))
+            shader.uniform_float("blender_dot", (*dot, 0.0, 0.0))
             for thing, order in far_first:
                 shader.uniform_float("clip_from_object", clip_from_world @ thing.world)
                 shader.uniform_sampler("order", order.indices)
@@ -248,7 +254,7 @@ class Painter:
             light = gpu.types.GPUTexture(size, format="RGBA16F")
             marks = gpu.types.GPUTexture(size, format="RGBA8")
             target = gpu.types.GPUFrameBuffer(color_slots=(light, marks))
-            dots = gpu.types.GPUTexture(size, format="R32F")
+            dots = gpu.types.GPUTexture(size, format="RG32F")
             nearest = gpu.types.GPUTexture(size, format="DEPTH_COMPONENT32F")
             of_dots = gpu.types.GPUFrameBuffer(depth_slot=nearest, color_slots=(dots,))
             self._targets[size] = light, marks, target, (dots, of_dots, nearest)
@@ -270,6 +276,14 @@ def splats_from(cloud: GaussianCloud, look: Look, points: np.ndarray | None = No
     texels[:, 9] = True if points is None else (points == cloud.means).all(axis=1)
     shapes = viewport_shaders.texture(texels.reshape(-1, 4), "RGBA32F")
     return Splats(cloud, look, shapes, Vector(cloud.means.mean(axis=0) if len(cloud) else (0, 0, 0)))
+
+
+def _nearer(projection: Matrix, view_distance: float) -> float:
+    """Depth, at distance 1, that brings Blender's overlays nearer at most (its `GPU_polygon_offset_calc`)."""
+    if projection[3][3] == 0:
+        return abs(projection[2][3]) * 0.0025 / 8
+    seen = 1 / min(abs(projection[0][0]), abs(projection[1][1]))  # what it takes for a camera
+    return 1e-5 * max(view_distance, seen) / 8
 
 
 def _sorted(splats: Splats, towards: np.ndarray, camera: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -9,12 +9,14 @@ import gpu
 import numpy as np
 
 ROW = 4096  # texels in a row of a texture that holds one value after another
+SAME_DEPTH = "1e-5"  # of 1: dots whose rims differ by a pixel are not as far away either
 
 _VALUE = """
 vec4 value(sampler2D values, int index) { return texelFetch(values, ivec2(index % ROW, index / ROW), 0); }
 """
 # Blender draws loose points as dots, which makes splats selectable, and writes their depth: it is not to hide
-# splats. So the dots are drawn once more, into an image of their depths.
+# splats. So the dots are drawn once more, into an image of the depths that they may have: some versions of
+# Blender draw overlays a little nearer than what they are of.
 _DOT_VERTEX = """
 void main()
 {
@@ -22,7 +24,7 @@ void main()
   bool has_dot = value(shapes, 3 * splat + 2).g > 0.5;
   vec4 place = clip_from_object * vec4(value(shapes, 3 * splat).xyz, 1.0);
   gl_Position = has_dot ? place : vec4(2.0, 2.0, 2.0, 1.0);
-  gl_PointSize = dot_px.x - 1.0 + corner.x; /* neighbours count too, and show dots behind */
+  gl_PointSize = blender_dot.x - 1.0 + corner.x; /* neighbours count too, and show dots behind */
 }
 """
 _DOT_FRAGMENT = """
@@ -30,7 +32,7 @@ void main()
 {
   vec2 from_middle = gl_PointCoord - vec2(0.5); /* Blender's are round */
   if (dot(from_middle, from_middle) > 0.25) { discard; }
-  dot_depth = vec4(gl_FragCoord.z);
+  dot_depths = vec4(gl_FragCoord.z - blender_dot.y * gl_FragCoord.w, gl_FragCoord.z, 0.0, 0.0);
 }
 """
 _SPLAT_VERTEX = """
@@ -83,14 +85,14 @@ bool is_dot(float depth)
   float nearest = 2.0, farthest = 0.0;
   for (int x = -1; x <= 1; x++) {
     for (int y = -1; y <= 1; y++) {
-      float own = texelFetch(dots, clamp(here + ivec2(x, y), ivec2(0), last), 0).r;
-      if (own < 1.5) { /* else there is none */
-        nearest = min(nearest, own);
-        farthest = max(farthest, own);
+      vec2 own = texelFetch(dots, clamp(here + ivec2(x, y), ivec2(0), last), 0).rg;
+      if (own.x < 1.5) { /* else there is none */
+        nearest = min(nearest, own.x);
+        farthest = max(farthest, own.y);
       }
     }
   }
-  return nearest - 1e-5 <= depth && depth <= farthest + 1e-5;
+  return nearest - SAME <= depth && depth <= farthest + SAME;
 }
 
 void main()
@@ -142,6 +144,7 @@ def splat_shader() -> gpu.types.GPUShader:
     info = gpu.types.GPUShaderCreateInfo()
     info.define("ROW", str(ROW))
     info.define("NEAR", "0.01")
+    info.define("SAME", SAME_DEPTH)
     for slot, name in enumerate(("order", "shapes", "colours", "depths", "dots")):
         info.sampler(slot, "FLOAT_2D", name)
     info.push_constant("MAT4", "camera_from_object")
@@ -160,8 +163,8 @@ def dot_shader() -> gpu.types.GPUShader:
     info.sampler(0, "FLOAT_2D", "order")
     info.sampler(1, "FLOAT_2D", "shapes")
     info.push_constant("MAT4", "clip_from_object")
-    info.push_constant("VEC4", "dot_px")
-    return _shader(info, None, {"dot_depth": 0}, _VALUE + _DOT_VERTEX, _DOT_FRAGMENT)
+    info.push_constant("VEC4", "blender_dot")
+    return _shader(info, None, {"dot_depths": 0}, _VALUE + _DOT_VERTEX, _DOT_FRAGMENT)
 
 
 def finish_shader() -> gpu.types.GPUShader:

@@ -98,7 +98,7 @@ def check_dots(addon) -> None:
         camera_from_world = np.linalg.inv(look_from(np.array([side, 0.0, 0.0])))
         matrices = Matrix(camera_from_world.tolist()), Matrix(projection.tolist())
         painter.paint([thing], *matrices, (SIZE, SIZE), linear=True, depths=depths)
-        dots = np.asarray(painter._target((SIZE, SIZE))[3][0].read()).reshape(SIZE, SIZE)
+        dots = np.asarray(painter._target((SIZE, SIZE))[3][0].read()).reshape(SIZE, SIZE, 2)[:, :, 1]
         nearer = projection @ camera_from_world @ [side / 4, 0, 0, 1]
         assert abs(dots[SIZE // 2, SIZE // 2] - (nearer[2] / nearer[3] + 1) / 2) < 1e-5, side
     painter.close()
