@@ -44,9 +44,7 @@ def add_crop(scene: bpy.types.Scene, body: bpy.types.Object, shape: str) -> bpy.
         set_inputs(modifier, Crop=True, Crop_Object=crop, Crop_Sphere=shape == "SPHERE")
     if before:
         bpy.data.objects.remove(before)
-    own = [each for each in body.users_collection if not each.library and not each.override_library]
-    inside = scene.collection.children_recursive
-    next((each for each in own if each in inside), scene.collection).objects.link(crop)
+    hierarchy.home_of(scene, body).objects.link(crop)
     return crop
 
 

@@ -66,3 +66,10 @@ def visible_parts(root: bpy.types.Object, layer: bpy.types.ViewLayer) -> list[bp
     """The root and its parts, as far as they can be seen and so selected in a view layer."""
     everything = [root, *parts(root)]
     return [item for item in everything if item.name in layer.objects and item.visible_get(view_layer=layer)]
+
+
+def home_of(scene: bpy.types.Scene, body: bpy.types.Object) -> bpy.types.Collection:
+    """Where something can be put beside an object: a collection of its in this scene that can be changed."""
+    inside = scene.collection.children_recursive
+    own = (each for each in body.users_collection if not each.library and not each.override_library)
+    return next((each for each in own if each in inside), scene.collection)

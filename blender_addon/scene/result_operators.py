@@ -68,7 +68,11 @@ class DIORAMA_OT_crop_splats(bpy.types.Operator):
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        """Only for splats."""
+        """Only for splats of this file, or that override those of another."""
+        body = active_splats(context)
+        if body and body.library:
+            cls.poll_message_set("Linked splats keep no crop: use Object > Relations > Make Library Override")
+            return False
         return poll_splats(cls, context)
 
     def execute(self, context: bpy.types.Context) -> set[str]:
@@ -211,8 +215,7 @@ class DIORAMA_OT_splats_to_mesh(bpy.types.Operator):
         except DioramaError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
-        home = next((each for each in body.users_collection if not each.library), context.scene.collection)
-        home.objects.link(made)
+        hierarchy.home_of(context.scene, body).objects.link(made)
         root = hierarchy.root_of(body)
         hierarchy.show(hierarchy.parts(root, hierarchy.MESH) if root else [], visible=False)
         hierarchy.show([body], visible=False)

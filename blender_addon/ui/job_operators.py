@@ -212,10 +212,14 @@ class DIORAMA_OT_mark_asset(bpy.types.Operator):
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        """Only with a result of Diorama's active."""
-        if _result_of(active_splats(context)):
+        """Only with a result of Diorama's active, of this file."""
+        collection = _result_of(active_splats(context))
+        if collection is None:
+            cls.poll_message_set("Select a result of Diorama's")
+        elif collection.library or collection.override_library:
+            cls.poll_message_set("This result is linked from another file: mark it there")
+        else:
             return True
-        cls.poll_message_set("Select a result of Diorama's")
         return False
 
     def execute(self, context: bpy.types.Context) -> set[str]:

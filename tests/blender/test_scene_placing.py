@@ -264,3 +264,28 @@ def test_what_was_made_of_objects_keeps_its_size_and_place(extension, tmp_path, 
     low, high = world_box(extension, bring_in(extension, folder, place=place))
     np.testing.assert_allclose((low + high) / 2, (x, 0, 0.5), atol=0.1)
     np.testing.assert_allclose(high - low, 1.6, atol=0.03)
+
+
+def test_what_is_linked_or_overridden_is_worked_on_beside_it_or_says_why(extension, ball, tmp_path):
+    root = bring_in(extension, ball)
+    name = root.users_collection[0].name
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "other.blend"))
+    bpy.ops.wm.read_homefile(use_factory_startup=False)
+    scene, layer = bpy.context.scene, bpy.context.view_layer
+    with bpy.data.libraries.load(str(tmp_path / "other.blend"), link=True) as (_, linked):
+        linked.collections = [name]
+    (collection,) = linked.collections
+    scene.collection.children.link(collection)
+    (body,) = extension.scene.splat_objects(collection)
+    layer.objects.active = body
+    with pytest.raises(RuntimeError, match="Linked splats keep no crop"):
+        bpy.ops.diorama.crop_splats()
+    with pytest.raises(RuntimeError, match="linked from another file"):
+        bpy.ops.diorama.mark_asset()
+    own = collection.override_hierarchy_create(scene, layer)
+    (body,) = extension.scene.splat_objects(own)
+    layer.objects.active = body
+    with pytest.raises(RuntimeError, match="linked from another file"):
+        bpy.ops.diorama.mark_asset()
+    assert bpy.ops.diorama.splats_to_mesh(cells=24) == {"FINISHED"}
+    assert layer.objects.active.name in scene.collection.objects  # the overridden collection takes nothing
