@@ -37,7 +37,8 @@ class Talk:
         self.errors: list[bytes] = []
         self.numbers = itertools.count(1)
         threading.Thread(target=self._read, daemon=True).start()
-        threading.Thread(target=self._read_errors, daemon=True).start()
+        self._reading = threading.Thread(target=self._read_errors, daemon=True)
+        self._reading.start()
 
     def _read(self) -> None:
         for message in protocol.messages(self.process.stdout):  # type: ignore[arg-type]
@@ -79,7 +80,9 @@ class Talk:
                 return message
 
     def ended(self, timeout_s: float = 10.0) -> int:
-        return self.process.wait(timeout_s)
+        code = self.process.wait(timeout_s)
+        self._reading.join(timeout_s)
+        return code
 
     def end(self) -> None:
         self.process.kill()

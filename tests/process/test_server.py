@@ -93,6 +93,8 @@ def test_stray_prints_never_reach_the_stream(talk) -> None:
     assert "result" in backend.until(
         id=number
     )  # every line before it was a message, or `next` would have failed
+    backend.process.stdin.close()
+    assert backend.ended() == 0  # only then is all that it wrote there
     errors = b"".join(backend.errors)
     assert b"a stray print" in errors
     assert b"from native code" in errors
