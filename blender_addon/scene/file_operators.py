@@ -16,6 +16,7 @@ from ..backend.shared.ply import GaussianCloud, only_usable
 from ..backend.shared.protocol import DioramaError
 from ..backend.shared.sequence_file import SUFFIX, SplatSequence, read_sequence, sequence_size
 from ..backend.shared.splat_transform import UPS, transformed, turned
+from ..reporting import report
 from . import axes, carry, display, native, placement, render, reveal, sequences, splats, usd, webp
 from .crop import inside_crop
 from .modifier_inputs import get_input
@@ -98,8 +99,7 @@ class DIORAMA_OT_import_splats(bpy.types.Operator, ImportHelper):
             with all_or_nothing():
                 body, blending = self._object(paths, context.scene, is_native=is_native)
         except DioramaError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
+            return report(self, error)
         changes = render.raise_bounces(context.scene)
         if is_native:
             native.note_blending(body, blending)
@@ -232,8 +232,7 @@ class DIORAMA_OT_export_splats(bpy.types.Operator, ExportHelper):
             if not frames:
                 self._write(path, kind, body, _cloud_of(body))
         except DioramaError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
+            return report(self, error)
         except OSError as error:
             self.report({"ERROR"}, f"{self.filepath} cannot be written: {error.strerror or error}")
             return {"CANCELLED"}

@@ -10,6 +10,7 @@ import bpy
 from bpy_extras.io_utils import ExportHelper
 
 from ..backend.shared.protocol import DioramaError
+from ..reporting import report
 from . import assets, conversion, instances, native, placement, render, sequences
 from .result_operators import active_splats, poll_splats
 
@@ -77,8 +78,7 @@ class DIORAMA_OT_import_asset(bpy.types.Operator):
                 report=lambda change: self.report({"INFO"}, change),
             )
         except DioramaError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
+            return report(self, error)
         return {"FINISHED"}
 
 
@@ -114,8 +114,7 @@ class DIORAMA_OT_keep_frames_beside(bpy.types.Operator, ExportHelper):
         try:
             sequences.keep_frames_beside(active_splats(context), Path(bpy.path.abspath(self.filepath)))
         except DioramaError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
+            return report(self, error)
         return {"FINISHED"}
 
 
@@ -139,8 +138,7 @@ class DIORAMA_OT_convert_to_native(bpy.types.Operator):
             for lost in conversion.to_native(context, active_splats(context)):
                 self.report({"WARNING"}, lost)
         except DioramaError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
+            return report(self, error)
         return {"FINISHED"}
 
 
@@ -162,8 +160,7 @@ class DIORAMA_OT_convert_to_splats(bpy.types.Operator):
         try:
             changes = conversion.to_splats(context, context.view_layer.objects.active)
         except DioramaError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
+            return report(self, error)
         for change in changes + render.raise_bounces(context.scene):
             self.report({"INFO"}, change)
         return {"FINISHED"}
@@ -195,8 +192,7 @@ class DIORAMA_OT_make_instances_real(bpy.types.Operator):
             for change in instances.make_real(context, chosen) + render.raise_bounces(context.scene):
                 self.report({"INFO"}, change)
         except DioramaError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
+            return report(self, error)
         return {"FINISHED"}
 
 

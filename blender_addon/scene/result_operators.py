@@ -8,6 +8,7 @@ import bpy
 
 from ..backend.shared.floaters import APART
 from ..backend.shared.protocol import DioramaError
+from ..reporting import report
 from . import clean_up, crop, hierarchy, reveal, sequences, to_mesh
 from .transaction import all_or_nothing
 
@@ -83,8 +84,7 @@ class DIORAMA_OT_crop_splats(bpy.types.Operator):
             with all_or_nothing():
                 added = crop.add_crop(context.scene, body, self.shape)
         except DioramaError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
+            return report(self, error)
         reveal.select(context.view_layer, [added], added)
         return {"FINISHED"}
 
@@ -213,8 +213,7 @@ class DIORAMA_OT_splats_to_mesh(bpy.types.Operator):
             with all_or_nothing():
                 made = to_mesh.mesh_of(body, self.cells)
         except DioramaError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
+            return report(self, error)
         hierarchy.home_of(context.scene, body).objects.link(made)
         root = hierarchy.root_of(body)
         hierarchy.show(hierarchy.parts(root, hierarchy.MESH) if root else [], visible=False)

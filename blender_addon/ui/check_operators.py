@@ -8,7 +8,8 @@ import bpy
 
 from .. import host
 from ..backend.shared.protocol import DioramaError
-from .drawing import draw_error, draw_text, report
+from ..reporting import report
+from .drawing import draw_error, draw_text
 
 
 class DIORAMA_OT_check_machine(bpy.types.Operator):

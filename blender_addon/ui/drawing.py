@@ -10,8 +10,8 @@ from typing import Any
 import blf
 import bpy
 
-from ..backend.shared.protocol import DioramaError
 from ..client.job_progress import JobProgress
+from ..reporting import sentence
 
 _FONT = 0  # the one of the interface
 # What the borders of a region take from a text, before the scale of the interface: of the sidebar with its
@@ -70,19 +70,6 @@ def draw_error(layout: bpy.types.UILayout, error: Mapping[str, str], share: floa
     alert.alert = True
     draw_text(alert, sentence(error["message"]), "ERROR", share)
     draw_text(layout, error["hint"], share=share)
-
-
-def sentence(text: str) -> str:
-    """With a capital letter and a full stop."""
-    text = text.strip()
-    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "…", "!", "?")) else ".")
-
-
-def report(operator: bpy.types.Operator, error: DioramaError) -> set[str]:
-    """Tells of a failure, in words alone where an artist reads it, with its code where a script does."""
-    words = str(error) if bpy.app.background else f"{sentence(error.message)} {error.hint}"
-    operator.report({"ERROR"}, words)
-    return {"CANCELLED"}
 
 
 def draw_progress(layout: bpy.types.UILayout, progress: JobProgress, expected: Sequence[Any] = ()) -> None:

@@ -19,8 +19,8 @@ from ..backend.shared.progress import TerminalBar
 from ..backend.shared.protocol import DioramaError
 from ..backend.shared.request import MAX_SEED, SIDES, GenerationRequest
 from ..client import jobs
+from ..reporting import report, sentence
 from . import properties
-from .drawing import report, sentence
 
 
 class DIORAMA_OT_generate(bpy.types.Operator):

@@ -11,7 +11,7 @@ from ..backend.shared.protocol import DioramaError
 from ..client import pythons, torch_builds
 from ..client.pythons import Python
 from ..client.torch_builds import Build
-from .drawing import report
+from ..reporting import report
 
 _found: list[Python] = []  # by the last search: for the menu to draw
 

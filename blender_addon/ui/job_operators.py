@@ -16,8 +16,8 @@ from ..backend.shared.reconstruction import read_request
 from ..backend.shared.request import MAX_SEED
 from ..client import results
 from ..client.jobs import Job
+from ..reporting import report
 from ..scene.result_operators import active_splats
-from .drawing import report
 
 
 class _OfJob:

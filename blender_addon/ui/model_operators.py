@@ -8,7 +8,7 @@ import bpy
 
 from .. import host
 from ..backend.shared.protocol import DioramaError
-from .drawing import report
+from ..reporting import report
 from .properties import titled
 
 

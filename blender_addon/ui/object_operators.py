@@ -18,9 +18,10 @@ from ..backend.shared.reconstruction import DEFAULT_ITERATIONS, ReconstructionRe
 from ..client import jobs
 from ..object_capture import ObjectCapture, Shots
 from ..other_blender import OtherBlender
+from ..reporting import report, sentence
 from ..scene import placement
 from ..scene.panel import InTab
-from .drawing import draw_text, report, sentence
+from .drawing import draw_text
 
 
 class DIORAMA_OT_objects_to_splats(bpy.types.Operator):

@@ -11,9 +11,10 @@ from ..backend.shared.catalogue import MODELS
 from ..client import jobs
 from ..client.jobs import Job
 from ..client.session import Active
+from ..reporting import sentence
 from ..scene.panel import InTab
 from . import object_operators
-from .drawing import draw_error, draw_progress, draw_text, draw_warnings, sentence, stage
+from .drawing import draw_error, draw_progress, draw_text, draw_warnings, stage
 from .first_run import draw_environment
 from .history import ICONS, draw_variations
 from .presets import DIORAMA_PT_presets

@@ -14,7 +14,7 @@ from ..backend.shared.job_file import is_complete, read_job_file
 from ..backend.shared.protocol import DioramaError
 from ..backend.shared.request import GenerationRequest
 from ..client import jobs
-from .drawing import report, sentence
+from ..reporting import report, sentence
 from .generate_operators import DIORAMA_OT_generate
 
 MOST_NAMED = 5  # of the lines that are broken

@@ -9,10 +9,10 @@ from bpy_extras.io_utils import ExportHelper
 
 from .. import host
 from ..backend.shared.protocol import DioramaError
+from ..reporting import report, sentence
 from ..scene import hierarchy
 from ..scene.result_operators import active_splats
 from ..turntable import Shot, Turntable
-from .drawing import report, sentence
 
 
 class DIORAMA_OT_save_turntable(bpy.types.Operator, ExportHelper):

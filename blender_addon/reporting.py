@@ -1,0 +1,20 @@
+"""How operators tell of failures."""
+
+from __future__ import annotations
+
+import bpy
+
+from .backend.shared.protocol import DioramaError
+
+
+def sentence(text: str) -> str:
+    """With a capital letter and a full stop."""
+    text = text.strip()
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "…", "!", "?")) else ".")
+
+
+def report(operator: bpy.types.Operator, error: DioramaError) -> set[str]:
+    """Tells of a failure, in words alone where an artist reads it, with its code where a script does."""
+    words = str(error) if bpy.app.background else f"{sentence(error.message)} {error.hint}"
+    operator.report({"ERROR"}, words)
+    return {"CANCELLED"}
