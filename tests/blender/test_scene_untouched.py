@@ -121,7 +121,7 @@ def test_crop_says_why_it_cannot(splats: str, tmp_path: Path) -> None:
         there.objects = ["a"]
     bpy.context.scene.collection.objects.link(there.objects[0])
     bpy.context.view_layer.objects.active = there.objects[0]
-    with pytest.raises(RuntimeError, match="is linked from"):
+    with pytest.raises(RuntimeError, match="Linked splats keep no crop"):
         bpy.ops.diorama.crop_splats()
     bpy.ops.diorama.import_splats(filepath=splats, blending="LINEAR")
     bpy.ops.object.mode_set(mode="EDIT")
