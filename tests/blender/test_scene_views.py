@@ -147,9 +147,10 @@ def test_assets_and_sequences_beside_the_file_are_left_alone(extension, tmp_path
 
 def test_a_file_that_cannot_be_saved_changes_nothing(extension, walk, tmp_path):
     before = [image.filepath for image in images(extension, walk)]
-    (tmp_path / "scene.blend").mkdir()
-    with pytest.raises(RuntimeError):
-        bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "scene.blend"))
+    if bpy.app.version >= (4, 5):  # before, Blender gives such a folder another name, and saves
+        (tmp_path / "scene.blend").mkdir()
+        with pytest.raises(RuntimeError):
+            bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "scene.blend"))
     assert [image.filepath for image in images(extension, walk)] == before
     with pytest.raises(RuntimeError):
         bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "nowhere" / "scene.blend"))
