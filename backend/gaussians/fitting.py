@@ -149,13 +149,14 @@ def fit(
         camera = cameras[view : view + 1].float()
         image = render(splats, camera, fov_deg, height, width, behind, blending)[0]
         error = image - over(targets[view], behind, blending, -1)
+        colors = error.abs().mean()
         edges = error.diff(dim=0).abs().mean() + error.diff(dim=1).abs().mean()
         optimizer.zero_grad()
-        (error.abs().mean() + edges).backward()
+        (colors + edges).backward()
         optimizer.step()
         decay.step()
         if on_step:
-            on_step(step + 1, error.abs().mean().item())
+            on_step(step + 1, colors.item())
     return splats.to_cloud()
 
 

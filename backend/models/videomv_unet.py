@@ -126,9 +126,9 @@ class VideoMVUNet(UNet3DConditionModel):
         if torch.is_grad_enabled() and self.gradient_checkpointing:
             layer = partial(self._gradient_checkpointing_func, _layer)
         frames = sample.shape[2]
-        joint = mix_views and self.config["joint_attention"]
-        context = context if joint else context.repeat_interleave(frames, dim=0)
-        inputs = (embedding, context, frames if mix_views else None, joint)
+        together = frames if mix_views and self.config["joint_attention"] else 1
+        context = context.repeat_interleave(frames // together, dim=0)
+        inputs = (embedding, context, frames if mix_views else None, together)
 
         hidden = self.conv_in(sample.transpose(1, 2).flatten(0, 1))
         if mix_views:
@@ -276,18 +276,18 @@ def _layer(
     i: int,
     hidden: Tensor,  # [B * F, C, h, w]
     embedding: Tensor,  # [B * F, E]
-    context: Tensor,  # [B * F, L, D]; [B, L, D] if joint
+    context: Tensor,  # [B * F / J, L, D]
     frames: int | None,  # None: no layer may see other frames
-    joint: bool,  # attention within a frame sees all frames
+    together: int,  # J, how many frames attention within a frame sees: 1, or all of them
 ) -> Tensor:  # [B * F, C', h, w]
     """Layer `i` of a block: residual, over frames, attention within a frame, attention over frames."""
     hidden = block.resnets[i](hidden, embedding)
     if frames:
         hidden = block.temp_convs[i](hidden, num_frames=frames)
     if i < len(getattr(block, "attentions", ())):
-        seen = _stacked(hidden, frames) if frames and joint else hidden
+        seen = _stacked(hidden, together)
         seen = block.attentions[i](seen, encoder_hidden_states=context, return_dict=False)[0]
-        hidden = _apart(seen, frames) if frames and joint else seen
+        hidden = _apart(seen, together)
         if frames:
             hidden = block.temp_attentions[i](hidden, num_frames=frames, return_dict=False)[0]
     return hidden

@@ -18,7 +18,6 @@ from pathlib import Path
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -40,6 +39,7 @@ from ..training.text import make_text_encoder, make_tokenizer, tokens_of
 from . import autoencoder, clips, dataset, recipe, reconstructor_data, train_judge
 from .critic import Critic
 from .enlarged import enlarge_reconstructor, twice_as_large
+from .half_denoised import decoded, half_denoised
 from .judges import WorldClassifier
 from .world import CATEGORIES, COLOR_SYNONYMS, COLORS, SYNONYMS, vocabulary, words_of
 
@@ -276,7 +276,7 @@ class Recipe:
         world, held_out = (self.crisp_world, self.crisp_held_out) if crisp else (self.world, self.held_out)
         if stage == "crisp reconstructor":
             enlarge_reconstructor(self.crisp_reconstructor, self.reconstructor)
-        seen = partial(half_denoised, model, world) if stage.endswith("half-denoised views") else None
+        seen = partial(seen_half_denoised, model, world) if stage.endswith("half-denoised views") else None
         shown = reconstructor_data.batch_of(held_out, torch.Generator().manual_seed(1), 16)
         inputs = reconstructor_data.INPUT_VIEWS
         self._train(
@@ -324,8 +324,7 @@ class Recipe:
         recipe.write_record(folder, "starter-prior", SEED, PLANS, objects=OBJECTS)
 
 
-@torch.no_grad()
-def half_denoised(
+def seen_half_denoised(
     model: ViewsModel,
     world: dataset.WorldViews,
     objects: Tensor,  # [B]
@@ -333,19 +332,9 @@ def half_denoised(
     generator: torch.Generator,
 ) -> Tensor:  # [B, 4, 3, H, W]
     """Input views as a 3D-aware step sees them: decoded estimates of the clean latents, at any noise."""
-    views = world.rgba.shape[1]
     parity = inputs[:, :1] % 2
-    seen = parity + torch.arange(0, views, 2)  # the orbit of 8 that has the input views
+    seen = parity + torch.arange(0, world.rgba.shape[1], 2)  # the orbit of 8 that has the input views
     images = over(world.images(objects, seen), dataset.GREY)
-    latents = model.encode(images.flatten(0, 1)).unflatten(0, seen.shape).transpose(1, 2)
-    x0 = reconstructor.half_denoised(
-        model.unet,
-        DDIMScheduler(**model.settings.schedule),
-        latents,
-        torch.randn(latents.shape, generator=generator),
-        torch.randint(1000, (len(objects),), generator=generator),
-        model.encode_prompts([world.captions[i] for i in objects.tolist()]),
-        world.cameras[seen],
-    )
-    chosen = x0.transpose(1, 2)[torch.arange(len(objects))[:, None], (inputs - parity) // 2]
-    return model.decode(chosen.flatten(0, 1)).unflatten(0, inputs.shape)
+    captions = [world.captions[i] for i in objects.tolist()]
+    latents = half_denoised(model, images, captions, world.cameras[seen], generator)
+    return decoded(model, latents, (inputs - parity) // 2)

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
@@ -46,6 +45,7 @@ from .enlarged import (
     strengthen_image,
     with_more_channels,
 )
+from .half_denoised import decoded, half_denoised
 from .objects import asked_for, cropped, judged, pictures, reconstructed
 from .objects.encoded import Encoded, encoded
 from .objects.framing import ELEVATION_DEG, FOV_DEG, RADIUS
@@ -208,8 +208,8 @@ class Recipe:
                 return cropped.batch_of(self.world, generator, size)
             objects = torch.randint(len(self.world), (size // DECODED_VIEWS,), generator=generator)
             views = torch.arange(0, pictures.VIEWS, pictures.VIEWS // DECODED_VIEWS).expand(len(objects), -1)
-            latents = self._half_denoised(objects, views, DECODED_NOISE, generator)
             true = pictures.on_grey(self.world.images(objects, views))
+            latents = self._half_denoised(true, objects, views, generator, DECODED_NOISE)
             return cropped.cropped(true.flatten(0, 1), latents.flatten(0, 1), generator)
 
         self._train(
@@ -246,9 +246,8 @@ class Recipe:
     def _train_reconstructor(self, stage: str) -> None:
         def seen(objects: Tensor, inputs: Tensor, generator: torch.Generator) -> Tensor:
             every = torch.arange(pictures.VIEWS).expand(len(objects), -1)
-            latents = self._half_denoised(objects, every, 1.0, generator)
-            chosen = latents[torch.arange(len(objects))[:, None], inputs]
-            return self.model.decode(chosen.flatten(0, 1)).unflatten(0, inputs.shape)
+            images = pictures.on_grey(self.world.images(objects, every))
+            return decoded(self.model, self._half_denoised(images, objects, every, generator), inputs)
 
         shown = reconstructed.batch_of(self.held_out, torch.Generator().manual_seed(1), 8)
         self._train(
@@ -281,32 +280,17 @@ class Recipe:
             stage, PLANS, self.work / f"192-{stage.replace(' ', '-')}", objective, batch_of, show
         )
 
-    @torch.no_grad()
     def _half_denoised(
         self,
+        images: Tensor,  # [B, V, 3, H, W]
         objects: Tensor,  # [B]
         views: Tensor,  # [B, V]
-        noisiest: float,  # part of all timesteps
         generator: torch.Generator,
+        noisiest: float = 1.0,
     ) -> Tensor:  # [B, V, C, h, w]
-        """Latents of views as the denoiser believes them to be, at any noise up to some."""
-        count = len(objects)
-        images = pictures.on_grey(self.world.images(objects, views))
-        latents = self.model.encode(images.flatten(0, 1)).unflatten(0, (count, -1)).transpose(1, 2)
         captions = [self.world.items[i].caption for i in objects.tolist()]
-        conditioning = condition_on_text(self.model, captions)
-        scheduler = DDIMScheduler(**SETTINGS.schedule)
-        x0 = reconstructor.half_denoised(
-            self.unet,
-            scheduler,
-            latents,
-            torch.randn(latents.shape, generator=generator),
-            torch.randint(round(noisiest * len(scheduler)), (count,), generator=generator),
-            conditioning.context[count:],
-            self.world.cameras[views],
-            **{name: value[count:] for name, value in conditioning.image.items()},
-        )
-        return x0.transpose(1, 2)
+        cameras = self.world.cameras[views]
+        return half_denoised(self.model, images, captions, cameras, generator, noisiest)
 
     def _show_views(self, path: Path) -> float:
         """Writes views of some prompts and of a held-out photo; returns the latter's PSNR, in dB."""

@@ -14,18 +14,13 @@ from .splats import positions, remove_splats, splat_modifier
 def add_crop(scene: bpy.types.Scene, body: bpy.types.Object, shape: str) -> bpy.types.Object:
     """Crop splats by a new empty around all of them, a "CUBE" or a "SPHERE", to be moved and scaled.
 
-    It takes the place of the crop that they have. It is put beside the splats, if a collection of theirs is
-    in this scene and can be changed, and moves with their result.
+    They are of this file, or an override: of linked ones it would not be saved. It takes the place of the
+    crop that they have, is put beside the splats, if a collection of theirs is in this scene and can be
+    changed, and moves with their result.
 
     Raises:
         DioramaError: E_REQUEST if the nodes of the splats cannot crop any more.
     """
-    if body.library:
-        raise DioramaError(
-            "E_REQUEST",
-            f"{body.name} is linked from {body.library.filepath}: a crop of it would not be saved",
-            "Open that file, or use Object > Relations > Make Library Override.",
-        )
     if not len(body.data.vertices):
         raise DioramaError("E_REQUEST", f"{body.name} has no splats left", "Undo, or import them again.")
     body.update_from_editmode()

@@ -19,7 +19,7 @@ from ..backend.shared.progress import TerminalBar
 from ..backend.shared.protocol import DioramaError
 from ..backend.shared.request import MAX_SEED, SIDES, GenerationRequest
 from ..client import jobs
-from ..reporting import report, sentence
+from ..reporting import in_words, report
 from . import properties
 
 
@@ -136,7 +136,7 @@ class DIORAMA_OT_generate(bpy.types.Operator):
                 if is_new:
                     output_folder.clear(directory)
                 if failure.code != "E_CANCELLED":
-                    current.problem = f"{sentence(failure.message)} {failure.hint}"
+                    current.problem = in_words(failure)
 
         try:
             request, directory = self._wanted(context)

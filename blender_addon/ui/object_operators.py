@@ -18,7 +18,7 @@ from ..backend.shared.reconstruction import DEFAULT_ITERATIONS, ReconstructionRe
 from ..client import jobs
 from ..object_capture import ObjectCapture, Shots
 from ..other_blender import OtherBlender
-from ..reporting import report, sentence
+from ..reporting import in_words, report, sentence
 from ..scene import placement
 from ..scene.panel import InTab
 from .drawing import draw_text
@@ -86,7 +86,7 @@ class DIORAMA_OT_objects_to_splats(bpy.types.Operator):
                     raise error
                 current.submit(request, directory, asked)
             except DioramaError as failure:
-                current.problem = f"{sentence(failure.message)} {failure.hint}"
+                current.problem = in_words(failure)
 
         try:
             capture = ObjectCapture(context, shots, directory, then)

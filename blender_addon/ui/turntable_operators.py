@@ -9,7 +9,7 @@ from bpy_extras.io_utils import ExportHelper
 
 from .. import host
 from ..backend.shared.protocol import DioramaError
-from ..reporting import report, sentence
+from ..reporting import in_words, report
 from ..scene import hierarchy
 from ..scene.result_operators import active_splats
 from ..turntable import Shot, Turntable
@@ -75,7 +75,7 @@ class DIORAMA_OT_save_turntable(bpy.types.Operator, ExportHelper):
 
         def then(error: DioramaError | None) -> None:
             if error:
-                current.problem = f"{sentence(error.message)} {error.hint}"
+                current.problem = in_words(error)
 
         try:
             self._turntable = Turntable(context, _subject(context), shot, target, then)

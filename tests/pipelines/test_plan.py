@@ -71,6 +71,7 @@ def test_branches_and_images_one_after_the_other_give_the_same_views(
         "Decoder": [3, 1, 3, 1, 3, 1],
     }
     torch.testing.assert_close(apart, whole, rtol=0, atol=1 / 255)
+    assert ((apart - whole).abs() > 1e-3).float().mean() < 1e-4  # a sharp decoder: at few edges
 
 
 @torch.inference_mode()
