@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kernels.reference import rotations
 from kernels.spherical_harmonics import view_dependent_colors
 
 from ..cameras import project
@@ -20,6 +21,7 @@ from .rendering import composite
 
 # Step sizes of Adam, falling to a tenth over the run. Means move in units of the splats' typical size.
 _RATES = {"means": 0.3, "quats": 0.03, "log_scales": 0.05, "logits": 0.1, "sh": 0.05, "sh_rest": 0.0025}
+_CONTRAST_PX, _CONTRAST_WEIGHT = 8, 2.0  # in squares of so many pixels
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,9 @@ def fit(
     """Optimises the Gaussians until their renders are the given images.
 
     Every step draws one view and a random background colour, so that splats cannot imitate a background.
-    Edges count as much as colours do: without them, what is fitted in the same time is softer.
+    Edges count as much as colours do: without them, what is fitted in the same time is softer. So does the
+    contrast around a pixel: where views do not quite agree, an edge has to be somewhere,
+    instead of a little everywhere.
 
     Args:
         cloud: where to begin; its number of Gaussians and its degree of spherical harmonics stay.
@@ -148,16 +152,44 @@ def fit(
         behind = torch.rand(1, 3, generator=generator)
         camera = cameras[view : view + 1].float()
         image = render(splats, camera, fov_deg, height, width, behind, blending)[0]
-        error = image - over(targets[view], behind, blending, -1)
+        wanted = over(targets[view], behind, blending, -1)
+        error = image - wanted
         colors = error.abs().mean()
         edges = error.diff(dim=0).abs().mean() + error.diff(dim=1).abs().mean()
+        contrast = (_contrast(image) - _contrast(wanted)).abs().mean()
         optimizer.zero_grad()
-        (colors + edges).backward()
+        (colors + edges + _CONTRAST_WEIGHT * contrast).backward()
         optimizer.step()
         decay.step()
         if on_step:
             on_step(step + 1, colors.item())
     return splats.to_cloud()
+
+
+def _contrast(image: Tensor) -> Tensor:  # [H, W, 3] -> [3, h, w]
+    """The mean strength of the gradients in overlapping squares."""
+    down, across = image.diff(dim=0)[:, :-1], image.diff(dim=1)[:-1]
+    strength = (down.square() + across.square() + 1e-6).sqrt().movedim(-1, 0)
+    return torch.nn.functional.avg_pool2d(strength, _CONTRAST_PX, _CONTRAST_PX // 2)
+
+
+@torch.no_grad()
+def halved(cloud: GaussianCloud) -> GaussianCloud:
+    """Every Gaussian as two narrower ones, side by side along its longest axis."""
+    quats, scales = torch.from_numpy(cloud.quats), torch.from_numpy(cloud.scales)
+    longest = torch.nn.functional.one_hot(scales.argmax(-1), 3).to(scales)
+    aside = (rotations(quats) @ (0.5 * scales * longest)[..., None])[..., 0].numpy()
+
+    def twice(values: np.ndarray) -> np.ndarray:
+        return np.concatenate([values, values])
+
+    return GaussianCloud(
+        means=np.concatenate([cloud.means - aside, cloud.means + aside]),
+        quats=twice(cloud.quats),
+        scales=twice((scales * (1 - 0.4 * longest)).numpy()),
+        opacities=twice(cloud.opacities),
+        sh=twice(cloud.sh),
+    )
 
 
 def optimizer_of(

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..gaussians.fitting import fit
+from ..gaussians.fitting import fit, halved
 from ..shared.ply import GaussianCloud
 from ..shared.progress import Progress
 from ..shared.request import GenerationRequest
@@ -20,6 +20,7 @@ from .reconstruction import matte, to_cloud, views_to_gaussians
 # Of fitting, for each view: from elsewhere than the 8 views of true objects it comes to 33.2 dB, half of it
 # to 31.8; half as much again is sharper, but hardly nearer.
 _STEPS_A_VIEW, _MOST_STEPS = 80, 640
+_FEWEST = 20_000  # Gaussians; of fewer, details are soft
 
 
 def still_splats(
@@ -74,9 +75,11 @@ def refined(
     seed: int,
     progress: Progress,
 ) -> GaussianCloud:
-    """The cloud fitted to views."""
+    """The cloud fitted to views, of twice as many Gaussians if it has few."""
     progress.stage("Refining the splats")
-    steps = refining_steps(len(cameras))
+    if len(cloud) < _FEWEST:
+        cloud = halved(cloud)
+    steps = min(_STEPS_A_VIEW * len(cameras), _MOST_STEPS)
     with torch.inference_mode(False), torch.enable_grad():
         return fit(
             cloud,
@@ -87,8 +90,3 @@ def refined(
             seed=seed,
             on_step=lambda i, _: progress.step(i, steps),
         )
-
-
-def refining_steps(num_views: int) -> int:
-    """How many steps splats are fitted to so many views."""
-    return min(_STEPS_A_VIEW * num_views, _MOST_STEPS)

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from ..evaluation.image_quality import psnr
 from ..gaussians.color import over
-from ..gaussians.fitting import SplatParameters, fit, render_rgba
+from ..gaussians.fitting import SplatParameters, render_rgba
 from ..pipelines import orbits, reconstruction
 from ..pipelines.conditioning import Conditioning, condition_on_image, condition_on_text
 from ..pipelines.denoise import Sampling, denoise
@@ -27,9 +27,10 @@ from ..pipelines.memory import plans
 from ..pipelines.model import ViewsModel, load
 from ..pipelines.noise import initial_noise
 from ..pipelines.plan import CPU
-from ..pipelines.views import refining_steps
+from ..pipelines.views import refined
 from ..shared.model_store import STARTER
 from ..shared.ply import GaussianCloud
+from ..shared.progress import Progress
 from ..training.image_grid import write_image_grid
 from .autoencoder import sharpness
 from .dataset import GREY
@@ -124,10 +125,10 @@ class Evaluation:
             made = self._views(condition_on_text(self.model, prompts), seeds)
             named += self.judge.name(made)
             images = made[0]
-            reconstructed, refined = clouds(self.model, images, self.cameras)
-            shown.append(torch.stack([images, self._shown(refined)]))
+            reconstructed, fitted = clouds(self.model, images, self.cameras)
+            shown.append(torch.stack([images, self._shown(fitted)]))
             decibels = psnr(self._shown(reconstructed), images), psnr(shown[-1][1], images)
-            splats.append((*decibels, len(refined)))
+            splats.append((*decibels, len(fitted)))
             write_image_grid(self.out / f"text-{first:04d}.png", shown[-1])
         true_objects = [
             self._true(FIRST_OBJECT + i, pair)
@@ -189,9 +190,9 @@ class Evaluation:
         """One object of which the first side is given, [4, H, W], and all are known, [V, 4, H, W]."""
         sampling = replace(self.sampling, guidance=self.model.settings.guidance_of("", image=True))
         (views,) = self._views(condition_on_image(self.model, image), [FIRST_SEED], sampling)
-        _, refined = clouds(self.model, views, self.cameras)
-        shown, wanted = self._shown(refined), over(truth, GREY)
-        inside, wanted_inside = self._rgba(refined)[:, 3] > INSIDE, truth[:, 3] > INSIDE
+        _, fitted = clouds(self.model, views, self.cameras)
+        shown, wanted = self._shown(fitted), over(truth, GREY)
+        inside, wanted_inside = self._rgba(fitted)[:, 3] > INSIDE, truth[:, 3] > INSIDE
         write_image_grid(self.out / f"image-{name}.png", torch.stack([wanted, views, shown]))
         return {
             "novel views against truth, dB": psnr(views[1:], wanted[1:]),
@@ -246,10 +247,8 @@ def clouds(model: ViewsModel, images: Tensor, cameras: Tensor) -> tuple[Gaussian
     """The splats of views [V, 3, H, W]: as reconstructed, and as refined."""
     gaussians = reconstruction.views_to_gaussians(model, images[None], cameras)
     cloud = reconstruction.to_cloud(gaussians)
-    with torch.enable_grad():
-        rgba = reconstruction.matte(model, images, gaussians, cameras)
-        steps = refining_steps(len(cameras))
-        return cloud, fit(cloud, rgba, cameras, model.settings.fov_deg, steps=steps)
+    rgba = reconstruction.matte(model, images, gaussians, cameras)
+    return cloud, refined(cloud, rgba, cameras, model.settings.fov_deg, 0, Progress())
 
 
 def right(asked: list[tuple[str, str]], named: list[tuple[str, str]]) -> dict[str, float]:

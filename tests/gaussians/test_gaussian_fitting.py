@@ -51,6 +51,35 @@ def test_display_compositing_and_harmonics():
     assert psnr(cloud, truth, cameras, 96, "display") > 27
 
 
+def test_views_that_disagree_about_an_edge_leave_it_crisp(monkeypatch: pytest.MonkeyPatch):
+    truth, cameras = painted_blob(1500), orbit(6, 15.0, 2.0)
+    images = painted_images(truth, cameras, 96, "linear")
+    apart = torch.stack([image.roll(2 * (-1) ** i, -1) for i, image in enumerate(images)])
+    start = fitting.cloud_in_silhouettes(images, cameras, FOV_DEG, 3000)
+
+    def gradients() -> float:
+        cloud = fitting.fit(start, apart, cameras, FOV_DEG, 150)
+        rgba = fitting.render_rgba(fitting.SplatParameters.of(cloud), cameras, FOV_DEG, 96, 96, "linear")
+        seen = color.over(rgba, 0.5)
+        return (seen.diff(dim=-1).square().sum() + seen.diff(dim=-2).square().sum()).item()
+
+    crisp = gradients()
+    monkeypatch.setattr(fitting, "_CONTRAST_WEIGHT", 0.0)
+    assert crisp > 1.1 * gradients()
+
+
+def test_halved_gaussians_look_about_the_same():
+    truth, cameras = painted_blob(1500), orbit(4, 15.0, 2.0)
+    whole = truth.to_cloud()
+    halves = fitting.halved(whole)
+    assert len(halves) == 2 * len(whole)
+    np.testing.assert_allclose(halves.means.reshape(2, -1, 3).mean(0), whole.means, atol=1e-6)
+    longest = whole.scales.max(1)
+    apart = np.linalg.norm(halves.means[: len(whole)] - halves.means[len(whole) :], axis=1)
+    np.testing.assert_allclose(apart, longest, rtol=1e-4)
+    assert psnr(halves, truth, cameras, 96, "linear") > 24
+
+
 def test_the_same_seed_gives_the_same_cloud():
     truth, cameras = painted_blob(300), orbit(4, 15.0, 2.0)
     images = painted_images(truth, cameras, 48, "linear")
