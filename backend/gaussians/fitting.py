@@ -17,11 +17,12 @@ from ..cameras import project
 from ..shared.ply import GaussianCloud
 from ..shared.sequence_file import Blending
 from .color import encode, over
+from .likeness import contrast_difference, difference
 from .rendering import composite
 
 # Step sizes of Adam, falling to a tenth over the run. Means move in units of the splats' typical size.
 _RATES = {"means": 0.3, "quats": 0.03, "log_scales": 0.05, "logits": 0.1, "sh": 0.05, "sh_rest": 0.0025}
-_CONTRAST_PX, _CONTRAST_WEIGHT = 8, 2.0  # in squares of so many pixels
+CONTRAST_WEIGHT = 2.0
 
 
 @dataclass(frozen=True)
@@ -127,9 +128,8 @@ def fit(
     """Optimises the Gaussians until their renders are the given images.
 
     Every step draws one view and a random background colour, so that splats cannot imitate a background.
-    Edges count as much as colours do: without them, what is fitted in the same time is softer. So does the
-    contrast around a pixel: where views do not quite agree, an edge has to be somewhere,
-    instead of a little everywhere.
+    Edges count as much as colours do, and contrast: where views do not quite agree, an edge has to be
+    somewhere, instead of a little everywhere.
 
     Args:
         cloud: where to begin; its number of Gaussians and its degree of spherical harmonics stay.
@@ -153,24 +153,15 @@ def fit(
         camera = cameras[view : view + 1].float()
         image = render(splats, camera, fov_deg, height, width, behind, blending)[0]
         wanted = over(targets[view], behind, blending, -1)
-        error = image - wanted
-        colors = error.abs().mean()
-        edges = error.diff(dim=0).abs().mean() + error.diff(dim=1).abs().mean()
-        contrast = (_contrast(image) - _contrast(wanted)).abs().mean()
+        made, true = image.movedim(-1, 0), wanted.movedim(-1, 0)
+        loss = difference(made, true) + CONTRAST_WEIGHT * contrast_difference(made, true)
         optimizer.zero_grad()
-        (colors + edges + _CONTRAST_WEIGHT * contrast).backward()
+        loss.backward()
         optimizer.step()
         decay.step()
         if on_step:
-            on_step(step + 1, colors.item())
+            on_step(step + 1, (image - wanted).abs().mean().item())
     return splats.to_cloud()
-
-
-def _contrast(image: Tensor) -> Tensor:  # [H, W, 3] -> [3, h, w]
-    """The mean strength of the gradients in overlapping squares."""
-    down, across = image.diff(dim=0)[:, :-1], image.diff(dim=1)[:-1]
-    strength = (down.square() + across.square() + 1e-6).sqrt().movedim(-1, 0)
-    return torch.nn.functional.avg_pool2d(strength, _CONTRAST_PX, _CONTRAST_PX // 2)
 
 
 @torch.no_grad()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor, nn
 
 from ..evaluation.image_quality import psnr
 from ..gaussians.color import over
+from ..gaussians.likeness import contrast_difference, difference
 from ..pipelines.latents import decode, decode_unlimited, encode
 from ..training.image_grid import write_image_grid
 from ..training.loop import Batch
@@ -19,9 +22,12 @@ from .dataset import GREY, WorldViews
 
 CROP = 2 / 3  # of an image's side: all of the network is convolutions, so it may learn on parts
 KL_WEIGHT = 1e-4
-EDGE_WEIGHT = 1.0
 LATENT_NOISE = 0.05  # of each channel's own spread
 LEAST_STRENGTH = 0.8  # of what latents differ from those of plain grey by
+CONTRAST_WEIGHT = 1.0
+COLORS_NOISE = 0.15  # of each channel's own spread, at most
+COLORS_WEIGHT = 1.0
+KEPT_WEIGHT = 0.02
 
 
 class AutoencoderObjective(nn.Module):
@@ -64,8 +70,62 @@ class CrispObjective(nn.Module):
         back = decode_unlimited(self.autoencoder, latents)
         loss = difference(back, images)
         if self.critic:
+            loss = loss + CONTRAST_WEIGHT * contrast_difference(back, images)
             loss = loss + self.critic.losses(back, images, loss, self.autoencoder.decoder.conv_out.weight)
         return loss
+
+
+class ColorsObjective(nn.Module):
+    """An autoencoder goes on, while three directions of its latents become the mean colours of their cells.
+
+    What a denoiser has not quite decided is a mean of latents. Along these directions it is decoded to a mean
+    of colours; elsewhere orange, a little too weak, was red. All other directions stay near to what they
+    were, for the networks that know them.
+
+    Args:
+        directions: orthonormal, of latents that colours vary along; and how far, from those of plain grey.
+    """
+
+    def __init__(self, autoencoder: AutoencoderKL, directions: Tensor, gain: float) -> None:  # [3, C]
+        super().__init__()
+        self.autoencoder = autoencoder.requires_grad_(True)
+        self.before = copy.deepcopy(autoencoder).requires_grad_(False)
+        self.directions = directions
+        self.gain = gain
+
+    def forward(self, images: Tensor) -> Tensor:  # [B, 3, H, W] sRGB 0..1
+        with torch.no_grad():
+            known = encode(self.before, images)
+            plain = encode(self.before, torch.full_like(images[:1], GREY)).mean((2, 3), keepdim=True)
+            spread = known.std((0, 2, 3), keepdim=True)
+        latents = encode(self.autoencoder, images)
+        cells = F.avg_pool2d(images, images.shape[-1] // latents.shape[-1]) - GREY
+        wanted = self.gain * cells + self._colors(plain)
+        kept = (latents - known) - self._along(latents - known)
+        noisy = latents + COLORS_NOISE * torch.rand(len(images), 1, 1, 1) * spread * torch.randn_like(latents)
+        return (
+            difference(decode_unlimited(self.autoencoder, noisy), images)
+            + COLORS_WEIGHT / self.gain * (self._colors(latents) - wanted).abs().mean()
+            + KEPT_WEIGHT * kept.square().mean()
+        )
+
+    def _colors(self, latents: Tensor) -> Tensor:  # [B, C, h, w] to [B, 3, h, w]
+        return torch.einsum("dc,bchw->bdhw", self.directions, latents.float())
+
+    def _along(self, latents: Tensor) -> Tensor:  # [B, C, h, w]
+        return torch.einsum("dc,bdhw->bchw", self.directions, self._colors(latents))
+
+
+@torch.no_grad()
+def color_directions(autoencoder: AutoencoderKL, images: Tensor) -> tuple[Tensor, float]:  # [N, 3, H, W]
+    """The directions of latents nearest to the mean colours of their cells, [3, C]; how far they vary."""
+    latents = encode(autoencoder, images).movedim(1, -1)
+    plain = encode(autoencoder, torch.full_like(images[:1], GREY)).mean((2, 3))
+    cells = F.avg_pool2d(images, images.shape[-1] // latents.shape[1]).movedim(1, -1).flatten(0, 2) - GREY
+    along, _, back = torch.linalg.svd(cells.T @ (latents.flatten(0, 2) - plain), full_matrices=False)
+    directions = along @ back
+    told = (latents.flatten(0, 2) - plain) @ directions.T
+    return directions, ((told * cells).sum() / cells.square().sum()).item()
 
 
 def weakened(autoencoder: AutoencoderKL, images: Tensor) -> Tensor:  # [B, 3, H, W] to [B, C, h, w]
@@ -80,13 +140,6 @@ def weakened(autoencoder: AutoencoderKL, images: Tensor) -> Tensor:  # [B, 3, H,
     latents = plain + strength * (latents - plain)
     spread = latents.std((0, 2, 3), keepdim=True)
     return latents + LATENT_NOISE * spread * torch.randn_like(latents)
-
-
-def difference(back: Tensor, images: Tensor) -> Tensor:
-    """How much of the images, and of their edges, does not come back."""
-    error = back - images
-    across, down = error.diff(dim=-1).abs().mean(), error.diff(dim=-2).abs().mean()
-    return error.abs().mean() + EDGE_WEIGHT * (across + down)
 
 
 def begin_crisp(crisp: AutoencoderKL, autoencoder: AutoencoderKL) -> None:

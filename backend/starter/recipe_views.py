@@ -3,9 +3,9 @@
 Its world (`objects/`) has 40 kinds of objects and random compositions, rendered when needed. All networks
 begin with the prior's weights. The stages are the autoencoder; views with cameras, by a denoiser that text,
 an image or both condition (VideoMV); the same while its views attend to each other; the decoder alone,
-against a critic; a reconstructor on true images; decoder and reconstructor on half-denoised ones, with the
-denoiser frozen; a judge. Each stage is kept in the work folder, and an interrupted recipe goes on where it
-was.
+against a critic; encoder and decoder again, now with true colours, and the denoiser after them; a
+reconstructor on true images; decoder and reconstructor on half-denoised ones, with the denoiser frozen; a
+judge. Each stage is kept in the work folder, and an interrupted recipe goes on where it was.
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ IMAGE_WIDTH = 4  # as published
 SEEN_TOGETHER = {  # views of an object in a batch: from fewer sides, more objects at the same cost
     "views": (8, 4, 1, 1),
     "joint views": (8, 8, 8, 1),
+    "views in true colours": (8, 8, 8, 1),
 }
 PRIOR = PRIORS / LARGE  # weights to begin with, of `python -m backend train starter-prior`
 DECODED_VIEWS, DECODED_NOISE = 4, 0.3  # of an object, half-denoised for the decoder; the most noise
@@ -83,6 +84,11 @@ PLANS = {  # batch, shared by all processes, and the rest
     "decoder": (
         8,
         TrainingPlan(1750, 4e-4, betas=(0.5, 0.99), ema_decay=0.99, keep_every=100, constant=True),
+    ),
+    "true colours": (16, TrainingPlan(3000, 6e-4, warmup=50, ema_decay=0.99, keep_every=300, muon=True)),
+    "views in true colours": (
+        8,
+        TrainingPlan(3000, 6e-4, warmup=50, ema_decay=0.998, keep_every=300, muon=True),
     ),
     "reconstructor": (2, TrainingPlan(420, 6e-4, ema_decay=0.99, keep_every=100, muon=True)),
     "decoder on half-denoised views": (
@@ -124,6 +130,7 @@ class Recipe:
 
     def __init__(self, work: Path) -> None:
         self.work = work
+        self.latents = "latents"  # name of the file of those that the autoencoder makes
         torch.manual_seed(SEED)
         small = AutoencoderKL.from_pretrained(PRIOR / "autoencoder").float()
         self.known_channels = small.config["latent_channels"]
@@ -168,8 +175,8 @@ class Recipe:
         return tokens_of(self.tokenizer, [item.caption for item in self.world.items])
 
     @cached_property
-    def encoded(self) -> Encoded:
-        return encoded(self.world, self.autoencoder, self.work / "192-latents.safetensors")
+    def encoded(self) -> Encoded:  # by the autoencoder of now
+        return encoded(self.world, self.autoencoder, self.work / f"192-{self.latents}.safetensors")
 
     @property
     def model(self) -> ViewsModel:
@@ -193,6 +200,10 @@ class Recipe:
             self._train_denoiser(stage)
         elif stage == "joint views":
             self.unet.register_to_config(joint_attention=True)
+            self._train_denoiser(stage)
+        elif stage == "true colours":
+            self._train_true_colors(stage)
+        elif stage == "views in true colours":
             self._train_denoiser(stage)
         elif stage == "judge":
             self._train_judge(stage)
@@ -220,6 +231,18 @@ class Recipe:
         )
         if encodes:
             level(self.autoencoder, images, self.known_channels)
+
+    def _train_true_colors(self, stage: str) -> None:
+        images = cropped.held_out_images(self.held_out)
+        directions = autoencoder.color_directions(self.autoencoder, cropped.held_out_images(self.world))
+        self._train(
+            stage,
+            autoencoder.ColorsObjective(self.autoencoder, *directions),
+            lambda generator, size: cropped.batch_of(self.world, generator, size),
+            lambda path: autoencoder.show(self.autoencoder, images, path),
+        )
+        self.latents = "latents-in-true-colours"
+        self.__dict__.pop("encoded", None)
 
     def _begin_with_images(self) -> None:
         grey = torch.full((1, 3, pictures.SIZE_PX, pictures.SIZE_PX), GREY)

@@ -13,7 +13,7 @@ SHOWN = 64  # held-out images that are measured
 
 
 def batch_of(pictures: Pictures, generator: torch.Generator, size: int) -> Batch:
-    """Random parts of random images, with the object in them."""
+    """Random parts of random images, with the object in them; compositions in exchanged colours."""
     crops = []
     for _ in range(size):
         item = int(torch.randint(len(pictures), (1,), generator=generator))
@@ -22,7 +22,10 @@ def batch_of(pictures: Pictures, generator: torch.Generator, size: int) -> Batch
         middle = inside[int(torch.randint(len(inside), (1,), generator=generator))] if len(inside) else None
         room = rgba.shape[-1] - CROP_PX
         y, x = (0, 0) if middle is None else ((middle - CROP_PX // 2).clamp(0, room).tolist())
-        crops.append(rgba[:, y : y + CROP_PX, x : x + CROP_PX])
+        crop = rgba[:, y : y + CROP_PX, x : x + CROP_PX]
+        if not pictures.items[item].caption:
+            crop = crop[[*torch.randperm(3, generator=generator).tolist(), 3]]
+        crops.append(crop)
     return {"images": on_grey(torch.stack(crops))}
 
 
