@@ -57,6 +57,18 @@ def level(autoencoder: AutoencoderKL, images: Tensor, first: int) -> None:
     latents = encode(autoencoder, images)
     spread, middle = latents.std((0, 2, 3)), latents.mean((0, 2, 3))
     spread[:first], middle[:first] = 1, 0
+    _shift(autoencoder, middle, spread)
+
+
+@torch.no_grad()
+def centre(autoencoder: AutoencoderKL, images: Tensor) -> None:
+    """Has the latents of all channels be 0 on average; images stay the same."""
+    middle = encode(autoencoder, images).mean((0, 2, 3))
+    _shift(autoencoder, middle, torch.ones_like(middle))
+
+
+def _shift(autoencoder: AutoencoderKL, middle: Tensor, spread: Tensor) -> None:  # [C] each
+    """Latents less `middle`, by `spread`, to and from images as before."""
     middle = middle / autoencoder.config["scaling_factor"]
     count = len(spread)
     into: Any = autoencoder.quant_conv

@@ -39,6 +39,7 @@ from .conditioned import ConditionedObjective, make_image_encoder
 from .critic import Critic
 from .dataset import GREY
 from .enlarged import (
+    centre,
     enlarge_denoiser,
     enlarge_text_encoder,
     level,
@@ -88,7 +89,7 @@ PLANS = {  # batch, shared by all processes, and the rest
     "true colours": (16, TrainingPlan(3000, 6e-4, warmup=50, ema_decay=0.99, keep_every=300, muon=True)),
     "views in true colours": (
         8,
-        TrainingPlan(3000, 6e-4, warmup=50, ema_decay=0.998, keep_every=300, muon=True),
+        TrainingPlan(2200, 6e-4, warmup=50, ema_decay=0.998, keep_every=300, muon=True),
     ),
     "reconstructor": (2, TrainingPlan(420, 6e-4, ema_decay=0.99, keep_every=100, muon=True)),
     "decoder on half-denoised views": (
@@ -241,6 +242,7 @@ class Recipe:
             lambda generator, size: cropped.batch_of(self.world, generator, size),
             lambda path: autoencoder.show(self.autoencoder, images, path),
         )
+        centre(self.autoencoder, cropped.held_out_images(self.world))
         self.latents = "latents-in-true-colours"
         self.__dict__.pop("encoded", None)
 

@@ -8,7 +8,13 @@ import torch.nn.functional as F
 
 from backend.models.lgm import LGM
 from backend.pipelines.latents import decode, encode
-from backend.starter.enlarged import enlarge_reconstructor, level, twice_as_large, with_more_channels
+from backend.starter.enlarged import (
+    centre,
+    enlarge_reconstructor,
+    level,
+    twice_as_large,
+    with_more_channels,
+)
 from tests import tiny
 
 
@@ -55,3 +61,7 @@ def test_more_latent_channels_change_no_image_at_first_nor_when_they_are_levelle
         torch.testing.assert_close(levelled[:, count:].std((0, 2, 3)), torch.ones(5))
         torch.testing.assert_close(levelled[:, count:].mean((0, 2, 3)), torch.zeros(5), atol=1e-5, rtol=0)
         torch.testing.assert_close(decode(large, levelled), before, atol=1e-4, rtol=1e-4)
+        centre(large, images)
+        middle = levelled.mean((0, 2, 3), keepdim=True)
+        torch.testing.assert_close(encode(large, images), levelled - middle, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(decode(large, levelled - middle), before, atol=1e-4, rtol=1e-4)
