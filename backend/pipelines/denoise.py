@@ -47,10 +47,9 @@ class Sampling:
     def of(cls, request: GenerationRequest, settings: ModelSettings) -> Sampling:
         """The request's settings, or those of its preset where the request leaves them out."""
         preset = settings.preset(request.preset)
-        guidance = settings.guidance_of(request.prompt, image=bool(request.image))
         return cls(
             request.steps or preset.steps,
-            guidance if request.guidance is None else request.guidance,
+            settings.guidance if request.guidance is None else request.guidance,
             settings.three_d_aware,
             settings.fast if request.fast or preset.fast else None,
             preset.sampler,

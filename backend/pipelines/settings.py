@@ -41,8 +41,6 @@ class ModelSettings:
         num_views: of an orbit that begins in front of the object, on +X.
         elevation_deg, radius, fov_deg: of the orbit's cameras; radius in metres.
         steps, guidance: of DDIM and of classifier-free guidance.
-        image_guidance: the latter for an image without a prompt, if it is another: most of what is not seen
-            there may be anything, and strong guidance leaves the colours of the image.
         three_d_aware: the 3D-aware steps, as fractions of all steps.
         input_views: how many views the reconstructor sees, evenly spaced.
         rendering: of the reconstructor's splats in 3D-aware steps.
@@ -78,7 +76,6 @@ class ModelSettings:
     presets: dict[str, Preset] = field(default_factory=lambda: dict(PRESETS))
     rounds: int = 1
     prompt_beside_image: bool = False
-    image_guidance: float | None = None
     first_frame: dict[str, Any] | None = None
 
     def write(self, folder: Path) -> None:
@@ -103,12 +100,6 @@ class ModelSettings:
     def preset(self, name: str) -> Preset:
         """The way to sample that a request names."""
         return Preset("ddim", self.steps) if name == "full" else self.presets[name]
-
-    def guidance_of(self, prompt: str, *, image: bool) -> float:
-        """The guidance for what is given."""
-        if image and not prompt and self.image_guidance is not None:
-            return self.image_guidance
-        return self.guidance
 
     def of_first_frame(self) -> ModelSettings:
         """The settings with which the views are made that are animated then."""

@@ -7,7 +7,6 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -188,8 +187,7 @@ class Evaluation:
 
     def _from_image(self, image: Tensor, truth: Tensor, name: object) -> dict[str, float]:
         """One object of which the first side is given, [4, H, W], and all are known, [V, 4, H, W]."""
-        sampling = replace(self.sampling, guidance=self.model.settings.guidance_of("", image=True))
-        (views,) = self._views(condition_on_image(self.model, image), [FIRST_SEED], sampling)
+        (views,) = self._views(condition_on_image(self.model, image), [FIRST_SEED])
         _, fitted = clouds(self.model, views, self.cameras)
         shown, wanted = self._shown(fitted), over(truth, GREY)
         inside, wanted_inside = self._rgba(fitted)[:, 3] > INSIDE, truth[:, 3] > INSIDE
@@ -220,11 +218,9 @@ class Evaluation:
         features = torch.stack([self.judge.features(views).mean(0) for views in objects])
         return torch.pdist(features).mean().item()
 
-    def _views(
-        self, conditioning: Conditioning, seeds: Sequence[int], sampling: Sampling | None = None
-    ) -> Tensor:  # [B, V, 3, H, W]
+    def _views(self, conditioning: Conditioning, seeds: Sequence[int]) -> Tensor:  # [B, V, 3, H, W]
         noise = torch.cat([initial_noise(self.model, len(self.cameras), seed) for seed in seeds])
-        latents = denoise(self.model, conditioning, noise, self.cameras, sampling or self.sampling)
+        latents = denoise(self.model, conditioning, noise, self.cameras, self.sampling)
         return self.model.decode_frames(latents[:, :, 0]).float()
 
     def _rgba(self, cloud: GaussianCloud) -> Tensor:  # [V, 4, H, W]

@@ -98,7 +98,7 @@ PLANS = {  # batch, shared by all processes, and the rest
     ),
     "reconstructor on half-denoised views": (
         2,
-        TrainingPlan(590, 3e-4, ema_decay=0.98, keep_every=50, muon=True),
+        TrainingPlan(850, 3e-4, ema_decay=0.98, keep_every=50, muon=True),
     ),
     "judge": (64, TrainingPlan(1800, 2e-3, ema_decay=0.99, keep_every=250)),
 }
@@ -111,13 +111,12 @@ SETTINGS = ModelSettings(
     radius=RADIUS,
     fov_deg=FOV_DEG,
     steps=25,
-    guidance=4.0,
+    guidance=2.0,
     three_d_aware=(0.5, 0.7, 0.9),
     input_views=len(INPUT_VIEWS),
     rendering=SplatRendering(FOV_DEG, pictures.SIZE_PX, GREY, "linear"),
     words=tuple(vocabulary()),
     prompt_beside_image=True,
-    image_guidance=2.0,
 )
 
 

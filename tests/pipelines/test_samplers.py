@@ -103,24 +103,6 @@ def test_presets_are_kept_with_the_weights_and_flags_go_before_them(tiny_model: 
         assert settings.preset(name).steps <= 25  # of models that were installed before there were presets
 
 
-@pytest.mark.parametrize(
-    ("asked", "guidance"),
-    [
-        (GenerationRequest("a car"), 4.0),
-        (GenerationRequest("", image="car.png"), 2.0),
-        (GenerationRequest("a car", image="car.png"), 4.0),
-        (GenerationRequest("", image="car.png", guidance=7.0), 7.0),
-    ],
-)
-def test_image_alone_is_guided_as_its_model_says(
-    tiny_model: ViewsModel, asked: GenerationRequest, guidance: float
-) -> None:
-    settings = dataclasses.replace(tiny_model.settings, guidance=4.0, image_guidance=2.0)
-    assert Sampling.of(asked, settings).guidance == guidance
-    without = dataclasses.replace(settings, image_guidance=None)
-    assert Sampling.of(asked, without).guidance == (asked.guidance or 4.0)
-
-
 @pytest.mark.parametrize("sampler", ["unipc", "dpm++"])
 def test_first_frame_stays_and_the_rest_is_repeatable(sampler: Any) -> None:
     first = torch.full((1, 4, 4, 8, 8), 0.2)
