@@ -20,7 +20,9 @@ from .reconstruction import matte, to_cloud, views_to_gaussians
 # Of fitting, for each view: from elsewhere than the 8 views of true objects it comes to 33.2 dB, half of it
 # to 31.8; half as much again is sharper, but hardly nearer.
 _STEPS_A_VIEW, _MOST_STEPS = 80, 640
-_FEWEST = 20_000  # Gaussians; of fewer, details are soft
+# Gaussians; of fewer, details are soft. Twice as many are no more than torch gives to one thread: beyond,
+# sums and sigmoids of them are rounded by the number of threads, and so would be what a seed means.
+_FEWEST = 16_384
 
 
 def still_splats(
