@@ -79,4 +79,5 @@ def _reconstruct(
     rgba: Tensor, cameras: Tensor, fov_deg: float, blending: Blending, steps: int, count: int
 ) -> GaussianCloud:
     start = fitting.cloud_in_silhouettes(rgba, cameras, fov_deg, count)
-    return fitting.fit(start, rgba, cameras, fov_deg, steps, blending)
+    # Without contrast, which makes something sharp of views that disagree.
+    return fitting.fit(start, rgba, cameras, fov_deg, steps, blending, contrast=0.0)

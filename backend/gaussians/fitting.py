@@ -22,7 +22,7 @@ from .rendering import composite
 
 # Step sizes of Adam, falling to a tenth over the run. Means move in units of the splats' typical size.
 _RATES = {"means": 0.3, "quats": 0.03, "log_scales": 0.05, "logits": 0.1, "sh": 0.05, "sh_rest": 0.0025}
-CONTRAST_WEIGHT = 2.0
+_CONTRAST = 2.0
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,7 @@ def fit(
     blending: Blending = "linear",
     seed: int = 0,
     on_step: Callable[[int, float], None] | None = None,
+    contrast: float = _CONTRAST,
 ) -> GaussianCloud:
     """Optimises the Gaussians until their renders are the given images.
 
@@ -136,6 +137,7 @@ def fit(
         fov_deg: horizontal field of view.
         blending: "linear" or "display", the space in which the cloud will be shown.
         on_step: called with the number of steps done and the mean absolute error of the last one; may raise.
+        contrast: how much it counts beside the error of colours.
 
     Source: Kerbl et al., 3D Gaussian Splatting (2023), without densification.
     """
@@ -154,7 +156,7 @@ def fit(
         image = render(splats, camera, fov_deg, height, width, behind, blending)[0]
         wanted = over(targets[view], behind, blending, -1)
         made, true = image.movedim(-1, 0), wanted.movedim(-1, 0)
-        loss = difference(made, true) + CONTRAST_WEIGHT * contrast_difference(made, true)
+        loss = difference(made, true) + contrast * contrast_difference(made, true)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
