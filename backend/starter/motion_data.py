@@ -18,13 +18,13 @@ from .clips import WorldClips
 from .dataset import GREY
 from .motion_judge import MotionClassifier
 
-SHIFT = 3.0  # of the timesteps that clips are noised by
+STILL_SHIFT, SHIFT = 2.0, 3.0  # of the timesteps that images and clips are noised by
 SHARED_NOISE = 0.5  # of its variance, between the frames of a clip
 
 
 def batch_of(
     latents: Tensor,  # [N, V, F, C, h, w] of every clip
-    cameras: Tensor,  # [N, V, 4, 4]
+    cameras: Tensor,  # [V, 4, 4]
     tokens: Tensor,  # [N, L] of the captions
     no_tokens: Tensor,  # [L] of no caption
     stage: MotionStage,
@@ -46,7 +46,7 @@ def batch_of(
     return {
         "latents": chosen,
         "tokens": torch.where(dropped, no_tokens, tokens[clips]),
-        "cameras": cameras[clips[:, None], seen],
+        "cameras": cameras[seen],
         "noise": mixed_noise(
             torch.randn(chosen[:, :, :1].shape, generator=generator),
             torch.randn(chosen.shape, generator=generator),
@@ -62,7 +62,7 @@ def _timesteps(size: int, moving: bool, generator: torch.Generator) -> Tensor:  
     Source: the shift of timesteps of Stable Diffusion 3 (arXiv 2403.03206, equation 23).
     """
     uniform = torch.rand(size, generator=generator)
-    shift = SHIFT if moving else 1
+    shift = SHIFT if moving else STILL_SHIFT
     shifted = 1000 * shift * uniform / (1 + (shift - 1) * uniform)
     return shifted.long().clamp_max(999)  # rounding can reach 1000
 

@@ -52,9 +52,7 @@ from .objects.encoded import Encoded, encoded
 from .objects.framing import ELEVATION_DEG, FOV_DEG, RADIUS
 from .objects.reconstructed import INPUT_VIEWS
 from .objects.vocabulary import TOKENS, is_held_out, vocabulary
-from .recipe_prior import LARGE
-from .recipe_prior import WEIGHTS as PRIORS
-from .train_judge import ClassifierObjective
+from .recipe_prior import WEIGHTS
 
 OBJECTS, HELD_OUT, JUDGED = 2500, 50, 6000
 SEED = 0
@@ -66,7 +64,7 @@ SEEN_TOGETHER = {  # views of an object in a batch: from fewer sides, more objec
     "joint views": (8, 8, 8, 1),
     "views in true colours": (8, 8, 8, 1),
 }
-PRIOR = PRIORS / LARGE  # weights to begin with, of `python -m backend train starter-prior`
+PRIOR = WEIGHTS  # weights to begin with, of `python -m backend train starter-prior`
 DECODED_VIEWS, DECODED_NOISE = 4, 0.3  # of an object, half-denoised for the decoder; the most noise
 SHOWN_STEPS = 12  # of denoising, while it trains
 PROMPTS = (
@@ -288,7 +286,7 @@ class Recipe:
         named = self.held_out.where(lambda item: bool(item.caption))
         self._train(
             stage,
-            ClassifierObjective(self.judge),
+            judged.ClassifierObjective(self.judge),
             lambda generator, size: judged.batch_of(seen, generator, size),
             lambda path: judged.show(self.judge, named, path),
         )
