@@ -24,6 +24,8 @@ from .samplers import Sampler, begin_anew, scheduler_of
 from .settings import ModelSettings
 from .three_d_aware import three_d_aware_step
 
+_SHARPENING = 2  # steps after the last 3D-aware one: it makes views as soft as splats are
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -57,8 +59,9 @@ class Sampling:
 
     @property
     def aware_steps(self) -> set[int]:
-        """The numbers of the 3D-aware steps, from 0."""
-        return {round(fraction * self.steps) for fraction in self.three_d_aware}
+        """The numbers of the 3D-aware steps, from 0, none so late that views stay as soft as splats."""
+        last = max(self.steps - 1 - _SHARPENING, 0)
+        return {min(round(fraction * self.steps), last) for fraction in self.three_d_aware}
 
 
 @torch.no_grad()

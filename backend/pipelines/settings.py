@@ -48,7 +48,7 @@ class ModelSettings:
         num_frames: of every view; 1 for models of objects that stand still.
         shared_noise: the fraction of the noise's variance that all frames of a view share.
         fast: DeepCache's configuration, for requests that are to be fast.
-        presets: "draft" and "standard"; "full" is DDIM with `steps`, as published.
+        presets: "draft" and "standard", and "full" where that is not DDIM with `steps`, as published.
         rounds: of FreeInit: a video is denoised again from the low frequencies of the one before.
         prompt_beside_image: whether the model was trained on an image, a prompt, both and neither: it is told
             both then, and guided away from neither.
@@ -99,7 +99,7 @@ class ModelSettings:
 
     def preset(self, name: str) -> Preset:
         """The way to sample that a request names."""
-        return Preset("ddim", self.steps) if name == "full" else self.presets[name]
+        return self.presets.get(name) or Preset("ddim", self.steps)
 
     def of_first_frame(self) -> ModelSettings:
         """The settings with which the views are made that are animated then."""

@@ -34,6 +34,7 @@ from ..pipelines.denoise import Sampling, denoise
 from ..pipelines.model import ViewsModel, load
 from ..pipelines.noise import video_noise
 from ..shared.model_store import MOTION, STARTER
+from ..shared.request import GenerationRequest
 from ..training.image_grid import write_image_grid
 from . import clips
 from .dataset import FIRST_HELD_OUT_SEED
@@ -175,7 +176,8 @@ def _generate(
     conditioning = condition_on_text(model, [prompt])
     noise = video_noise(model, len(cameras), settings.num_frames, FIRST_SEED + i)
     together = 1 if name == NO_SIDES else len(cameras)
-    sampling = Sampling(settings.steps, settings.guidance, settings.three_d_aware if name == AWARE else ())
+    usual = Sampling.of(GenerationRequest(prompt=prompt), settings)
+    sampling = usual if name == AWARE else dataclasses.replace(usual, three_d_aware=())
     latents = torch.cat(
         [
             denoise(model, conditioning, some, seen, sampling)

@@ -7,6 +7,7 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from ..pipelines.views import refined
 from ..shared.model_store import STARTER
 from ..shared.ply import GaussianCloud
 from ..shared.progress import Progress
+from ..shared.request import GenerationRequest
 from ..training.image_grid import write_image_grid
 from .autoencoder import sharpness
 from .dataset import GREY
@@ -107,9 +109,8 @@ class Evaluation:
         self.out = out
         settings = self.model.settings
         self.cameras = orbits.view_cameras(settings, settings.num_views)
-        self.sampling = Sampling(
-            settings.steps, settings.guidance, () if plain else tuple(settings.three_d_aware)
-        )
+        usual = Sampling.of(GenerationRequest(prompt="an object"), settings)
+        self.sampling = replace(usual, three_d_aware=()) if plain else usual
 
     @torch.no_grad()
     def of_text(self, count: int) -> dict[str, Any]:

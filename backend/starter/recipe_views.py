@@ -27,7 +27,7 @@ from ..pipelines.conditioning import condition_on_image, condition_on_text
 from ..pipelines.denoise import Sampling, denoise
 from ..pipelines.model import ViewsModel
 from ..pipelines.noise import initial_noise
-from ..pipelines.settings import ModelSettings
+from ..pipelines.settings import PRESETS, ModelSettings, Preset
 from ..pipelines.three_d_aware import SplatRendering
 from ..shared.model_store import STARTER
 from ..training import denoiser, reconstructor
@@ -114,6 +114,7 @@ SETTINGS = ModelSettings(
     input_views=len(INPUT_VIEWS),
     rendering=SplatRendering(FOV_DEG, pictures.SIZE_PX, GREY, "linear"),
     words=tuple(vocabulary()),
+    presets={**PRESETS, "full": Preset("unipc", 25)},
     prompt_beside_image=True,
 )
 

@@ -76,7 +76,7 @@ class Loop:
 
     @property
     def replaced(self) -> set[int]:
-        return {round(fraction * self.steps) for fraction in self.settings.three_d_aware}
+        return Sampling(self.steps, self.settings.guidance, self.settings.three_d_aware).aware_steps
 
     def inputs(self, branches: int = 2) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Arguments of one evaluation, as the loops give them."""

@@ -24,7 +24,7 @@ from tests.tiny import model_around, moving_unet
 
 VIEWS, FRAMES, SIDE, STEPS = 4, 3, 8, 3
 ORBIT = cameras.orbit(VIEWS, 20.0, 2.0)
-LAST = (0.67,)  # of three steps
+FIRST = (0.0,)  # of the steps
 
 
 class ImagesAsLatents(ViewsModel):
@@ -96,21 +96,21 @@ def test_each_frame_becomes_the_views_of_one_object(model, monkeypatch):
         lambda features: reconstructed.append(gaussians(features)) or reconstructed[-1],
     )
     estimates: list[Tensor] = []
-    aware = video(model, guidance=1.0, three_d_aware=LAST, on_step=lambda step, x0: estimates.append(x0))
+    aware = video(model, guidance=1.0, three_d_aware=FIRST, on_step=lambda step, x0: estimates.append(x0))
     assert len(estimates) == STEPS and len(reconstructed) == 2 * FRAMES  # uncond, then cond
     places = cameras.reconstruction_cameras(ORBIT)
     for frame, cloud in enumerate(reconstructed[FRAMES:]):
         views, _ = render(cloud, places, model.settings.rendering)
-        shown = model.decode(estimates[-1][0, :, frame])
+        shown = model.decode(estimates[0][0, :, frame])
         assert (shown - views[0, :, :, ::2, ::2]).abs().max() < 1e-4
         assert views.std() > 0.01
     assert (aware - video(model, guidance=1.0)).abs().max() > 0.1
 
 
 def test_how_many_objects_are_reconstructed_at_once_changes_nothing(model, monkeypatch):
-    four = video(model, three_d_aware=LAST)
+    four = video(model, three_d_aware=FIRST)
     monkeypatch.setattr(denoising, "OBJECTS_AT_ONCE", 1)
-    assert (video(model, three_d_aware=LAST) - four).abs().max() < 1e-3
+    assert (video(model, three_d_aware=FIRST) - four).abs().max() < 1e-3
 
 
 @pytest.mark.parametrize("apart", [False, True])

@@ -86,6 +86,11 @@ def test_step_from_replaced_views_goes_straight_to_them(
     assert torch.allclose(places[6], after_it**0.5 * views + (1 - after_it) ** 0.5 * noise, atol=1e-3)
 
 
+@pytest.mark.parametrize(("steps", "aware"), [(25, {12, 18, 22}), (16, {8, 11, 13}), (8, {4, 5}), (1, {0})])
+def test_views_are_sharpened_after_the_last_3d_aware_step(steps: int, aware: set[int]) -> None:
+    assert Sampling(steps, 2.0, (0.5, 0.7, 0.9)).aware_steps == aware
+
+
 def test_presets_are_kept_with_the_weights_and_flags_go_before_them(tiny_model: ViewsModel) -> None:
     settings = tiny_model.settings
     assert settings.preset("full") == Preset("ddim", settings.steps)
@@ -99,6 +104,8 @@ def test_presets_are_kept_with_the_weights_and_flags_go_before_them(tiny_model: 
     assert (usual.sampler, usual.steps, usual.cache) == ("dpm++", 7, few.fast)
     full = Sampling.of(GenerationRequest("a car", preset="full"), few)
     assert (full.sampler, full.steps, full.cache) == ("ddim", settings.steps, None)
+    own = dataclasses.replace(few, presets={**few.presets, "full": Preset("unipc", 3)})
+    assert own.preset("full") == Preset("unipc", 3)
     for name in PRESETS:
         assert settings.preset(name).steps <= 25  # of models that were installed before there were presets
 

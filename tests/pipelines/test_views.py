@@ -47,7 +47,7 @@ def test_three_d_aware_steps_happen_when_they_should(tiny_model: ViewsModel) -> 
     object.__setattr__(counting, "decode", lambda z: (decoded.append(len(z)), tiny_model.decode(z))[1])
     order: list[int] = []
     sample(counting, steps=8, three_d_aware=(0.25, 0.75), on_step=lambda i, _: order.append(len(decoded)))
-    assert order == [0, 0, 1, 1, 1, 1, 2, 2]  # in the third step and in the seventh
+    assert order == [0, 0, 1, 1, 1, 2, 2, 2]  # in the third step and in the sixth: two are to follow
     assert decoded == [8, 8]  # the four input views of both branches
     assert not torch.allclose(sample(tiny_model), sample(tiny_model, three_d_aware=()))
 
