@@ -33,7 +33,7 @@ class WorldClips:
     motions: list[str]
 
 
-def load(folder: Path, seeds: Iterable[int], size_px: int = SIZE_PX) -> WorldClips:
+def load(folder: Path, seeds: Iterable[int], size_px: int) -> WorldClips:
     """The clips of those seeds; what is not in the folder yet is rendered and added to it."""
     rgba, labels = read_shards(folder, list(seeds), SHARD, partial(_draw, size_px=size_px))
     return WorldClips(rgba, *map(list, zip(*labels, strict=True)))
@@ -56,7 +56,7 @@ def main() -> None:
     import sys
 
     for seed in range(int(sys.argv[2]), int(sys.argv[2]) + int(sys.argv[3]), SHARD):
-        load(Path(sys.argv[1]), range(seed, seed + SHARD))
+        load(Path(sys.argv[1]), range(seed, seed + SHARD), SIZE_PX)
 
 
 if __name__ == "__main__":

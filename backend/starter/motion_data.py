@@ -14,9 +14,11 @@ from ..training.denoiser import CAPTION_DROPOUT
 from ..training.image_grid import write_image_grid
 from ..training.loop import Batch
 from ..training.multiview_motion import MotionStage
-from .clips import WorldClips
+from .clips import NUM_VIEWS, WorldClips
 from .dataset import GREY
 from .motion_judge import MotionClassifier
+from .objects.encoded import Encoded
+from .objects.pictures import VIEWS
 
 STILL_SHIFT, SHIFT = 2.0, 3.0  # of the timesteps that images and clips are noised by
 SHARED_NOISE = 0.5  # of its variance, between the frames of a clip
@@ -54,6 +56,25 @@ def batch_of(
         ),
         "timesteps": _timesteps(size, stage.motion, generator),
     }
+
+
+def stills(encoded: Encoded) -> tuple[Tensor, list[str]]:
+    """Named objects that stand still, as clips of one frame [N, V, 1, C, h, w], mirrored ones too."""
+    apart = VIEWS // NUM_VIEWS
+    around = torch.arange(0, VIEWS, apart)
+    latents, captions = [], []
+    for item, first in zip(encoded.world.items, encoded.first.tolist(), strict=False):
+        if item.caption:
+            latents += [encoded.latents[first, around], encoded.latents[first + 1, -around % VIEWS]]
+            captions += 2 * [item.caption]
+    return torch.stack(latents).unsqueeze(2), captions
+
+
+def shuffled(one: Batch, other: Batch, generator: torch.Generator) -> Batch:
+    """Both batches as one, in any order."""
+    both = {name: torch.cat([one[name], other[name]]) for name in one}
+    order = torch.randperm(len(both["tokens"]), generator=generator)
+    return {name: values[order] for name, values in both.items()}
 
 
 def _timesteps(size: int, moving: bool, generator: torch.Generator) -> Tensor:  # [size] of 0..999

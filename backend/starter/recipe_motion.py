@@ -1,10 +1,10 @@
 """The recipe of the moving starter: `python -m backend train starter-motion`, after the starter's own.
 
 Vivid-ZOO in the small, in the papers' order. The starter's layers within a view, which attend to the other
-views too, learn single frames and the words for motions; then frames from four sides (as MVDream), with what
-the starter knows of cameras; with these frozen, motion modules learn from clips of one side (as AnimateDiff);
-and with both frozen, the alignment layers learn from clips of four. Images are encoded and splats made by the
-starter's own networks.
+views too, learn single frames and the words for motions; then views of four sides (as MVDream), with what the
+starter knows of cameras; in both, three of four objects are the starter's own, which stand still. With these
+layers frozen, motion modules learn from clips of one side (as AnimateDiff); and with both frozen, the
+alignment layers learn from clips of four. Images are encoded and splats made by the starter's own networks.
 """
 
 from __future__ import annotations
@@ -36,9 +36,10 @@ from ..training import multiview_motion
 from ..training.image_grid import write_image_grid
 from ..training.loop import Batch, TrainingPlan
 from ..training.text import make_text_encoder, make_tokenizer, tokens_of
-from . import clips, dataset, motion_data, recipe
+from . import clips, dataset, motion_data, recipe, recipe_views
 from .motion_judge import MotionClassifier
 from .motions import MOTION_SYNONYMS, motion_vocabulary
+from .objects.encoded import encoded
 from .objects.framing import RADIUS
 from .objects.vocabulary import TOKENS, is_held_out, vocabulary
 
@@ -46,6 +47,7 @@ NUM_CLIPS, HELD_OUT, UNSEEN = 800, 60, 400
 JUDGED_PX = 48  # of the clips that the judge of motions learns from
 SEED = 1
 FPS = 8  # as the starter's network was told
+STILL = 0.75  # of the images and views: clips alone are of too few objects
 PROMPTS = (
     "a green fish swimming",
     "a red mushroom hopping",
@@ -58,10 +60,10 @@ PROMPTS = (
 )
 
 PLANS = {  # batch, shared by all processes, and the rest
-    "motion judge": (16, TrainingPlan(500, 2e-3, ema_decay=0.98, keep_every=250)),
-    "images": (32, TrainingPlan(300, 6e-4, warmup=30, ema_decay=0.98, keep_every=100, muon=True)),
-    "sides": (8, TrainingPlan(2200, 6e-4, warmup=50, ema_decay=0.995, keep_every=200, muon=True)),
-    "clips": (8, TrainingPlan(2400, 1e-3, ema_decay=0.995, keep_every=200, muon=True)),
+    "motion judge": (16, TrainingPlan(1500, 2e-3, ema_decay=0.98, keep_every=250)),
+    "images": (32, TrainingPlan(100, 1e-4, warmup=30, ema_decay=0.95, keep_every=100, muon=True)),
+    "sides": (8, TrainingPlan(1500, 4e-4, warmup=50, ema_decay=0.995, keep_every=200, muon=True)),
+    "clips": (8, TrainingPlan(2000, 1e-3, ema_decay=0.995, keep_every=200, muon=True)),
     "alignment": (2, TrainingPlan(1000, 1e-3, ema_decay=0.995, keep_every=200, muon=True)),
 }
 STAGES = {
@@ -139,7 +141,9 @@ class Recipe:
             parts: list[Tensor] = []
             captions: list[str] = []
             for seed in tqdm(range(0, NUM_CLIPS, clips.SHARD), "encoding", unit="shard"):
-                world = clips.load(self.work / "clips-192", range(seed, seed + clips.SHARD))
+                world = clips.load(
+                    self.work / "clips-192", range(seed, seed + clips.SHARD), self.settings.size_px
+                )
                 named = zip(world.rgba, world.captions, world.categories, world.colors, strict=True)
                 for rgba, caption, category, color in named:
                     if not is_held_out(category, color):  # evaluation asks for those as new
@@ -148,6 +152,33 @@ class Recipe:
             dataset.save_whole({"latents": torch.stack(parts)}, path, {"captions": json.dumps(captions)})
         with safe_open(path, "pt") as file:
             return file.get_tensor("latents"), json.loads(file.metadata()["captions"])
+
+    @cached_property
+    def stills(self) -> tuple[Tensor, list[str]]:
+        """The starter's own objects, which do not move."""
+        path = self.work / f"192-{recipe_views.TRUE_COLORS}.safetensors"
+        return motion_data.stills(encoded(recipe_views.world_of(self.work), self.still.autoencoder, path))
+
+    def _draws(self, kind: multiview_motion.MotionStage) -> Callable[[torch.Generator, int], Batch]:
+        """What draws the batches of a stage: clips, and without motion mostly objects that stand still."""
+        cameras, nothing = clips.cameras(), tokens_of(self.tokenizer, [""])[0]
+
+        def drawn(world: tuple[Tensor, list[str]]) -> Callable[[torch.Generator, int], Batch]:
+            latents, tokens = world[0], tokens_of(self.tokenizer, world[1])
+            return lambda generator, size: motion_data.batch_of(
+                latents, cameras, tokens, nothing, kind, generator, size
+            )
+
+        moving = drawn(self.latents)
+        if kind.motion:
+            return moving
+        still = drawn(self.stills)
+
+        def mixed(generator: torch.Generator, size: int) -> Batch:
+            count = round(STILL * size)
+            return motion_data.shuffled(still(generator, count), moving(generator, size - count), generator)
+
+        return mixed
 
     def run(self, stage: str) -> None:
         """Trains one stage, or loads it if it is done."""
@@ -161,18 +192,12 @@ class Recipe:
             )
             return
         kind = STAGES[stage]
-        latents, captions = self.latents
-        cameras = clips.cameras()
-        tokens = tokens_of(self.tokenizer, captions)
-        nothing = tokens_of(self.tokenizer, [""])[0]
         self._train(
             stage,
             multiview_motion.MultiViewMotionObjective(
                 self.network, self.text_encoder, self.settings.schedule, kind
             ),
-            lambda generator, size: motion_data.batch_of(
-                latents, cameras, tokens, nothing, kind, generator, size
-            ),
+            self._draws(kind),
             (lambda path: self._show(path, clips.FRAMES if kind.motion else 1)) if kind.multiview else None,
         )
 

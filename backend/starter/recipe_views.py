@@ -59,6 +59,7 @@ SEED = 0
 WIDTH = 128  # of a text token
 LATENT_CHANNELS = 16  # twice the prior's: patterns in any colours are more to tell
 IMAGE_WIDTH = 4  # as published
+TRUE_COLORS = "latents-in-true-colours"  # name of the file of those that views are learnt from in the end
 SEEN_TOGETHER = {  # views of an object in a batch: from fewer sides, more objects at the same cost
     "views": (8, 4, 1, 1),
     "joint views": (8, 8, 8, 1),
@@ -124,6 +125,12 @@ def main(argv: list[str]) -> None:
     recipe.main(argv, "starter", __doc__ or "", PLANS, STARTER, Recipe)
 
 
+def world_of(work: Path) -> pictures.Pictures:
+    """All objects but what evaluation asks for as new: some pairs of a kind and a colour."""
+    every = pictures.load(work / "world192", 0, OBJECTS)
+    return every.where(lambda item: not item.caption or not is_held_out(item.category, item.color))
+
+
 class Recipe:
     """The networks while they are trained, and the images that they learn from."""
 
@@ -161,9 +168,7 @@ class Recipe:
 
     @cached_property
     def world(self) -> pictures.Pictures:
-        """All but what evaluation asks for as new: some pairs of a kind and a colour."""
-        every = pictures.load(self.work / "world192", 0, OBJECTS)
-        return every.where(lambda item: not item.caption or not is_held_out(item.category, item.color))
+        return world_of(self.work)
 
     @cached_property
     def held_out(self) -> pictures.Pictures:
@@ -241,7 +246,7 @@ class Recipe:
             lambda path: autoencoder.show(self.autoencoder, images, path),
         )
         centre(self.autoencoder, cropped.held_out_images(self.world))
-        self.latents = "latents-in-true-colours"
+        self.latents = TRUE_COLORS
         self.__dict__.pop("encoded", None)
 
     def _begin_with_images(self) -> None:
