@@ -63,8 +63,8 @@ PLANS = {  # batch, shared by all processes, and the rest
     "motion judge": (16, TrainingPlan(1500, 2e-3, ema_decay=0.98, keep_every=250)),
     "images": (32, TrainingPlan(100, 1e-4, warmup=30, ema_decay=0.95, keep_every=100, muon=True)),
     "sides": (8, TrainingPlan(1500, 4e-4, warmup=50, ema_decay=0.995, keep_every=200, muon=True)),
-    "clips": (8, TrainingPlan(2000, 1e-3, ema_decay=0.995, keep_every=200, muon=True)),
-    "alignment": (2, TrainingPlan(1000, 1e-3, ema_decay=0.995, keep_every=200, muon=True)),
+    "clips": (8, TrainingPlan(1500, 1e-3, ema_decay=0.995, keep_every=200, muon=True)),
+    "alignment": (2, TrainingPlan(600, 1e-3, ema_decay=0.995, keep_every=200, muon=True)),
 }
 STAGES = {
     "images": multiview_motion.IMAGES,
