@@ -94,7 +94,7 @@ PLANS = {  # batch, shared by all processes, and the rest
     "reconstructor": (2, TrainingPlan(420, 6e-4, ema_decay=0.99, keep_every=100, muon=True)),
     "decoder on half-denoised views": (
         8,
-        TrainingPlan(1600, 4e-4, betas=(0.5, 0.99), ema_decay=0.99, keep_every=100, constant=True),
+        TrainingPlan(3600, 4e-4, betas=(0.5, 0.99), ema_decay=0.99, keep_every=100, constant=True),
     ),
     "reconstructor on half-denoised views": (
         2,
