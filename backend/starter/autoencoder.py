@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -156,19 +155,20 @@ def begin_crisp(crisp: AutoencoderKL, autoencoder: AutoencoderKL) -> None:
 
 
 def batch_of(
-    images: Sequence[Tensor],  # each [N, 4, H, W] uint8, sRGB, straight alpha
+    images: Tensor,  # [N, 4, H, W] uint8, sRGB, straight alpha
     generator: torch.Generator,
     size: int,
 ) -> Batch:
-    """Random parts of random images, of each set about as many; all are of one size."""
+    """Random parts of random images."""
+    count, _, height, width = images.shape
+    side = round(CROP * height)
     crops = []
     for _ in range(size):
-        some = images[int(torch.randint(len(images), (1,), generator=generator))]
-        count, _, height, width = some.shape
-        i = int(torch.randint(count, (1,), generator=generator))
-        side = round(CROP * height)
-        y, x = (int(torch.randint(most - side + 1, (1,), generator=generator)) for most in (height, width))
-        crops.append(some[i, :, y : y + side, x : x + side])
+        i, y, x = (
+            int(torch.randint(most, (1,), generator=generator))
+            for most in (count, height - side + 1, width - side + 1)
+        )
+        crops.append(images[i, :, y : y + side, x : x + side])
     return {"images": over(torch.stack(crops).float() / 255, GREY)}
 
 

@@ -11,6 +11,7 @@ import copy
 import dataclasses
 import functools
 import json
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,14 +34,18 @@ from ..pipelines.denoise import Sampling, denoise
 from ..pipelines.model import ViewsModel, load
 from ..pipelines.noise import video_noise
 from ..shared.model_store import MOTION, STARTER
+from ..shared.request import GenerationRequest
 from ..training.image_grid import write_image_grid
 from . import clips
-from .dataset import FIRST_HELD_OUT_SEED, FOV_DEG, SIZE_PX
+from .dataset import FIRST_HELD_OUT_SEED
 from .judges import WorldClassifier, load_judge
 from .motion_judge import MotionClassifier
 from .motions import MOTION_SYNONYMS, STILL, make_clip, moving_prompt_for
+from .objects.framing import FOV_DEG
+from .objects.named import Request
+from .objects.pictures import SIZE_PX
+from .objects.vocabulary import CATEGORIES, COLORS
 from .tracing import render
-from .world import CATEGORIES, COLORS
 
 AWARE = "whole, with 3D-aware steps"  # as it is used; all other rows are without
 NO_SIDES = "without the multi-view network"  # every view for itself, told nothing of its camera
@@ -79,10 +84,10 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--prompts",
         type=int,
-        choices=range(1, 61),
+        choices=range(1, 321),
         metavar="N",
         default=60,
-        help="of the 60 of category and motion",
+        help="of the 320 of category and motion",
     )
     parser.add_argument("--only", nargs="+", choices=(TRUE, *PARTS), help="these rows of the table only")
     parser.add_argument("--metric-weights", type=Path, help="folder with clip/ and videomae/, as of assets")
@@ -126,7 +131,7 @@ def _judges(weights: Path, metrics: Path | None, asked: list[tuple[str, str, str
     ]
     real = dict(zip(videos, map(torch.cat, zip(*seen, strict=True)), strict=True))
     return Judges(
-        load_judge(WorldClassifier, weights / "judge"),
+        load_judge(WorldClassifier, STARTER / "judge"),
         motions,
         videos,
         real,
@@ -155,7 +160,8 @@ def _asked(count: int) -> list[tuple[str, str, str]]:
     pairs = [(category, motion) for category in CATEGORIES for motion in motions]
     colors = list(COLORS)
     step = max(len(pairs) // count, 1)
-    step -= step % len(motions) == 0  # or every pair would have the same motion
+    while math.gcd(step, len(motions)) > 1:  # or some motions would be left out
+        step -= 1
     return [
         (category, colors[(3 * i) % len(colors)], motion)
         for i, (category, motion) in enumerate(pairs[::step][:count])
@@ -170,7 +176,8 @@ def _generate(
     conditioning = condition_on_text(model, [prompt])
     noise = video_noise(model, len(cameras), settings.num_frames, FIRST_SEED + i)
     together = 1 if name == NO_SIDES else len(cameras)
-    sampling = Sampling(settings.steps, settings.guidance, settings.three_d_aware if name == AWARE else ())
+    usual = Sampling.of(GenerationRequest(prompt=prompt), settings)
+    sampling = usual if name == AWARE else dataclasses.replace(usual, three_d_aware=())
     latents = torch.cat(
         [
             denoise(model, conditioning, some, seen, sampling)
@@ -182,8 +189,9 @@ def _generate(
 
 
 def _true_clip(i: int, category: str, color: str, motion: str) -> Tensor:  # [V, F, 3, H, W]
-    clip = make_clip(FIRST_HELD_OUT_SEED + FIRST_SEED + i, clips.FRAMES, category, color, motion)
-    cameras = clips.cameras_of(0)
+    wanted = Request(category, color, "", "")
+    clip = make_clip(FIRST_HELD_OUT_SEED + FIRST_SEED + i, clips.FRAMES, wanted, motion)
+    cameras = clips.cameras()
     return over(torch.stack([render(s, cameras, FOV_DEG, SIZE_PX) for s in clip.frames], dim=1), GREY)
 
 

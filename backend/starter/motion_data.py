@@ -14,17 +14,19 @@ from ..training.denoiser import CAPTION_DROPOUT
 from ..training.image_grid import write_image_grid
 from ..training.loop import Batch
 from ..training.multiview_motion import MotionStage
-from .clips import WorldClips
+from .clips import NUM_VIEWS, WorldClips
 from .dataset import GREY
 from .motion_judge import MotionClassifier
+from .objects.encoded import Encoded
+from .objects.pictures import VIEWS
 
-SHIFT = 3.0  # of the timesteps that clips are noised by
+STILL_SHIFT, SHIFT = 2.0, 3.0  # of the timesteps that images and clips are noised by
 SHARED_NOISE = 0.5  # of its variance, between the frames of a clip
 
 
 def batch_of(
     latents: Tensor,  # [N, V, F, C, h, w] of every clip
-    cameras: Tensor,  # [N, V, 4, 4]
+    cameras: Tensor,  # [V, 4, 4]
     tokens: Tensor,  # [N, L] of the captions
     no_tokens: Tensor,  # [L] of no caption
     stage: MotionStage,
@@ -46,7 +48,7 @@ def batch_of(
     return {
         "latents": chosen,
         "tokens": torch.where(dropped, no_tokens, tokens[clips]),
-        "cameras": cameras[clips[:, None], seen],
+        "cameras": cameras[seen],
         "noise": mixed_noise(
             torch.randn(chosen[:, :, :1].shape, generator=generator),
             torch.randn(chosen.shape, generator=generator),
@@ -56,13 +58,32 @@ def batch_of(
     }
 
 
+def stills(encoded: Encoded) -> tuple[Tensor, list[str]]:
+    """Named objects that stand still, as clips of one frame [N, V, 1, C, h, w], mirrored ones too."""
+    apart = VIEWS // NUM_VIEWS
+    around = torch.arange(0, VIEWS, apart)
+    latents, captions = [], []
+    for item, first in zip(encoded.world.items, encoded.first.tolist(), strict=False):
+        if item.caption:
+            latents += [encoded.latents[first, around], encoded.latents[first + 1, -around % VIEWS]]
+            captions += 2 * [item.caption]
+    return torch.stack(latents).unsqueeze(2), captions
+
+
+def shuffled(one: Batch, other: Batch, generator: torch.Generator) -> Batch:
+    """Both batches as one, in any order."""
+    both = {name: torch.cat([one[name], other[name]]) for name in one}
+    order = torch.randperm(len(both["tokens"]), generator=generator)
+    return {name: values[order] for name, values in both.items()}
+
+
 def _timesteps(size: int, moving: bool, generator: torch.Generator) -> Tensor:  # [size] of 0..999
     """Random strengths of noise. How frames belong together is decided where it is strong.
 
     Source: the shift of timesteps of Stable Diffusion 3 (arXiv 2403.03206, equation 23).
     """
     uniform = torch.rand(size, generator=generator)
-    shift = SHIFT if moving else 1
+    shift = SHIFT if moving else STILL_SHIFT
     shifted = 1000 * shift * uniform / (1 + (shift - 1) * uniform)
     return shifted.long().clamp_max(999)  # rounding can reach 1000
 

@@ -1,10 +1,10 @@
-"""The recipe that the starters begin with: `python -m backend train starter-prior`, from nothing.
+"""The recipe that the starter begins with: `python -m backend train starter-prior`, from nothing.
 
 Everything is learnt from the small world of `world.py`, which is drawn while it is needed. The stages are
 those of the papers, in the small: an autoencoder; single images, then videos of an orbit, then views with
 cameras (VideoMV); a reconstructor on true images, then on half-denoised ones, with the denoiser frozen. The
-wider starter (`recipe_views.py`) goes on from the weights of 192 px, the moving one from those of 96 px.
-The decoder learns on after the denoiser, since only the encoder must stay as it is, also from what moves:
+wider starter (`recipe_views.py`) goes on from the weights of 192 px.
+The decoder learns on after the denoiser, since only the encoder must stay as it is:
 first at 96 px, as large as the encoder sees, then at 192 px. Decoder and reconstructor of that size begin
 with the small ones. Each stage is kept in the work folder, and an interrupted recipe goes on where it was.
 """
@@ -36,18 +36,15 @@ from ..training import denoiser, reconstructor
 from ..training.image_grid import write_image_grid
 from ..training.loop import Batch, TrainingPlan
 from ..training.text import make_text_encoder, make_tokenizer, tokens_of
-from . import autoencoder, clips, dataset, recipe, reconstructor_data, train_judge
+from . import autoencoder, dataset, recipe, reconstructor_data
 from .critic import Critic
 from .enlarged import enlarge_reconstructor, twice_as_large
 from .half_denoised import decoded, half_denoised
-from .judges import WorldClassifier
-from .world import CATEGORIES, COLOR_SYNONYMS, COLORS, SYNONYMS, vocabulary, words_of
+from .world import COLOR_SYNONYMS, SYNONYMS, vocabulary, words_of
 
-OBJECTS, HELD_OUT, UNSEEN = 3200, 50, 600
-NUM_CLIPS = 600  # of objects that move, for the decoder: they are smaller, and seen off the middle
-CRISP_OBJECTS, CRISP_CLIPS = 400, 60  # at 192 px
+OBJECTS, HELD_OUT = 3200, 50
+CRISP_OBJECTS = 400  # at 192 px
 WEIGHTS = Path("out/training/prior")
-LARGE, SMALL = "192", "96"  # folders in it, by the size of the views
 SEED = 0
 WIDTH = 128  # of a text token
 LATENT_CHANNELS = 8  # twice the large models': an eye of a snowman is half a latent pixel
@@ -78,7 +75,6 @@ PLANS = {  # batch, shared by all processes, and the rest
         2,
         TrainingPlan(150, 3e-4, ema_decay=0.98, keep_every=50),
     ),
-    "judge": (64, TrainingPlan(1000, 2e-3, ema_decay=0.99, keep_every=250)),
 }
 
 SETTINGS = ModelSettings(
@@ -154,7 +150,6 @@ class Recipe:
             anchor="ray",
         )
         self.crisp_reconstructor = twice_as_large(self.reconstructor.config)
-        self.judge = WorldClassifier(tuple(CATEGORIES), tuple(COLORS))
         with torch.no_grad():
             self.reconstructor.conv.bias[4:7] = -2.0  # splats begin as small as pixels
 
@@ -175,12 +170,6 @@ class Recipe:
     def crisp_held_out(self) -> dataset.WorldViews:
         first = dataset.FIRST_HELD_OUT_SEED
         return dataset.load(self.work / "world-192", range(first, first + HELD_OUT), dataset.CRISP_PX)
-
-    @cached_property
-    def unseen(self) -> dataset.WorldViews:
-        """Objects for the judge, which neither the starter nor `held_out` knows."""
-        first = dataset.FIRST_HELD_OUT_SEED + 200
-        return dataset.load(self.work / "world", range(first, first + UNSEEN))
 
     @cached_property
     def latents(self) -> Tensor:  # [N, V, C, h, w]
@@ -215,17 +204,16 @@ class Recipe:
             self._train(
                 stage,
                 autoencoder.AutoencoderObjective(self.autoencoder),
-                lambda generator, size: autoencoder.batch_of([still()], generator, size),
+                lambda generator, size: autoencoder.batch_of(still(), generator, size),
                 lambda path: autoencoder.show(
                     self.autoencoder, autoencoder.held_out_images(self.held_out), path
                 ),
             )
         elif stage == "decoder":
-            moving = clips.load(self.work / "clips", range(NUM_CLIPS)).rgba.flatten(0, 2)
             self._train(
                 stage,
                 autoencoder.CrispObjective(self.autoencoder),
-                lambda generator, size: autoencoder.batch_of([still(), moving], generator, size),
+                lambda generator, size: autoencoder.batch_of(still(), generator, size),
                 lambda path: autoencoder.show(
                     self.autoencoder, autoencoder.held_out_images(self.held_out), path
                 ),
@@ -235,9 +223,7 @@ class Recipe:
                 _ = self.latents.shape  # the autoencoder's scale
                 autoencoder.begin_crisp(self.crisp_autoencoder, self.autoencoder)
             critic = Critic() if stage.endswith("critic") else None
-            images = [self.crisp_world.rgba.flatten(0, 1)]
-            moving = clips.load(self.work / "clips-192", range(CRISP_CLIPS), dataset.CRISP_PX).rgba
-            images.append(moving.flatten(0, 2))
+            images = self.crisp_world.rgba.flatten(0, 1)
             self._train(
                 stage,
                 autoencoder.CrispObjective(self.crisp_autoencoder, critic),
@@ -245,13 +231,6 @@ class Recipe:
                 lambda path: autoencoder.show(
                     self.crisp_autoencoder, autoencoder.held_out_images(self.crisp_held_out), path
                 ),
-            )
-        elif stage == "judge":
-            self._train(
-                stage,
-                train_judge.ClassifierObjective(self.judge),
-                lambda generator, size: train_judge.batch_of(self.unseen, self.judge, generator, size),
-                lambda path: train_judge.show(self.judge, self.held_out, path),
             )
         elif stage in ("images", "video", "views"):
             self._train_denoiser(stage, getattr(denoiser, stage.upper()))
@@ -318,9 +297,8 @@ class Recipe:
         return -10 * (rendered - images).square().mean().log10().item()
 
     def write(self, folder: Path) -> None:
-        """Writes the weights of both sizes, half precision, with the judge, and the plans."""
-        for name in (LARGE, SMALL):
-            recipe.write_model(self.model(crisp=name == LARGE), folder / name, judge=self.judge)
+        """Writes the weights of 192 px, half precision, and the plans."""
+        recipe.write_model(self.model(crisp=True), folder)
         recipe.write_record(folder, "starter-prior", SEED, PLANS, objects=OBJECTS)
 
 

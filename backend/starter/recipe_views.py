@@ -52,21 +52,20 @@ from .objects.encoded import Encoded, encoded
 from .objects.framing import ELEVATION_DEG, FOV_DEG, RADIUS
 from .objects.reconstructed import INPUT_VIEWS
 from .objects.vocabulary import TOKENS, is_held_out, vocabulary
-from .recipe_prior import LARGE
-from .recipe_prior import WEIGHTS as PRIORS
-from .train_judge import ClassifierObjective
+from .recipe_prior import WEIGHTS
 
 OBJECTS, HELD_OUT, JUDGED = 2500, 50, 6000
 SEED = 0
 WIDTH = 128  # of a text token
 LATENT_CHANNELS = 16  # twice the prior's: patterns in any colours are more to tell
 IMAGE_WIDTH = 4  # as published
+TRUE_COLORS = "latents-in-true-colours"  # name of the file of those that views are learnt from in the end
 SEEN_TOGETHER = {  # views of an object in a batch: from fewer sides, more objects at the same cost
     "views": (8, 4, 1, 1),
     "joint views": (8, 8, 8, 1),
     "views in true colours": (8, 8, 8, 1),
 }
-PRIOR = PRIORS / LARGE  # weights to begin with, of `python -m backend train starter-prior`
+PRIOR = WEIGHTS  # weights to begin with, of `python -m backend train starter-prior`
 DECODED_VIEWS, DECODED_NOISE = 4, 0.3  # of an object, half-denoised for the decoder; the most noise
 SHOWN_STEPS = 12  # of denoising, while it trains
 PROMPTS = (
@@ -126,6 +125,12 @@ def main(argv: list[str]) -> None:
     recipe.main(argv, "starter", __doc__ or "", PLANS, STARTER, Recipe)
 
 
+def world_of(work: Path) -> pictures.Pictures:
+    """All objects but what evaluation asks for as new: some pairs of a kind and a colour."""
+    every = pictures.load(work / "world192", 0, OBJECTS)
+    return every.where(lambda item: not item.caption or not is_held_out(item.category, item.color))
+
+
 class Recipe:
     """The networks while they are trained, and the images that they learn from."""
 
@@ -163,9 +168,7 @@ class Recipe:
 
     @cached_property
     def world(self) -> pictures.Pictures:
-        """All but what evaluation asks for as new: some pairs of a kind and a colour."""
-        every = pictures.load(self.work / "world192", 0, OBJECTS)
-        return every.where(lambda item: not item.caption or not is_held_out(item.category, item.color))
+        return world_of(self.work)
 
     @cached_property
     def held_out(self) -> pictures.Pictures:
@@ -243,7 +246,7 @@ class Recipe:
             lambda path: autoencoder.show(self.autoencoder, images, path),
         )
         centre(self.autoencoder, cropped.held_out_images(self.world))
-        self.latents = "latents-in-true-colours"
+        self.latents = TRUE_COLORS
         self.__dict__.pop("encoded", None)
 
     def _begin_with_images(self) -> None:
@@ -289,7 +292,7 @@ class Recipe:
         named = self.held_out.where(lambda item: bool(item.caption))
         self._train(
             stage,
-            ClassifierObjective(self.judge),
+            judged.ClassifierObjective(self.judge),
             lambda generator, size: judged.batch_of(seen, generator, size),
             lambda path: judged.show(self.judge, named, path),
         )

@@ -55,6 +55,7 @@ class Pose:
         wave: how far its tail swings sideways (along Y), in metres; its nose (on +X) swings a third as far.
         wave_phase: of that swing, in radians.
         lean: sideways about the point it stands on, in radians.
+        nod: forwards about that point, in radians.
         turn: about the vertical, in radians.
         lift: metres above the ground.
         ground: the height of the point it stands on.
@@ -65,6 +66,7 @@ class Pose:
     wave: float = 0.0
     wave_phase: float = 0.0
     lean: float = 0.0
+    nod: float = 0.0
     turn: float = 0.0
     lift: float = 0.0
     ground: float = -0.42
@@ -193,6 +195,7 @@ def _at_rest(pose: Pose, points: Tensor) -> tuple[Tensor, float]:
     x, y, z = (points - points.new_tensor([0, 0, pose.ground + pose.lift])).unbind(-1)
     x, y = _turned(x, y, -pose.turn)
     y, z = _turned(y, z, -pose.lean)
+    z, x = _turned(z, x, -pose.nod)
     towards_tail = (0.5 - x).clamp(0, 1)
     swing = (1 / 3 + 2 / 3 * towards_tail) * torch.sin(2 * math.pi / WAVE_LENGTH * x + pose.wave_phase)
     y = y - pose.wave * swing

@@ -26,10 +26,9 @@ _PATTERNS = ("", "stripes", "spots", "checks")
 _SIZE, _AT, _ROT, _ROUND, _FLOOR, _BLEND, _SIDES, _CARVE, _REACH, _KIND = 0, 3, 6, 15, 16, 17, 18, 19, 20, 21
 _BELOW, _ABOVE, _PERIOD, _ALONG, _SHIFT, _PATTERN, _COLUMNS = 22, 25, 28, 29, 32, 35, 36
 # And of a packed shape: stretch, centre, scale, lower bound's factor, has a pose, and the pose.
-_S_STRETCH, _S_CENTER, _S_SCALE, _S_FACTOR, _S_POSED, _S_POSE, _S_COLUMNS = 0, 3, 6, 7, 8, 9, 17
+_S_STRETCH, _S_CENTER, _S_SCALE, _S_FACTOR, _S_POSED, _S_POSE, _S_COLUMNS = 0, 3, 6, 7, 8, 9, 18
 _EDGE = 0.035  # neighbours whose colours differ by more are looked at again, by four rays each
 _STEPS = 64
-_WORLD = 0.8  # everything that is posed lies within this radius
 
 
 def render(
@@ -63,18 +62,23 @@ def _pack(shape: Shape) -> tuple[Floats, Floats]:
         wide, high = pose.size * pose.squash**-0.5, pose.size * pose.squash
         shrunk = min(wide, high) / (1 + abs(pose.wave) * 2 * math.pi / WAVE_LENGTH)
     factor = min(shape.stretch) * shape.scale * shrunk
-    posed = (pose.size, pose.squash, pose.wave, pose.wave_phase, pose.lean, pose.turn, pose.lift, pose.ground)
+    bent = pose.size, pose.squash, pose.wave, pose.wave_phase
+    posed = (*bent, pose.lean, pose.nod, pose.turn, pose.lift, pose.ground)
     whole = [*shape.stretch, *shape.center, shape.scale, factor, float(shape.pose is not None), *posed]
     return np.array([_pack_solid(solid) for solid in shape.solids]), np.array(whole)
 
 
 def _bounds(shape: Shape, solids: Floats) -> Floats:
     """A sphere in the world that holds each solid: [N, 4], middle and radius."""
-    if shape.pose:
-        return np.tile([0.0, 0.0, 0.0, _WORLD], (len(solids), 1))
     stretch = np.array(shape.stretch)
     middles = (solids[:, _AT : _AT + 3] * stretch - np.array(shape.center)) * shape.scale
     radii = (solids[:, _REACH] + solids[:, _BLEND]) * stretch.max() * shape.scale
+    if pose := shape.pose:
+        wide, high = pose.size * pose.squash**-0.5, pose.size * pose.squash
+        ground = np.array([0.0, 0.0, pose.ground])
+        turned = rotation((pose.lean, pose.nod, pose.turn), torch.zeros(1, dtype=torch.float64)).numpy()
+        middles = (middles - ground) * [wide, wide, high] @ turned.T + ground + [0.0, 0.0, pose.lift]
+        radii = radii * max(wide, high) + abs(pose.wave)
     return np.concatenate([middles, radii[:, None] + 0.01], axis=1)
 
 
@@ -176,21 +180,15 @@ def _primitive(s: Floats, x: float, y: float, z: float) -> float:  # noqa: PLR09
 def _at_rest(w: Floats, x: float, y: float, z: float) -> tuple[float, float, float]:
     """A point of the world in the space of the solids."""
     if w[_S_POSED] > 0:
-        size, squash, wave, phase, lean, turn, lift, ground = (
-            w[9],
-            w[10],
-            w[11],
-            w[12],
-            w[13],
-            w[14],
-            w[15],
-            w[16],
-        )
+        size, squash, wave, phase, lean = w[9], w[10], w[11], w[12], w[13]
+        nod, turn, lift, ground = w[14], w[15], w[16], w[17]
         z -= ground + lift
         c, s = math.cos(-turn), math.sin(-turn)
         x, y = c * x - s * y, s * x + c * y
         c, s = math.cos(-lean), math.sin(-lean)
         y, z = c * y - s * z, s * y + c * z
+        c, s = math.cos(-nod), math.sin(-nod)
+        z, x = c * z - s * x, s * z + c * x
         towards_tail = min(max(0.5 - x, 0.0), 1.0)
         y -= wave * (1 / 3 + 2 / 3 * towards_tail) * math.sin(2 * math.pi / WAVE_LENGTH * x + phase)
         wide, high = size / math.sqrt(squash), size * squash

@@ -327,14 +327,8 @@ CATEGORIES: dict[str, Callable[[_Dice, Vec3], list[Solid]]] = {
 }
 
 
-def make_object(
-    seed: int, category: str | None = None, color: str | None = None, doing: str = ""
-) -> WorldObject:
-    """The object number `seed` of this endless world; category and colour are drawn where not given.
-
-    Args:
-        doing: for its caption alone, such as "swimming".
-    """
+def make_object(seed: int, category: str | None = None, color: str | None = None) -> WorldObject:
+    """The object number `seed` of this endless world; category and colour are drawn where not given."""
     dice = _Dice(seed)
     pick = dice.random.choice
     category = category or pick(list(CATEGORIES))
@@ -343,14 +337,9 @@ def make_object(
     red, green, blue = (min(1.0, max(0.0, c + dice.random.uniform(-0.04, 0.04))) for c in COLORS[color])
     shape = Shape(tuple(CATEGORIES[category](dice, (red, green, blue))), stretch=STRETCHES[stretch])
     shape = fit_to_sphere(shape, radius=dice(0.64, 0.03))
-    words = " ".join(filter(None, (stretch, pick(COLOR_SYNONYMS[color]), pick(SYNONYMS[category]), doing)))
+    words = " ".join(filter(None, (stretch, pick(COLOR_SYNONYMS[color]), pick(SYNONYMS[category]))))
     caption = _mend_article(pick(TEMPLATES).format(words))
     return WorldObject(shape, category, color, caption)
-
-
-def prompt_for(category: str, color: str) -> str:
-    """A prompt for it, in a person's words."""
-    return _mend_article(f"a {color} {category}")
 
 
 def _mend_article(text: str) -> str:

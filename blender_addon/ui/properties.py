@@ -149,7 +149,8 @@ class DIORAMA_PG_settings(bpy.types.PropertyGroup):
     frames: bpy.props.IntProperty(
         name="Frames",
         description="How many frames of a loop it moves through; 1: it stands still. "
-        "The starter knows swimming, hopping, swaying, turning and growing, in 8 frames",
+        "The starter knows swimming, hopping, swaying, nodding, turning, shaking, growing and stretching, "
+        "in 8 frames",
         default=1,
         min=1,
         max=64,

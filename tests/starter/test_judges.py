@@ -21,7 +21,6 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
     ("kind", "folder"),
     [
         (WorldClassifier, "judge"),
-        (WorldClassifier, f"{MOTION}/judge"),
         (MotionClassifier, f"{MOTION}/motion_judge"),
     ],
 )

@@ -19,7 +19,7 @@ from backend.models.lgm import LGM
 from backend.models.videomv_unet import VideoMVUNet
 from backend.pipelines import model as models
 from backend.pipelines.latents import encode
-from backend.shared.model_store import MOTION, STARTER
+from backend.shared.model_store import STARTER
 from backend.starter import autoencoder, evaluate_views, recipe_prior, recipe_views
 from backend.starter.dataset import GREY
 from backend.starter.enlarged import enlarge_reconstructor, strengthen_image, twice_as_large
@@ -40,7 +40,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[recipe_views.Rec
     patch.setattr(pictures, "SHARD", OBJECTS)
     prior = tmp_path_factory.mktemp("prior")
     recipe_prior.Recipe(prior / "work").write(prior)  # untrained
-    patch.setattr(recipe_views, "PRIOR", prior / recipe_prior.LARGE)
+    patch.setattr(recipe_views, "PRIOR", prior)
     patch.setattr(recipe_views, "OBJECTS", OBJECTS)
     patch.setattr(recipe_views, "HELD_OUT", OBJECTS)
     patch.setattr(recipe_views, "JUDGED", OBJECTS)
@@ -195,17 +195,17 @@ def test_denoiser_begins_with_what_the_shipped_one_makes_of_views(small: recipe_
 def test_enlarged_reconstructor_begins_as_good_as_the_small_one(small: recipe_views.Recipe) -> None:
     generator = torch.Generator().manual_seed(1)
     batch = reconstructed.batch_of(small.held_out, generator, 3)
-    little = batch | {
-        "images": torch.nn.functional.avg_pool2d(batch["images"].flatten(0, 1), 2).unflatten(0, (-1, 4))
+    large = batch | {
+        "images": F.interpolate(batch["images"].flatten(0, 1), scale_factor=2).unflatten(0, (-1, 4))
     }
-    before = LGM.from_pretrained(STARTER / MOTION / "reconstructor").eval()  # the one of 96 px
+    before = LGM.from_pretrained(STARTER / "reconstructor").eval()
     rendering = recipe_views.SETTINGS.rendering
     path = small.work / "shown.png"
     new = twice_as_large(before.config).eval()
     enlarge_reconstructor(new, before)
     seen, old = (
         reconstructor.show(network, images, path, rendering, reconstructed.INPUT_VIEWS)
-        for network, images in ((new, batch), (before, little))
+        for network, images in ((new, large), (before, batch))
     )
     assert seen > 14
     assert seen == pytest.approx(old, abs=1.5)

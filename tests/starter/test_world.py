@@ -34,7 +34,6 @@ def test_captions_are_made_of_the_vocabulary() -> None:
     words = world.vocabulary()
     tokenizer = text.make_tokenizer(words)
     captions = [world.make_object(seed).caption for seed in range(60)]
-    captions += [world.prompt_for(a, b) for a in world.CATEGORIES for b in world.COLORS]
     tokens = text.tokens_of(tokenizer, captions)
     assert not (tokens == tokenizer.unk_token_id).any()
     assert not (tokens[:, -1] != tokenizer.pad_token_id).any()  # none is cut off
@@ -65,10 +64,10 @@ def test_rendered_objects_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert not list(tmp_path.glob("*.partial"))
 
 
-def test_autoencoder_learns_from_every_set_of_images() -> None:
-    dark, light = (torch.full((count, 4, 72, 80), 255, dtype=torch.uint8) for count in (2, 100))
-    dark[:, :3] = 0
-    images = autoencoder.batch_of([dark, light], torch.Generator().manual_seed(0), 60)["images"]
+def test_autoencoder_learns_from_parts_of_all_images() -> None:
+    world = torch.full((2, 4, 72, 80), 255, dtype=torch.uint8)
+    world[0, :3] = 0
+    images = autoencoder.batch_of(world, torch.Generator().manual_seed(0), 60)["images"]
     assert images.shape == (60, 3, 48, 48)
     assert 20 < int((images.mean((1, 2, 3)) > 0.5).sum()) < 40
 

@@ -32,6 +32,11 @@ def fit_to_frame(shape: Shape, filled: float = 1.0) -> Shape:
     return replace(shape, center=(float(middle[0]), float(middle[1]), float(middle[2])), scale=scale)
 
 
+def lowest(shape: Shape) -> float:
+    """The height of the point that an object stands on."""
+    return float((_inside(shape)[:, 2].amin() - shape.center[2]) * shape.scale)
+
+
 def _inside(shape: Shape) -> Tensor:
     """Points [N, 3] of a grid that are inside the object, or nearly."""
     axis = torch.linspace(-_REACH, _REACH, _GRID)

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from ...cameras import orbit
@@ -16,7 +17,6 @@ from ...training.loop import Batch
 from ..dataset import save_whole
 from ..judges import SEEN_PX, WorldClassifier
 from ..tracing import render
-from ..train_judge import disturbed
 from .framing import ELEVATION_DEG, FOV_DEG, RADIUS
 from .named import make_object
 from .pictures import VIEWS, Pictures, on_grey
@@ -33,6 +33,18 @@ class Images:
     rgb: Tensor = field(repr=False)  # [N, S, 3, h, w] uint8
     category: Tensor  # [N]
     color: Tensor  # [N]
+
+
+class ClassifierObjective(nn.Module):
+    """Both names are right, also in images that are a little soft or noisy."""
+
+    def __init__(self, classifier: WorldClassifier) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, images: Tensor, category: Tensor, color: Tensor) -> Tensor:
+        categories, colors = self.classifier(images)
+        return F.cross_entropy(categories.float(), category) + F.cross_entropy(colors.float(), color)
 
 
 def make_judge() -> WorldClassifier:
@@ -68,6 +80,14 @@ def batch_of(world: Images, generator: torch.Generator, size: int) -> Batch:
         "category": world.category[objects],
         "color": world.color[objects],
     }
+
+
+def disturbed(images: Tensor, generator: torch.Generator) -> Tensor:  # [N, 3, H, W]
+    """Images of which half are blurred and all are noisy."""
+    half = len(images) // 2
+    small = F.interpolate(images[:half], scale_factor=0.5, mode="area")
+    soft = torch.cat([F.interpolate(small, images.shape[-2:], mode="bilinear"), images[half:]])
+    return soft + 0.04 * torch.rand((), generator=generator) * torch.randn(soft.shape, generator=generator)
 
 
 def show(judge: WorldClassifier, held_out: Pictures, path: Path) -> float:
