@@ -31,8 +31,10 @@ from ..models.multiview_motion_unet import MultiViewMotionUNet
 from ..pipelines import orbits
 from ..pipelines.conditioning import condition_on_text
 from ..pipelines.denoise import Sampling, denoise
+from ..pipelines.memory import plans
 from ..pipelines.model import ViewsModel, load
 from ..pipelines.noise import video_noise
+from ..pipelines.plan import CPU
 from ..shared.model_store import MOTION, STARTER
 from ..shared.request import GenerationRequest
 from ..training.image_grid import write_image_grid
@@ -94,7 +96,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--out", type=Path, default=Path("out/evaluation"), help="for the table and sheets")
     args = parser.parse_args(argv)
     args.out.mkdir(parents=True, exist_ok=True)
-    model = load(args.weights)
+    model = load(args.weights, plans(CPU)[0])
     asked = _asked(args.prompts)
     judges = _judges(args.weights, args.metric_weights or default_weights(), asked)
     assert isinstance(model.unet, MultiViewMotionUNet)

@@ -63,8 +63,8 @@ PLANS = {  # batch, shared by all processes, and the rest
     "motion judge": (16, TrainingPlan(1500, 2e-3, ema_decay=0.98, keep_every=250)),
     "images": (32, TrainingPlan(100, 1e-4, warmup=30, ema_decay=0.95, keep_every=100, muon=True)),
     "sides": (8, TrainingPlan(1500, 4e-4, warmup=50, ema_decay=0.995, keep_every=200, muon=True)),
-    "clips": (8, TrainingPlan(1500, 1e-3, ema_decay=0.995, keep_every=200, muon=True)),
-    "alignment": (2, TrainingPlan(600, 1e-3, ema_decay=0.995, keep_every=200, muon=True)),
+    "clips": (8, TrainingPlan(8200, 1e-3, weight_decay=0.0, ema_decay=0.995, keep_every=200, muon=True)),
+    "alignment": (2, TrainingPlan(2000, 1e-3, ema_decay=0.995, keep_every=200, muon=True)),
 }
 STAGES = {
     "images": multiview_motion.IMAGES,
@@ -195,7 +195,11 @@ class Recipe:
         self._train(
             stage,
             multiview_motion.MultiViewMotionObjective(
-                self.network, self.text_encoder, self.settings.schedule, kind
+                self.network,
+                self.text_encoder,
+                self.settings.schedule,
+                kind,
+                motion_words=len(self.tokenizer) - len(self.still.tokenizer),
             ),
             self._draws(kind),
             (lambda path: self._show(path, clips.FRAMES if kind.motion else 1)) if kind.multiview else None,

@@ -51,11 +51,14 @@ IMAGES, MULTIVIEW, MOTION, ALIGNMENT = (
 class MultiViewMotionObjective(nn.Module):
     """The prediction (noise or v, as the schedule has it) is right, at every strength of noise.
 
-    The text encoder learns with the model of single images only.
+    The text encoder learns with the model of single images only; but words for motions, which single images do
+    not show, with the motion modules.
 
     Args:
         schedule: keyword arguments of `DDIMScheduler`.
         checkpointing: keep few activations and compute them again in the backward pass, to fit small cards.
+        motion_words: how many of the text encoder's words, the last ones, are learnt with the motion modules; for
+            a text encoder that knew no motions before. (A plan with weight decay wears the other words down.)
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class MultiViewMotionObjective(nn.Module):
         schedule: dict[str, Any],
         stage: MotionStage,
         checkpointing: bool = False,
+        motion_words: int = 0,
     ) -> None:
         super().__init__()
         self.network = network
@@ -74,6 +78,10 @@ class MultiViewMotionObjective(nn.Module):
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(stage.learns(name))
         text_encoder.requires_grad_(stage == IMAGES)
+        if stage == MOTION and motion_words:
+            words = text_encoder.get_input_embeddings().weight.requires_grad_(True)
+            new = torch.arange(len(words)) >= len(words) - motion_words
+            words.register_hook(lambda gradient: gradient * new.to(gradient.device)[:, None])
         if checkpointing:
             network.enable_gradient_checkpointing()
 

@@ -70,6 +70,18 @@ def test_each_stage_teaches_its_own_layers(network, stage, learns, frozen) -> No
     assert taught == (stage == IMAGES)
 
 
+def test_motion_modules_teach_the_words_for_motions_and_no_others(network) -> None:
+    tokenizer = text.make_tokenizer(["a", "fish", "swimming", "hopping"])
+    encoder = text.make_text_encoder(tokenizer, 16)
+    objective = MultiViewMotionObjective(network, encoder, schedules.STARTER, MOTION, motion_words=2)
+    captions = ["a fish swimming", "a fish hopping"] * 5
+    objective(**batch(MOTION, text.tokens_of(tokenizer, captions[:5]))).backward()
+    taught = encoder.get_input_embeddings().weight.grad.abs().amax(1) > 0
+    words = [tokenizer.convert_ids_to_tokens(i) for i in taught.nonzero().flatten().tolist()]
+    assert sorted(words) == ["hopping", "swimming"]
+    assert not any(p.requires_grad for name, p in encoder.named_parameters() if "token_embedding" not in name)
+
+
 def test_model_of_sides_sees_every_fourth_sample_as_single_images(network, monkeypatch) -> None:
     tokenizer = text.make_tokenizer(["a", "fish"])
     encoder = text.make_text_encoder(tokenizer, 16)
