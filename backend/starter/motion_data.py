@@ -21,7 +21,7 @@ from .objects.encoded import Encoded
 from .objects.pictures import VIEWS
 
 STILL_SHIFT, SHIFT = 2.0, 3.0  # of the timesteps that images and clips are noised by
-SHARED_NOISE = 0.5  # of its variance, between the frames of a clip
+SHARED_NOISE = 0.8  # of its variance, between the frames of a clip
 
 
 def batch_of(

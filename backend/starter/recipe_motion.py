@@ -2,9 +2,11 @@
 
 Vivid-ZOO in the small, in the papers' order. The starter's layers within a view, which attend to the other
 views too, learn single frames and the words for motions; then views of four sides (as MVDream), with what the
-starter knows of cameras; in both, three of four objects are the starter's own, which stand still. With these
-layers frozen, motion modules learn from clips of one side (as AnimateDiff); and with both frozen, the
-alignment layers learn from clips of four. Images are encoded and splats made by the starter's own networks.
+starter knows of cameras; in both, half of the objects are the starter's own, which stand still. With these
+layers frozen, motion modules learn from clips of one side (as AnimateDiff). A small network needs more than
+that: all of these layers learn on together, from clips of one side and frames of four. With all of them
+frozen, the alignment layers learn from clips of four. Images are encoded and splats made by the starter's own
+networks.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ NUM_CLIPS, HELD_OUT, UNSEEN = 800, 60, 400
 JUDGED_PX = 48  # of the clips that the judge of motions learns from
 SEED = 1
 FPS = 8  # as the starter's network was told
-STILL = 0.75  # of the images and views: clips alone are of too few objects
+STILL = 0.5  # of the images and views: clips alone are of too few objects
 PROMPTS = (
     "a green fish swimming",
     "a red mushroom hopping",
@@ -62,8 +64,12 @@ PROMPTS = (
 PLANS = {  # batch, shared by all processes, and the rest
     "motion judge": (16, TrainingPlan(1500, 2e-3, ema_decay=0.98, keep_every=250)),
     "images": (32, TrainingPlan(100, 1e-4, warmup=30, ema_decay=0.95, keep_every=100, muon=True)),
-    "sides": (8, TrainingPlan(1500, 4e-4, warmup=50, ema_decay=0.995, keep_every=200, muon=True)),
+    "sides": (8, TrainingPlan(3500, 4e-4, warmup=50, ema_decay=0.995, keep_every=200, muon=True)),
     "clips": (8, TrainingPlan(8200, 1e-3, weight_decay=0.0, ema_decay=0.995, keep_every=200, muon=True)),
+    "clips and sides": (
+        8,
+        TrainingPlan(3800, 7e-4, weight_decay=0.0, ema_decay=0.995, keep_every=200, muon=True),
+    ),
     "alignment": (2, TrainingPlan(2000, 1e-3, ema_decay=0.995, keep_every=200, muon=True)),
 }
 STAGES = {
@@ -191,15 +197,26 @@ class Recipe:
                 lambda path: motion_data.show_classifier(self.judge, self._judged(0, HELD_OUT), path),
             )
             return
+        if stage == "clips and sides":
+            draws = {name: self._draws(STAGES[name]) for name in ("clips", "sides")}
+            self._train(
+                stage,
+                multiview_motion.ClipsAndSidesObjective(
+                    self.network, self.text_encoder, self.settings.schedule
+                ),
+                lambda generator, size: {
+                    f"{name}.{what}": values
+                    for name, draw in draws.items()
+                    for what, values in draw(generator, size).items()
+                },
+                lambda path: self._show(path, 1),
+            )
+            return
         kind = STAGES[stage]
         self._train(
             stage,
             multiview_motion.MultiViewMotionObjective(
-                self.network,
-                self.text_encoder,
-                self.settings.schedule,
-                kind,
-                motion_words=len(self.tokenizer) - len(self.still.tokenizer),
+                self.network, self.text_encoder, self.settings.schedule, kind
             ),
             self._draws(kind),
             (lambda path: self._show(path, clips.FRAMES if kind.motion else 1)) if kind.multiview else None,

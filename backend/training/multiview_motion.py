@@ -15,6 +15,7 @@ from ..models.multiview_motion_unet import MultiViewMotionUNet
 from ..pipelines.schedules import wanted_prediction
 
 ALONE = 0.25  # of the samples of the multi-view stage are single images
+SIDES = 0.5  # as much as clips where both are learnt at once
 
 
 @dataclass(frozen=True)
@@ -51,14 +52,11 @@ IMAGES, MULTIVIEW, MOTION, ALIGNMENT = (
 class MultiViewMotionObjective(nn.Module):
     """The prediction (noise or v, as the schedule has it) is right, at every strength of noise.
 
-    The text encoder learns with the model of single images only; but words for motions, which single images do
-    not show, with the motion modules.
+    The text encoder learns with what does not move.
 
     Args:
         schedule: keyword arguments of `DDIMScheduler`.
         checkpointing: keep few activations and compute them again in the backward pass, to fit small cards.
-        motion_words: how many of the text encoder's words, the last ones, are learnt with the motion modules; for
-            a text encoder that knew no motions before. (A plan with weight decay wears the other words down.)
     """
 
     def __init__(
@@ -68,7 +66,6 @@ class MultiViewMotionObjective(nn.Module):
         schedule: dict[str, Any],
         stage: MotionStage,
         checkpointing: bool = False,
-        motion_words: int = 0,
     ) -> None:
         super().__init__()
         self.network = network
@@ -77,11 +74,7 @@ class MultiViewMotionObjective(nn.Module):
         self.stage = stage
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(stage.learns(name))
-        text_encoder.requires_grad_(stage == IMAGES)
-        if stage == MOTION and motion_words:
-            words = text_encoder.get_input_embeddings().weight.requires_grad_(True)
-            new = torch.arange(len(words)) >= len(words) - motion_words
-            words.register_hook(lambda gradient: gradient * new.to(gradient.device)[:, None])
+        text_encoder.requires_grad_(not stage.motion)
         if checkpointing:
             network.enable_gradient_checkpointing()
 
@@ -118,3 +111,31 @@ class MultiViewMotionObjective(nn.Module):
     def _predict(self, noisy: Tensor, timesteps: Tensor, context: Tensor, cameras: Tensor | None) -> Tensor:
         prediction: Tensor = self.network(noisy, timesteps, context, cameras, motion=self.stage.motion)
         return prediction
+
+
+class ClipsAndSidesObjective(nn.Module):
+    """Clips of one side and frames of several sides at once: all layers learn, but not those of alignment.
+
+    A small network whose layers within a frame stay as they were does not keep a face from frame to frame,
+    however long its motion modules learn. Batches are those of both stages, as `clips.NAME`, `sides.NAME`.
+
+    Args:
+        schedule: keyword arguments of `DDIMScheduler`.
+    """
+
+    def __init__(
+        self, network: MultiViewMotionUNet, text_encoder: CLIPTextModel, schedule: dict[str, Any]
+    ) -> None:
+        super().__init__()
+        self.clips, self.sides = (
+            MultiViewMotionObjective(network, text_encoder, schedule, stage) for stage in (MOTION, MULTIVIEW)
+        )
+        for name, parameter in network.named_parameters():
+            parameter.requires_grad_(not ALIGNMENT.learns(name))
+
+    def forward(self, **batch: Tensor) -> Tensor:
+        clips, sides = (
+            objective(**{name.removeprefix(start): batch[name] for name in batch if name.startswith(start)})
+            for objective, start in ((self.clips, "clips."), (self.sides, "sides."))
+        )
+        return clips + SIDES * sides

@@ -17,6 +17,7 @@ from backend.training.multiview_motion import (
     IMAGES,
     MOTION,
     MULTIVIEW,
+    ClipsAndSidesObjective,
     MotionStage,
     MultiViewMotionObjective,
 )
@@ -67,19 +68,30 @@ def test_each_stage_teaches_its_own_layers(network, stage, learns, frozen) -> No
     for part in frozen:
         assert not any(part in name for name in moved), part
     taught = any(p.grad is not None for p in encoder.parameters())
-    assert taught == (stage == IMAGES)
+    assert taught == (not stage.motion)
 
 
-def test_motion_modules_teach_the_words_for_motions_and_no_others(network) -> None:
-    tokenizer = text.make_tokenizer(["a", "fish", "swimming", "hopping"])
+def test_clips_and_sides_teach_all_layers_but_those_of_alignment(network) -> None:
+    tokenizer = text.make_tokenizer(["a", "fish", "swimming"])
     encoder = text.make_text_encoder(tokenizer, 16)
-    objective = MultiViewMotionObjective(network, encoder, schedules.STARTER, MOTION, motion_words=2)
-    captions = ["a fish swimming", "a fish hopping"] * 5
-    objective(**batch(MOTION, text.tokens_of(tokenizer, captions[:5]))).backward()
-    taught = encoder.get_input_embeddings().weight.grad.abs().amax(1) > 0
-    words = [tokenizer.convert_ids_to_tokens(i) for i in taught.nonzero().flatten().tolist()]
-    assert sorted(words) == ["hopping", "swimming"]
-    assert not any(p.requires_grad for name, p in encoder.named_parameters() if "token_embedding" not in name)
+    tokens = text.tokens_of(tokenizer, ["a fish swimming"] * 5)
+    clips, sides = batch(MOTION, tokens), batch(MULTIVIEW, tokens)
+
+    alone = [
+        MultiViewMotionObjective(network, encoder, schedules.STARTER, stage)(**given)
+        for stage, given in ((MOTION, clips), (MULTIVIEW, sides))
+    ]
+    objective = ClipsAndSidesObjective(network, encoder, schedules.STARTER)
+    given = {f"clips.{name}": values for name, values in clips.items()}
+    given |= {f"sides.{name}": values for name, values in sides.items()}
+    loss = objective(**given)
+    torch.testing.assert_close(loss, alone[0] + multiview_motion.SIDES * alone[1])
+
+    loss.backward()
+    still = {name for name, p in network.named_parameters() if p.grad is None}
+    assert still and all(".align_" in name for name in still)
+    assert len(still) == sum(".align_" in name for name, _ in network.named_parameters())
+    assert all(p.grad is not None for p in encoder.parameters())
 
 
 def test_model_of_sides_sees_every_fourth_sample_as_single_images(network, monkeypatch) -> None:
