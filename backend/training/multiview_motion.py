@@ -24,7 +24,8 @@ class MotionStage:
 
     Source: MVDream (2308.16512), AnimateDiff (2307.04725) and Vivid-ZOO (2406.08659): a model of single
     images, which becomes one of several sides and goes on seeing single images too; with that frozen, motion
-    modules, from clips of one side; and with both frozen, the layers between motion and sides.
+    modules, from clips of one side; and with both frozen, the layers between motion and sides. Unlike
+    AnimateDiff's, the clips' cameras are known and told: else every frame guesses a side of its own.
     """
 
     multiview: bool
@@ -95,7 +96,7 @@ class MultiViewMotionObjective(nn.Module):
         views = at_unit_distance(cameras)
         alone = round(ALONE * len(latents)) if self.stage == MULTIVIEW else 0
         prediction = self._predict(
-            noisy[alone:], timesteps[alone:], context[alone:], views[alone:] if self.stage.multiview else None
+            noisy[alone:], timesteps[alone:], context[alone:], None if self.stage == IMAGES else views[alone:]
         )
         if alone:
             count = latents.shape[1]
