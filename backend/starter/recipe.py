@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from diffusers.configuration_utils import ConfigMixin
 from torch import nn
 
 from ..pipelines.model import ViewsModel
@@ -79,7 +80,10 @@ def write_model(model: ViewsModel, folder: Path, **networks: Any) -> None:
     own = ("text_encoder", "image_encoder", "unet", "autoencoder", "reconstructor")
     for name, network in ({name: getattr(model, name) for name in own} | networks).items():
         if network is not None:
-            copy.deepcopy(network).half().save_pretrained(folder / name)
+            kept = copy.deepcopy(network).half()
+            if isinstance(kept, ConfigMixin):
+                kept.register_to_config(_name_or_path="")  # where it was read from is not written
+            kept.save_pretrained(folder / name)
 
 
 def write_record(folder: Path, name: str, seed: int, plans: Plans, **facts: int) -> None:

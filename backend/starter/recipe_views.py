@@ -160,7 +160,6 @@ class Recipe:
             image_width=IMAGE_WIDTH,
         )
         self.reconstructor = LGM.from_pretrained(PRIOR / "reconstructor").float()
-        self.reconstructor.register_to_config(_name_or_path="")  # where it was read from is not written
         self.judge = judged.make_judge()
         enlarge_denoiser(self.unet, PRIOR / "unet")
         words = PreTrainedTokenizerFast.from_pretrained(PRIOR / "tokenizer")

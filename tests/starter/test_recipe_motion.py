@@ -89,3 +89,5 @@ def test_stages_run_through_to_weights_that_load(small: recipe_motion.Recipe, tm
     assert model.settings.num_frames == 2 and not model.settings.prompt_beside_image
     assert model.unknown_words("a red dog with a party hat trembling") == []
     load_judge(MotionClassifier, tmp_path / "weights" / "motion_judge")
+    for config in (tmp_path / "weights").rglob("*.json"):
+        assert str(recipe_motion.STARTER) not in config.read_text("utf-8"), config  # where it was read from
