@@ -31,7 +31,7 @@ LOWEST = 0.5  # percentile of the splats that stands on the ground: a few float
 
 
 def main() -> None:
-    """Writes the sheet."""
+    """Writes the sheet, if anything stands still."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -55,7 +55,8 @@ def main() -> None:
             chosen = [Path(request["image"]), *chosen[:-1]]
         strip = np.concatenate([_resized(path, VIEW_PX) for path in chosen], axis=1)
         tiles.append(np.concatenate([strip, rendered]))  # rows of Blender's images go upwards
-    _write(args.sheet, tiles)
+    if tiles:
+        _write(args.sheet, tiles)
 
 
 def _prepare(side: int) -> None:
