@@ -133,6 +133,7 @@ class ClipsAndSidesObjective(nn.Module):
         )
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(not ALIGNMENT.learns(name))
+        text_encoder.requires_grad_(True)
 
     def forward(self, **batch: Tensor) -> Tensor:
         clips, sides = (
